@@ -1,0 +1,531 @@
+"""JSON text in, frozen settings out.
+
+The keys are those of rmldnn's image classification, matched without regard to case, plus one object
+`birdsonnx` of our own. A key that does not exist, or that this version cannot honour yet, is refused with its
+full path; nothing is ignored.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import model_validator as validator
+from pydantic_core import PydanticCustomError
+
+from birdsonnx.errors import ConfigError
+
+# --- What several sections share ------------------------------------------------------------------------
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the closest of `known`, or an empty string."""
+    matches = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
+    by_lower = {name.lower(): name for name in known}
+    return f"; did you mean '{by_lower[matches[0]]}'?" if matches else ""
+
+
+def _refusal(message: str, key: str = "") -> PydanticCustomError:
+    """A refusal in our own words; `key` completes the path of a key that is no field."""
+    # The message is a parameter because braces in it would be read as a format string.
+    return PydanticCustomError("refused", "{message}", {"message": message, "key": key})
+
+
+class Section(BaseModel):
+    """One object of the config: frozen, strict types, no unknown keys, names without regard to case."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    synonyms: ClassVar[dict[str, str]] = {}
+    """Other spellings of a key."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Keys of the contract that this version does not honour yet."""
+    elsewhere: ClassVar[dict[str, str]] = {}
+    """rmldnn's keys for other tasks, with the task."""
+
+    @validator(mode="before")
+    @classmethod
+    def _read_keys(cls, value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise _refusal(f"must be an object {{…}}, got {shown(value)}")
+        section: dict[str, Any] = {}
+        for key, content in value.items():
+            name = cls.synonyms.get(key.lower(), key.lower())
+            if name in cls.later:
+                raise _refusal(f"{NOT_YET}; remove the key", key)
+            if name in cls.elsewhere:
+                raise _refusal(f"this key is for {cls.elsewhere[name]}, which birdsonnx does not support", key)
+            if name not in cls.model_fields:
+                known = [*cls.model_fields, *cls.synonyms]
+                guess = nearest(key, known) or f"; known keys: {', '.join(known)}"
+                raise _refusal(f"unknown key (with value {shown(content)}){guess}", key)
+            if name in section:
+                raise _refusal("this key is given twice", key)
+            section[name] = content
+        return section
+
+
+def shown(value: Any) -> str:
+    """The value as JSON, shortened for a message."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _one_of(*names: str, later: tuple[str, ...] = (), elsewhere: str = "") -> BeforeValidator:
+    """A value out of `names`, in any case; `later` and others are refused by name."""
+
+    def match(value: Any) -> Any:
+        if isinstance(value, str):
+            by_lower = {name.lower(): name for name in names}
+            if value.lower() in by_lower:
+                return by_lower[value.lower()]
+            if value.lower() in {name.lower() for name in later}:
+                raise _refusal(
+                    f"'{value}' is not available in this version of birdsonnx (it has {', '.join(names)})"
+                )
+        hint = nearest(value, (*names, *later)) if isinstance(value, str) else ""
+        raise _refusal(f"{shown(value)} is not one of {', '.join(names)}{hint or elsewhere}")
+
+    return BeforeValidator(match)
+
+
+def _only(allowed: Any, why: str) -> BeforeValidator:
+    """A key whose other values this version cannot honour yet."""
+
+    def check(value: Any) -> Any:
+        if value != allowed or type(value) is not type(allowed):
+            raise _refusal(f"{shown(value)} {why}; only {shown(allowed)} works")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+NOT_YET = "is not available in this version of birdsonnx"
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+# --- Transforms -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Pillow's antialiased bilinear resize to `width` x `height` pixels."""
+
+    width: int
+    height: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"resize": [self.width, self.height]}
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """The centre `width` x `height` pixels."""
+
+    width: int
+    height: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"center_crop": [self.width, self.height]}
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """`(x - mean) / std` per RGB channel, on values in [0, 1]; one number serves all channels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"normalize": {"mean": list(self.mean), "std": list(self.std)}}
+
+
+Transform = Resize | CenterCrop | Normalize
+LATER_TRANSFORMS = (
+    "jitter_crop",
+    "random_horizontal_flip",
+    "random_vertical_flip",
+    "random_zoom",
+    "rotate",
+    "random_rotate",
+    "convert_color",
+)
+
+
+def _size(name: str, value: Any) -> tuple[int, int]:
+    pair = isinstance(value, list) and len(value) == 2
+    if not pair or not all(type(side) is int and 0 < side <= 16384 for side in value):
+        raise _refusal(f"'{name}' takes [width, height] in pixels, got {shown(value)}")
+    return value[0], value[1]
+
+
+def _channels(name: str, value: Any) -> tuple[float, ...]:
+    numbers = value if isinstance(value, list) else [value]
+    if len(numbers) not in (1, 3) or any(
+        isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number)
+        for number in numbers
+    ):
+        raise _refusal(f"'normalize.{name}' takes one number or one per channel, got {shown(value)}")
+    return tuple(float(number) for number in numbers)
+
+
+def _normalize(value: Any) -> Normalize:
+    settings = {key.lower(): number for key, number in value.items()} if isinstance(value, dict) else {}
+    if set(settings) != {"mean", "std"}:
+        raise _refusal(f"'normalize' takes {{\"mean\": …, \"std\": …}}, got {shown(value)}")
+    mean, std = _channels("mean", settings["mean"]), _channels("std", settings["std"])
+    if any(number <= 0 for number in std):
+        raise _refusal(f"'normalize.std' must be above 0, got {shown(value)}")
+    return Normalize(mean, std)
+
+
+_TRANSFORMS: dict[str, Callable[[Any], Transform]] = {
+    "resize": lambda value: Resize(*_size("resize", value)),
+    "center_crop": lambda value: CenterCrop(*_size("center_crop", value)),
+    "normalize": _normalize,
+}
+
+
+def parse_transforms(value: Any) -> tuple[Transform, ...]:
+    """Read rmldnn's list of one-key objects, e.g. `[{"resize": [224, 224]}]`.
+
+    Raises:
+        PydanticCustomError: an unknown transform, or one with bad parameters.
+    """
+    if not isinstance(value, list):
+        raise _refusal(f'must be a list such as [{{"resize": [224, 224]}}], got {shown(value)}')
+    transforms: list[Transform] = []
+    for item in value:
+        if not isinstance(item, dict) or len(item) != 1:
+            raise _refusal(f"each transform is an object with one key, got {shown(item)}")
+        [(key, content)] = item.items()
+        if key.lower() in LATER_TRANSFORMS:
+            raise _refusal(f"the transform '{key}' {NOT_YET} (it has {', '.join(_TRANSFORMS)})")
+        if key.lower() not in _TRANSFORMS:
+            guess = nearest(key, _TRANSFORMS) or f"; known: {', '.join(_TRANSFORMS)}"
+            raise _refusal(f"unknown transform '{key}'{guess}")
+        transforms.append(_TRANSFORMS[key.lower()](content))
+    if sum(isinstance(transform, Normalize) for transform in transforms) > 1:
+        raise _refusal("'normalize' is given twice")
+    return tuple(transforms)
+
+
+# --- Sections -------------------------------------------------------------------------------------------
+
+ImageType = Annotated[Literal["images"], _one_of("images", elsewhere=" (the input birdsonnx reads)")]
+LabelType = Annotated[Literal["labels"], _one_of("labels", elsewhere=" (class folders)")]
+
+
+class Data(Section):
+    """Where the photos lie, and how they become the network's input."""
+
+    input_type: ImageType = "images"
+    target_type: LabelType = "labels"
+    input_path: Text | None = None
+    """Folder of class folders to train on; without it nothing is trained."""
+    test_input_path: Text | None = None
+    """Folder to evaluate or predict; without it nothing is evaluated."""
+    test_output_path: Text | None = None
+    """Folder for HDF5 predictions; without it none are kept."""
+    batch_size: PositiveInt = 64
+    """Training photos per step, over all ranks."""
+    test_batch_size: PositiveInt = 64
+    """Evaluation photos per step, over all ranks."""
+    preload: bool = False
+    """Keep decoded photos in memory where they are read more than once (only with `cache: false`)."""
+    grayscale: Annotated[Literal[False], _only(False, NOT_YET)] = False
+    transforms: Annotated[tuple[Transform, ...] | None, PlainValidator(parse_transforms)] = None
+    """None: a plain resize to the network's input."""
+
+    synonyms = {"type": "input_type", "input_transforms": "transforms", "input_grayscale": "grayscale"}
+    later = ("training_tag", "test_tag", "testing_tag")
+    elsewhere = {
+        "target_path": "segmentation",
+        "test_target_path": "segmentation",
+        "target_is_mask": "segmentation",
+        "target_transforms": "segmentation",
+        "target_grayscale": "segmentation",
+        "slicers": "numpy inputs",
+        "hdf5_outfile": "numpy inputs",
+    }
+
+
+def _typed(
+    kinds: tuple[str, ...], later: tuple[str, ...], elsewhere: dict[str, str] | None = None, default: str = ""
+) -> BeforeValidator:
+    """Settle an object's `type`, in any case, so that pydantic can pick the section class."""
+
+    def settle(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        section = {key: content for key, content in value.items() if key.lower() != "type"}
+        name = next((content for key, content in value.items() if key.lower() == "type"), default)
+        if not isinstance(name, str) or not name:
+            raise _refusal(f"'type' is missing; it is one of {', '.join(kinds)}")
+        canonical = {kind.lower(): kind for kind in kinds}.get(name.lower())
+        if canonical is None:
+            if name.lower() in {kind.lower() for kind in later}:
+                raise _refusal(f"type '{name}' {NOT_YET} (it has {', '.join(kinds)})")
+            if elsewhere and name.lower() in elsewhere:
+                raise _refusal(f"type '{name}' is {elsewhere[name.lower()]}, which birdsonnx does not support")
+            hint = nearest(name, (*kinds, *later)) or f"; it is one of {', '.join(kinds)}"
+            raise _refusal(f"unknown type '{name}'{hint}")
+        return {**section, "type": canonical}
+
+    return BeforeValidator(settle)
+
+
+class Step(Section):
+    """Multiply the learning rate by `gamma` every `step_size` epochs (PyTorch's StepLR)."""
+
+    type: Literal["Step"] = "Step"
+    gamma: Positive = 0.1
+    step_size: PositiveInt
+    verbose: bool = False
+    """Print the learning rate whenever it changes."""
+
+
+class Exponential(Section):
+    """Multiply the learning rate by `gamma` every epoch (PyTorch's ExponentialLR)."""
+
+    type: Literal["Exponential"] = "Exponential"
+    gamma: Positive
+    verbose: bool = False
+    """Print the learning rate whenever it changes."""
+
+
+Schedule = Annotated[
+    Step | Exponential,
+    Field(discriminator="type"),
+    _typed(("Step", "Exponential"), later=("MultiStep", "Warmup", "Cosine")),
+]
+
+
+class SGD(Section):
+    """PyTorch's torch.optim.SGD."""
+
+    type: Literal["SGD"] = "SGD"
+    learning_rate: Positive = 0.01
+    weight_decay: NonNegative = 0.0
+    momentum: NonNegative = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    lr_scheduler: Schedule | None = None
+
+    @validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "SGD":
+        if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
+            raise _refusal("'nesterov' needs a momentum above 0 and no dampening")
+        return self
+
+
+class Adam(Section):
+    """PyTorch's torch.optim.Adam."""
+
+    type: Literal["Adam"] = "Adam"
+    learning_rate: Positive = 0.01
+    weight_decay: NonNegative = 0.0
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    eps: Positive = 1e-8
+    amsgrad: bool = False
+    lr_scheduler: Schedule | None = None
+
+
+Optimizer = Annotated[
+    SGD | Adam,
+    Field(discriminator="type"),
+    _typed(
+        ("SGD", "Adam"),
+        later=("Adagrad", "AdamW", "RMSprop", "LARS", "LAMB"),
+        elsewhere={"hessian": "a second-order optimizer"},
+        default="SGD",
+    ),
+]
+
+
+class Loss(Section):
+    """Negative log-likelihood of the right class, averaged over the batch."""
+
+    function: Annotated[
+        Literal["NLL"], _one_of("NLL", later=("Focal",), elsewhere="; other losses are for other tasks")
+    ] = "NLL"
+
+    later = ("weight",)
+
+
+class Checkpoints(Section):
+    """Where weights come from and where they go."""
+
+    load: Text | None = None
+    """An .onnx, .h5 or .keras file; a `.pt` name means the .onnx of the same stem."""
+    save: Text | None = None
+    """Folder for `model_checkpoint_<epoch>.onnx`; without it no checkpoint is kept."""
+    interval: PositiveInt = 1
+    """Epochs between checkpoints; the last epoch is always kept."""
+
+
+class Own(Section):
+    """birdsonnx's own keys."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the shuffle, and of a head that starts from nothing."""
+    trainable: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] | None = None
+    """Layer-name globs; None: the network's own flags."""
+    feature_precision: Annotated[
+        Literal["fp32"], _one_of("fp32", later=("int8",), elsewhere=" (precision of the cached features)")
+    ] = "fp32"
+    cache: Text | Literal[False] | None = None
+    """Folder of the feature cache; false: none, every epoch runs the whole network; None: the user's own
+    cache folder."""
+    threads: PositiveInt | None = None
+    """Threads per rank; None: this rank's share of the cores."""
+
+    later = ("label_smoothing", "early_stopping", "clip_norm", "quantize")
+
+
+class Settings(Section):
+    """The whole config: the object `neural_network`."""
+
+    outfile: Text | None = None
+    """Stem of the two logs; without it none are written."""
+    num_epochs: PositiveInt = 1
+    layers: Text | dict[str, Any] | None = None
+    """Keras JSON: a path, or the model object itself."""
+    debug: Annotated[Literal[False], _only(False, NOT_YET)] = False
+    data: Data = Data()
+    optimizer: Optimizer = SGD()
+    loss: Loss = Loss()
+    checkpoints: Checkpoints = Checkpoints()
+    birdsonnx: Own = Own()
+
+    later = ("debug_interval",)
+
+    @validator(mode="before")
+    @classmethod
+    def _no_layer_arrays(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for key, content in value.items():
+                if key.lower() == "layers" and isinstance(content, list):
+                    raise _refusal(
+                        f"an array {NOT_YET}; give a Keras model object or the path of one", key
+                    )
+        return value
+
+
+# --- Text to settings -----------------------------------------------------------------------------------
+
+
+def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
+    """Read a config file; `overrides` are `data.batch_size=32` assignments inside `neural_network`.
+
+    Raises:
+        ConfigError: the file is missing, not JSON, or asks for something birdsonnx does not know.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a JSON config ({error})") from None
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
+    """Validate the JSON `text`; `source` names it in messages. Raises ConfigError."""
+    root = _json(text, source)
+    if not isinstance(root, dict):
+        raise ConfigError(f'{source}: the root must be an object {{"neural_network": {{…}}}}')
+    sections = {key.lower(): content for key, content in root.items()}
+    extra = [key for key in root if key.lower() != "neural_network"]
+    if "neural_network" not in sections or extra:
+        guess = "".join(nearest(key, ["neural_network"]) for key in extra)
+        found = f", found {', '.join(map(repr, extra))}" if extra else ""
+        raise ConfigError(f"{source}: the root must hold one object 'neural_network'{found}{guess}")
+    network = sections["neural_network"]
+    for override in overrides:
+        _assign(network, override)
+    try:
+        return Settings.model_validate(network)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_line(error)}") from None
+
+
+def _json(text: str, source: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        section = dict(pairs)
+        if len(section) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ConfigError(f"{source}: the key '{twice}' is given twice in one object")
+        return section
+
+    def no_constants(name: str) -> Any:
+        raise ConfigError(f"{source}: {name} is not a JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constants)
+    except json.JSONDecodeError as error:
+        missing = text.count("{") - text.count("}")
+        hint = f"; {missing} closing brace{'s' * (missing > 1)} '}}' missing" if missing > 0 else ""
+        raise ConfigError(
+            f"{source}: line {error.lineno}, column {error.colno}: {error.msg} (not valid JSON{hint})"
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply to be a config") from None
+
+
+def _assign(network: Any, override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write KEY=VALUE, for example data.batch_size=32")
+    if keys[0].lower() == "neural_network":
+        keys = keys[1:]
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text  # a bare word, such as a path
+    section = network
+    for depth, key in enumerate(keys):
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override}: '{'.'.join(keys[:depth])}' is not an object")
+        name = next((existing for existing in section if existing.lower() == key.lower()), key)
+        if depth == len(keys) - 1:
+            section[name] = value
+        else:
+            section = section.setdefault(name, {})
+
+
+def _first_line(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    # A union's location names the class that was tried; only keys and indices say where.
+    classes = {"Step", "Exponential", "SGD", "Adam"}
+    parts = ["neural_network"]
+    parts += [
+        str(part)
+        for part in first["loc"]
+        if part not in classes and not str(part).startswith(("function-", "constrained", "literal", "str"))
+    ]
+    where = ".".join(parts)
+    if first["type"] == "refused":
+        where = ".".join(filter(None, (where, first["ctx"]["key"])))
+        return f"{where}: {first['msg']}"
+    if first["type"] == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {first['msg']}, got {shown(first['input'])}"
+

@@ -1,0 +1,52 @@
+"""Everything that birdsonnx refuses, as one tree. The command line prints the message and exits 2.
+
+    BirdsonnxError
+    ├── ConfigError          the JSON config or the command line
+    ├── DataError            folders, labels, input lists
+    ├── ImageError           one photo; prediction skips it, training refuses the whole list
+    ├── ModelError           an .onnx, .h5, .keras or layers.json that cannot be used
+    ├── ArtifactError        an output that cannot be written
+    ├── InstallationError    a missing extra, a foreign mpirun, a platform without training
+    └── TrainingError        a run that cannot go on: a loss that is not finite, another run's state
+
+A message is one line: what, where, what to do.
+"""
+
+
+class BirdsonnxError(Exception):
+    """Base of all refusals.
+
+    Attributes:
+        agreed: every MPI rank raises the same error, so rank 0 speaks for all and each rank leaves
+            normally; an error that is not agreed aborts the other ranks.
+    """
+
+    agreed: bool = False
+
+
+class ConfigError(BirdsonnxError):
+    """The config or the command line asks for something that does not exist."""
+
+
+class DataError(BirdsonnxError):
+    """Folders, labels or inputs that do not fit together."""
+
+
+class ImageError(BirdsonnxError):
+    """One photo that cannot become a sample."""
+
+
+class ModelError(BirdsonnxError):
+    """A model file that is missing, foreign, broken or unfit for the request."""
+
+
+class ArtifactError(BirdsonnxError):
+    """An output file that could not be written; the old one, if any, is intact."""
+
+
+class InstallationError(BirdsonnxError):
+    """This installation or launcher cannot do what was asked."""
+
+
+class TrainingError(BirdsonnxError):
+    """Training cannot start or go on."""

@@ -1,0 +1,1 @@
+"""Files to uint8 pixels: folders and labels, decoding, the transform list."""

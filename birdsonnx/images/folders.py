@@ -1,0 +1,179 @@
+"""Which photos there are, what they are called, and which class they show."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdsonnx.errors import DataError
+
+IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A file and what it is called in results: its path relative to the folder that was named."""
+
+    path: Path
+    name: str
+    label: int | None = None
+    """Index of its class, where class folders give one."""
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """A folder of class folders."""
+
+    root: Path
+    classes: tuple[str, ...]
+    """Class names; the order is that of the class indices."""
+    photos: tuple[Photo, ...]
+
+
+def read_class_folders(root: Path) -> LabelledFolder:
+    """List `root/<class>/…/<photo>`; classes and photos in name order, hidden files and folders left out.
+
+    Raises:
+        DataError: no such folder, no class folder in it, or a class folder without photos.
+    """
+    _require_folder(root)
+    folders = sorted(entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
+    photos: list[Photo] = []
+    for label, folder in enumerate(folders):
+        found = [
+            Photo(path, f"{folder.name}/{path.relative_to(folder.path).as_posix()}", label)
+            for path in _images_below(Path(folder.path))
+        ]
+        if not found:
+            raise DataError(f"{root}: the class folder {folder.name!r} holds no photos")
+        photos += found
+    return LabelledFolder(root, tuple(folder.name for folder in folders), tuple(photos))
+
+
+def require_same_classes(found: Sequence[str], expected: Sequence[str], where: str, reference: str) -> None:
+    """Raises DataError, with the repr of each difference, unless both name the same classes."""
+    if list(found) == list(expected):
+        return
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    differences = []
+    if extra:
+        differences.append(f"only in {where}: {_some(extra)}")
+    if missing:
+        differences.append(f"only in {reference}: {_some(missing)}")
+    if not differences:
+        differences.append("the order differs")
+    raise DataError(
+        f"class names differ between {where} ({len(found)}) and {reference} ({len(expected)}): "
+        + "; ".join(differences)
+        + "; rename the folders so that they agree"
+    )
+
+
+def collect(inputs: Iterable[str]) -> list[Photo]:
+    """Photos to name, from files, folders (walked) and glob patterns, in name order.
+
+    A photo's name is its path relative to the folder that was given, to a pattern's last folder without
+    wildcards, or just its file name where the file itself was given.
+
+    Raises:
+        DataError: an input that does not exist or holds no photos, or two photos that get one name.
+    """
+    photos: list[Photo] = []
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            found = [Photo(file, file.relative_to(path).as_posix()) for file in _images_below(path)]
+            if not found:
+                raise DataError(f"{given}: no photos in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        elif os.path.lexists(path):
+            found = [Photo(path, path.name)]
+        elif glob.has_magic(given):
+            found = list(_matching(given))
+            if not found:
+                raise DataError(f"{given}: no photo matches this pattern")
+        else:
+            raise DataError(f"{given}: no such file or folder")
+        photos += found
+    if not photos:
+        raise DataError("no photos to name; give files, folders or glob patterns")
+    photos.sort(key=lambda photo: photo.name)
+    _require_distinct(photos)
+    return photos
+
+
+def _matching(pattern: str) -> Iterator[Photo]:
+    fixed = Path(pattern)
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        files = _images_below(path) if path.is_dir() else [path] if _is_image(path.name) else []
+        for file in files:
+            yield Photo(file, file.relative_to(fixed).as_posix())
+
+
+def _require_distinct(photos: Sequence[Photo]) -> None:
+    names = {}
+    for photo in photos:
+        if photo.name in names and not _same_path(names[photo.name], photo.path):
+            raise DataError(
+                f"{names[photo.name]} and {photo.path} would both be called {photo.name!r}; "
+                "give the folder above them, or predict them one after the other"
+            )
+        if photo.name in names:
+            raise DataError(f"{photo.path} is given twice")
+        names[photo.name] = photo.path
+    for photo in photos:
+        for parent in Path(photo.name).parents:
+            if parent.as_posix() in names:
+                raise DataError(
+                    f"{names[parent.as_posix()]} and {photo.path} cannot lie in one file: "
+                    f"{parent.as_posix()!r} would be both a photo and a folder; predict them separately"
+                )
+
+
+def _same_path(one: Path, other: Path) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 - links stay distinct photos
+
+
+def _require_folder(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"{root}: there is no such folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: this is a file; a folder of class folders is needed")
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Image files under `folder` by suffix, in path order. A broken link is listed: it is refused later,
+    by name, rather than passed over. Folder links are followed, but never into their own ancestors."""
+    found: list[Path] = []
+
+    def walk(directory: str, ancestors: frozenset[tuple[int, int]]) -> None:
+        status = os.stat(directory)  # noqa: PTH116 - strings all the way: twice as fast on large folders
+        identity = (status.st_dev, status.st_ino)
+        if identity in ancestors:
+            return
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    walk(entry.path, ancestors | {identity})
+                elif _is_image(entry.name):
+                    found.append(Path(entry.path))
+
+    walk(str(folder), frozenset())
+    return sorted(found)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    listed = ", ".join(repr(name) for name in names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
