@@ -19,6 +19,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
 
 # 512 MB of RGB; about 4 x the largest phone cameras. Checked from the header, before any pixel is decoded.
 MAX_PIXELS = 178_956_970
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Filters are set once: changing them around each photo is not safe with decoding threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below, by name
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on odd metadata
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,7 @@ def decoder(height: int, width: int, channels: int, transforms: Sequence[Transfo
 
 def _open(path: Path, mode: str) -> Image.Image:
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; errors still raise
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
                     f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
@@ -90,7 +93,7 @@ def _open(path: Path, mode: str) -> Image.Image:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS[:-1])})") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed") from None
     except ImageError:
         raise

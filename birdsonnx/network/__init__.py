@@ -1,0 +1,1 @@
+"""Keras to ONNX graph: reading Keras, conversion, graph rewrites, metadata, the split at the head."""

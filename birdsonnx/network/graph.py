@@ -1,0 +1,82 @@
+"""Small questions to an ONNX graph, shared by the rewrites and the split at the head."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+Array = npt.NDArray[np.generic]
+
+
+class Graph:
+    """Names looked up once: who produces a tensor, who consumes it, which constants there are.
+
+    A view for one rewrite; make a new one after the graph changed.
+    """
+
+    def __init__(self, proto: GraphProto) -> None:
+        self.proto = proto
+        self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in proto.initializer}
+        self.producers: dict[str, NodeProto] = {name: node for node in proto.node for name in node.output}
+        self.consumers: dict[str, list[NodeProto]] = {}
+        for node in proto.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+        self.outputs = {output.name for output in proto.output}
+
+    def constant(self, name: str) -> Array | None:
+        """The value of an initializer, or None."""
+        tensor = self.constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def only_consumer(self, name: str) -> NodeProto | None:
+        """The one node that reads this tensor, or None where there are several or it is an output."""
+        readers = self.consumers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+
+def attribute(node: NodeProto, name: str, default: object = None) -> object:
+    """The value of a node's attribute."""
+    for item in node.attribute:
+        if item.name == name:
+            return helper.get_attribute_value(item)
+    return default
+
+
+def set_constant(proto: GraphProto, name: str, value: Array) -> None:
+    """Add an initializer, or replace the one of that name."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    for existing in proto.initializer:
+        if existing.name == name:
+            existing.CopyFrom(tensor)
+            return
+    proto.initializer.append(tensor)
+
+
+def redirect(proto: GraphProto, old: str, new: str) -> None:
+    """Let every reader of tensor `old` read `new`."""
+    for node in proto.node:
+        for index, name in enumerate(node.input):
+            if name == old:
+                node.input[index] = new
+
+
+def remove(proto: GraphProto, nodes: Iterable[NodeProto]) -> None:
+    """Take nodes out of the graph."""
+    for node in nodes:
+        proto.node.remove(node)
+
+
+def drop_unused(proto: GraphProto) -> None:
+    """Remove nodes and initializers that no output needs, keeping the order of the rest."""
+    needed = {output.name for output in proto.output}
+    kept = []
+    for node in reversed(proto.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    constants = [tensor for tensor in proto.initializer if tensor.name in needed]
+    del proto.node[:], proto.initializer[:]
+    proto.node.extend(reversed(kept))
+    proto.initializer.extend(constants)

@@ -1,0 +1,382 @@
+"""Keras networks from files: what is read, what is refused, and how their input wants to be preprocessed.
+
+TensorFlow is imported here, inside functions, and nowhere else in birdsonnx. No code of a file ever runs:
+every class in its config must be one of Keras' own, and none of those that load code.
+"""
+
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from birdsonnx import artifacts
+from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.network.graph import Array
+from birdsonnx.network.metadata import Layer, Parameters
+
+MAX_JSON_BYTES = 64 * 2**20
+RUNS_CODE = frozenset(
+    ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "function")
+)
+
+MODELS = frozenset(("Functional", "Sequential", "Model"))
+
+
+@dataclass(frozen=True)
+class KerasNetwork:
+    """A Keras model with its weights, and where they came from."""
+
+    model: Any
+    source: dict[str, Any]
+    """File name and SHA-256 of what was read."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know: layers that start from fresh weights."""
+
+    @property
+    def layers(self) -> list[Any]:
+        """Every layer that holds weights, nested models flattened, in order."""
+        return list(_weighted(self.model))
+
+
+def import_keras() -> Any:
+    """Keras on TensorFlow, quiet and on the CPU.
+
+    Raises:
+        InstallationError: the `export` extra is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    try:
+        import keras
+        import tensorflow  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise InstallationError(
+            f"reading Keras files needs TensorFlow and tf2onnx ({error}); pip install 'birdsonnx[export]'"
+        ) from None
+    for name in ("tensorflow", "tf2onnx", "absl", "keras"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return keras
+
+
+# --- Building networks ----------------------------------------------------------------------------------
+
+
+def full_model(path: Path) -> KerasNetwork:
+    """A complete `.h5` or `.keras` file: architecture and weights.
+
+    Raises:
+        ModelError: missing, truncated, weights only, or with classes that are not Keras' own.
+    """
+    config = read_config(path)
+    if config is None:
+        raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
+    keras = import_keras()
+    _refuse_foreign_code(config, str(path), keras)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises many kinds; all mean the same here
+        raise ModelError(f"{path}: Keras cannot load this model ({_one_line(error)})") from None
+    return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
+
+
+def from_layers(
+    config: Mapping[str, Any], where: str, weights: Path | None, seed: int, source: dict[str, Any] | None = None
+) -> KerasNetwork:
+    """The network of a Keras 2 or 3 JSON, with weights by layer name from `weights`.
+
+    Raises:
+        ModelError: no Keras model, or frozen layers that get no weights.
+    """
+    keras = import_keras()
+    _refuse_foreign_code(config, where, keras)
+    keras.utils.set_random_seed(seed % 2**32)
+    try:
+        if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+            model = keras.models.model_from_json(json.dumps(config))
+        else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
+            from keras.src.legacy.saving.saving_utils import model_from_config
+
+            model = model_from_config(dict(config))
+    except Exception as error:
+        raise ModelError(f"{where}: Keras cannot build this network ({_one_line(error)})") from None
+    network = KerasNetwork(model, source or {"file": where})
+    return network if weights is None else with_weights(network, weights)
+
+
+def resnet50(classes: int, weights: str, seed: int) -> KerasNetwork:
+    """The tutorial's network: ResNet50 frozen, average-pooled, and a Dense with log_softmax.
+
+    `weights` is `imagenet` (Keras' download), `none`, or a file.
+
+    Raises:
+        ModelError: ImageNet weights that cannot be downloaded, or a file that does not fit.
+    """
+    keras = import_keras()
+    keras.utils.set_random_seed(seed % 2**32)
+    try:
+        backbone = keras.applications.ResNet50(
+            include_top=False,
+            weights="imagenet" if weights == "imagenet" else None,
+            pooling="avg",
+            input_shape=(224, 224, 3),
+        )
+    except Exception as error:
+        raise ModelError(
+            f"the ImageNet weights could not be downloaded ({_one_line(error)}); give a local file with "
+            "--weights FILE, or start from random weights with --weights none"
+        ) from None
+    backbone.trainable = False
+    head = keras.layers.Dense(classes, activation="log_softmax", name="dense")
+    model = keras.Model(backbone.input, head(backbone.output))
+    network = KerasNetwork(model, {"file": f"keras.applications.ResNet50 ({weights})"})
+    return network if weights in ("imagenet", "none") else with_weights(network, Path(weights))
+
+
+def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
+    """Copy weights by layer name. A trainable layer without weights, or with others' shapes, starts fresh
+    and is noted.
+
+    Raises:
+        ModelError: the file is unreadable, or a frozen layer would stay random.
+    """
+    source = {"file": path.name, "sha256": artifacts.sha256(_existing(path))}
+    if path.name.endswith(".weights.h5"):
+        try:
+            network.model.load_weights(path)
+        except Exception as error:
+            raise ModelError(f"{path}: these weights do not fit the network ({_one_line(error)})") from None
+        return KerasNetwork(network.model, source)
+    found = _weights_by_layer(path)
+    notes, unfit = [], []
+    for layer in network.layers:
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        shapes = [weight.shape for weight in found.get(layer.name, [])]
+        if shapes == wanted:
+            layer.set_weights(found[layer.name])
+            continue
+        why = f"it has {_shapes(shapes)}, the network {_shapes(wanted)}" if shapes else "not in the file"
+        (notes if layer.trainable else unfit).append(f"{layer.name} ({why})")
+    if unfit:
+        more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
+        raise ModelError(f"{path}: frozen layers get no weights: {', '.join(unfit[:3])}{more}")
+    return KerasNetwork(
+        network.model, source, [f"{note}: starts from fresh weights" for note in notes] + network.notes
+    )
+
+
+# --- Reading files --------------------------------------------------------------------------------------
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """The architecture that a `.h5` or `.keras` file holds, or None where it holds weights only.
+
+    Raises:
+        ModelError: missing, truncated, foreign, or with links to other files.
+    """
+    _existing(path)
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.getinfo("config.json").file_size > MAX_JSON_BYTES:
+                    raise ModelError(f"{path}: its config.json is too large to be a network")
+                text = archive.read("config.json")
+                with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
+                    _refuse_links(file, path)
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{path}: not a complete .keras file ({_one_line(error)})") from None
+        return _json_object(text, str(path))
+    try:
+        with h5py.File(path, "r") as file:
+            _refuse_links(file, path)
+            text = file.attrs.get("model_config")
+    except OSError:
+        raise ModelError(
+            f"{path}: not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
+        ) from None
+    return None if text is None else _json_object(text, str(path))
+
+
+def read_layers(path: Path) -> dict[str, Any]:
+    """A Keras model JSON. Raises ModelError."""
+    if _existing(path).stat().st_size > MAX_JSON_BYTES:
+        raise ModelError(f"{path}: too large to be a network's JSON")
+    return _json_object(path.read_bytes(), str(path))
+
+
+def layers_in(config: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
+    """`(name, class, units or filters)` of each layer in a Keras model JSON, nested models flattened."""
+    found: list[tuple[str, str, int | None]] = []
+    for layer in config.get("config", {}).get("layers", []):
+        inner = layer.get("config", {})
+        if "layers" in inner:
+            found += layers_in(layer)
+        else:
+            units = inner.get("units", inner.get("filters"))
+            found.append((str(inner.get("name", layer.get("name"))), str(layer.get("class_name")), units))
+    return found
+
+
+def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
+    config = read_config(path)
+    if config is not None and zipfile.is_zipfile(path):
+        return {layer.name: layer.get_weights() for layer in full_model(path).layers}
+    weights: dict[str, list[Array]] = {}
+    with h5py.File(path, "r") as file:
+        groups = file["model_weights"] if "model_weights" in file else file
+        for layer in _names(groups, "layer_names"):
+            group = groups[layer]
+            names = _names(group, "weight_names")
+            if names:
+                weights[layer] = [np.asarray(group[name]) for name in names]
+    if not weights:
+        raise ModelError(f"{path}: no weights by layer name in it")
+    return weights
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """A name list; Keras splits long ones over `<attribute>0`, `<attribute>1`, …"""
+    if attribute in group.attrs:
+        chunks = [group.attrs[attribute]]
+    else:
+        count = sum(f"{attribute}{index}" in group.attrs for index in range(len(group.attrs)))
+        chunks = [group.attrs[f"{attribute}{index}"] for index in range(count)]
+    return [name.decode() if isinstance(name, bytes) else str(name) for chunk in chunks for name in chunk]
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ModelError(f"{path}: there is no such file")
+    return path
+
+
+def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: its network description is not valid JSON ({_one_line(error)})") from None
+    if not isinstance(config, dict) or "config" not in config:
+        raise ModelError(f"{where}: this JSON describes no Keras model")
+    return config
+
+
+def _refuse_links(file: h5py.File, path: Path) -> None:
+    """Raises ModelError where data would come from another file."""
+
+    def visit(group: h5py.Group) -> Iterator[str]:
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                yield f"{group.name}/{name} is a link"
+                continue
+            child = group[name]
+            if isinstance(child, h5py.Group):
+                yield from visit(child)
+            elif isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
+                yield f"{child.name} is stored elsewhere"
+
+    for problem in visit(file):
+        raise ModelError(f"{path}: {problem}; a model file must hold all its data itself")
+
+
+def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
+    """Raises ModelError at the first class that is not Keras' own, or that loads code."""
+    homes = (keras, keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies)
+    pending: list[tuple[Any, str]] = [(config, "the model")]
+    while pending:
+        item, layer = pending.pop()
+        if isinstance(item, list):
+            pending += [(entry, layer) for entry in item]
+        elif isinstance(item, dict):
+            inner = item.get("config")
+            if isinstance(inner, dict) and "name" in inner:
+                layer = f"layer {inner['name']!r}"
+            name = item.get("class_name")
+            if isinstance(name, str) and name not in ("__keras_tensor__", "__tensor__", "__tuple__"):
+                module = item.get("module")
+                own = name in MODELS or any(hasattr(home, name) for home in homes)
+                if name in RUNS_CODE:
+                    raise ModelError(f"{where}: {layer} is a {name}, which runs code from the file; not loaded")
+                if not own or not (module is None or str(module).split(".")[0] == "keras"):
+                    raise ModelError(f"{where}: {layer} is of the class {name!r}, which is not Keras' own")
+            pending += [(entry, layer) for entry in item.values()]
+
+
+# --- Facts about a network ------------------------------------------------------------------------------
+
+
+def layers_of(network: KerasNetwork) -> tuple[Layer, ...]:
+    """The layers that hold weights, as the `.onnx` records them."""
+    return tuple(
+        Layer(
+            layer.name,
+            type(layer).__name__,
+            getattr(layer, "units", None) or getattr(layer, "filters", None),
+            bool(layer.trainable_weights),
+        )
+        for layer in network.layers
+    )
+
+
+def parameters_of(network: KerasNetwork) -> Parameters:
+    """Keras' own counts."""
+    statistics = sum(
+        int(np.prod(weight.shape))
+        for layer in network.layers
+        if type(layer).__name__ == "BatchNormalization"
+        for weight in (layer.moving_mean, layer.moving_variance)
+    )
+    trainable = sum(int(np.prod(weight.shape)) for weight in network.model.trainable_weights)
+    return Parameters(int(network.model.count_params()), trainable, statistics)
+
+
+def recognise_preprocessing(model: Any) -> str | None:
+    """The preprocessing mode that a network was trained with, by its layers and never by its name.
+
+    Known: `keras.applications` ResNet 50, 101 and 152 V1 (caffe): every convolution has a bias, BatchNorm's
+    epsilon is 1.001e-5, and the stem is a padded 7x7/2 convolution and a padded 3x3/2 max pooling.
+    """
+    layers = [layer for layer in _flat(model) if type(layer).__name__ != "InputLayer"]
+    kinds = [type(layer).__name__ for layer in layers]
+    if kinds[:2] != ["ZeroPadding2D", "Conv2D"] or "MaxPooling2D" not in kinds[:8]:
+        return None
+    convolutions = [layer for layer in layers if type(layer).__name__ == "Conv2D"]
+    norms = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
+    stem = convolutions[0]
+    resnet_v1 = (
+        len(convolutions) in (53, 104, 155)
+        and len(norms) == len(convolutions)
+        and all(layer.use_bias for layer in convolutions)
+        and all(abs(layer.epsilon - 1.001e-5) < 1e-9 for layer in norms)
+        and (stem.filters, stem.kernel_size, stem.strides) == (64, (7, 7), (2, 2))
+    )
+    return "caffe" if resnet_v1 else None
+
+
+def _flat(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _weighted(model: Any) -> Iterator[Any]:
+    return (layer for layer in _flat(model) if layer.weights)
+
+
+def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
+    return " ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "…"

@@ -1,0 +1,1 @@
+"""What the work runs on: MPI ranks, threads, ONNX Runtime sessions."""

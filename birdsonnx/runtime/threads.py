@@ -1,0 +1,78 @@
+"""How many threads this rank may use: its cores, divided among the ranks that share them."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdsonnx.runtime.ranks import Ranks
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class ThreadShare:
+    """The number of threads, and a line to print where the user asked for more than there is."""
+
+    threads: int
+    note: str = ""
+
+
+def available_cores() -> frozenset[int]:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def cgroup_cores(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The CPU time limit of this container in cores (cgroup v2 `cpu.max` on the way up, v1 quota), or None."""
+    limits = []
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            folder = root / path.lstrip("/")
+            for level in (folder, *folder.parents):
+                limits.append(_quota(level / "cpu.max"))
+                if level == root:
+                    break
+        elif "cpu" in controllers.split(","):
+            for base in (root / "cpu" / path.lstrip("/"), root / "cpu"):
+                limits.append(_quota(base / "cpu.cfs_quota_us", base / "cpu.cfs_period_us"))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota(quota: Path, period: Path | None = None) -> float | None:
+    try:
+        numbers = f"{quota.read_text()} {period.read_text() if period else ''}".split()
+        return int(numbers[0]) / int(numbers[1]) if int(numbers[0]) > 0 else None
+    except (OSError, ValueError, IndexError, ZeroDivisionError):  # no limit, or "max"
+        return None
+
+
+def share(ranks: Ranks, requested: int | None = None) -> ThreadShare:
+    """Threads for this rank: `requested` as it is, else its affinity set divided by the ranks that share
+    that set, capped by its share of the container's limit, at least 1; OMP_NUM_THREADS lowers it and
+    cannot raise it (4 ranks x 8 threads on 2 cores are 4 x slower than 4 x 1)."""
+    cores = available_cores()
+    sharing = len(ranks.sharing(cores))
+    threads = max(1, len(cores) // sharing)
+    limit = cgroup_cores()
+    if limit is not None:
+        threads = max(1, min(threads, int(limit / ranks.on_this_host())))
+    if requested is not None:
+        return ThreadShare(requested)
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if wanted.isdigit() and int(wanted) > 0:
+        if int(wanted) > threads:
+            owners = "1 rank" if sharing == 1 else f"{sharing} ranks"
+            return ThreadShare(
+                threads,
+                f"OMP_NUM_THREADS={wanted} asks for more than there is; using {threads} per rank "
+                f"({len(cores)} cores for {owners})",
+            )
+        threads = int(wanted)
+    return ThreadShare(threads)
