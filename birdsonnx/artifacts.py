@@ -54,6 +54,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of(content: bytes) -> str:
+    """Hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def _flush_folder(folder: Path) -> None:
     if os.name == "nt":  # Windows has no handle on a folder to flush
         return

@@ -60,7 +60,9 @@ class Section(BaseModel):
             if name in cls.later:
                 raise _refusal(f"{NOT_YET}; remove the key", key)
             if name in cls.elsewhere:
-                raise _refusal(f"this key is for {cls.elsewhere[name]}, which birdsonnx does not support", key)
+                raise _refusal(
+                    f"this key is for {cls.elsewhere[name]}, which birdsonnx does not support", key
+                )
             if name not in cls.model_fields:
                 known = [*cls.model_fields, *cls.synonyms]
                 guess = nearest(key, known) or f"; known keys: {', '.join(known)}"
@@ -185,7 +187,7 @@ def _channels(name: str, value: Any) -> tuple[float, ...]:
 def _normalize(value: Any) -> Normalize:
     settings = {key.lower(): number for key, number in value.items()} if isinstance(value, dict) else {}
     if set(settings) != {"mean", "std"}:
-        raise _refusal(f"'normalize' takes {{\"mean\": …, \"std\": …}}, got {shown(value)}")
+        raise _refusal(f'\'normalize\' takes {{"mean": …, "std": …}}, got {shown(value)}')
     mean, std = _channels("mean", settings["mean"]), _channels("std", settings["std"])
     if any(number <= 0 for number in std):
         raise _refusal(f"'normalize.std' must be above 0, got {shown(value)}")
@@ -280,7 +282,9 @@ def _typed(
             if name.lower() in {kind.lower() for kind in later}:
                 raise _refusal(f"type '{name}' {NOT_YET} (it has {', '.join(kinds)})")
             if elsewhere and name.lower() in elsewhere:
-                raise _refusal(f"type '{name}' is {elsewhere[name.lower()]}, which birdsonnx does not support")
+                raise _refusal(
+                    f"type '{name}' is {elsewhere[name.lower()]}, which birdsonnx does not support"
+                )
             hint = nearest(name, (*kinds, *later)) or f"; it is one of {', '.join(kinds)}"
             raise _refusal(f"unknown type '{name}'{hint}")
         return {**section, "type": canonical}
@@ -420,9 +424,7 @@ class Settings(Section):
         if isinstance(value, dict):
             for key, content in value.items():
                 if key.lower() == "layers" and isinstance(content, list):
-                    raise _refusal(
-                        f"an array {NOT_YET}; give a Keras model object or the path of one", key
-                    )
+                    raise _refusal(f"an array {NOT_YET}; give a Keras model object or the path of one", key)
         return value
 
 
@@ -528,4 +530,3 @@ def _first_line(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: this key is required"
     return f"{where}: {first['msg']}, got {shown(first['input'])}"
-

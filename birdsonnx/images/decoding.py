@@ -85,7 +85,9 @@ def _open(path: Path, mode: str) -> Image.Image:
                     f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
                 )
             if image.mode.startswith(("I", "F")):
-                raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
+                raise ImageError(
+                    f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
+                )
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return image.convert(mode)
@@ -94,7 +96,9 @@ def _open(path: Path, mode: str) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS[:-1])})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed") from None
+        raise ImageError(
+            f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed"
+        ) from None
     except ImageError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from birdsonnx.errors import DataError
 
-IMAGE_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pbm .pgm .png .ppm .tif .tiff .webp".split())
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,10 @@ def read_class_folders(root: Path) -> LabelledFolder:
         DataError: no such folder, no class folder in it, or a class folder without photos.
     """
     _require_folder(root)
-    folders = sorted(entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(
+        (entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
+        key=lambda entry: entry.name,
+    )
     if not folders:
         raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
     photos: list[Photo] = []
@@ -109,7 +114,7 @@ def _matching(pattern: str) -> Iterator[Photo]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - a pattern may be absolute
         path = Path(match)
         files = _images_below(path) if path.is_dir() else [path] if _is_image(path.name) else []
         for file in files:
@@ -117,7 +122,7 @@ def _matching(pattern: str) -> Iterator[Photo]:
 
 
 def _require_distinct(photos: Sequence[Photo]) -> None:
-    names = {}
+    names: dict[str, Path] = {}
     for photo in photos:
         if photo.name in names and not _same_path(names[photo.name], photo.path):
             raise DataError(

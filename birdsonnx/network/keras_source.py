@@ -89,7 +89,11 @@ def full_model(path: Path) -> KerasNetwork:
 
 
 def from_layers(
-    config: Mapping[str, Any], where: str, weights: Path | None, seed: int, source: dict[str, Any] | None = None
+    config: Mapping[str, Any],
+    where: str,
+    weights: Path | None,
+    seed: int,
+    source: dict[str, Any] | None = None,
 ) -> KerasNetwork:
     """The network of a Keras 2 or 3 JSON, with weights by layer name from `weights`.
 
@@ -156,7 +160,8 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
             raise ModelError(f"{path}: these weights do not fit the network ({_one_line(error)})") from None
         return KerasNetwork(network.model, source)
     found = _weights_by_layer(path)
-    notes, unfit = [], []
+    notes: list[str] = []
+    unfit: list[str] = []
     for layer in network.layers:
         wanted = [tuple(weight.shape) for weight in layer.weights]
         shapes = [weight.shape for weight in found.get(layer.name, [])]
@@ -231,7 +236,7 @@ def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
         return {layer.name: layer.get_weights() for layer in full_model(path).layers}
     weights: dict[str, list[Array]] = {}
     with h5py.File(path, "r") as file:
-        groups = file["model_weights"] if "model_weights" in file else file
+        groups = file.get("model_weights", file)
         for layer in _names(groups, "layer_names"):
             group = groups[layer]
             names = _names(group, "weight_names")
@@ -289,7 +294,14 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
 
 def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
     """Raises ModelError at the first class that is not Keras' own, or that loads code."""
-    homes = (keras, keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies)
+    homes = (
+        keras,
+        keras.layers,
+        keras.initializers,
+        keras.regularizers,
+        keras.constraints,
+        keras.dtype_policies,
+    )
     pending: list[tuple[Any, str]] = [(config, "the model")]
     while pending:
         item, layer = pending.pop()
@@ -304,13 +316,21 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
                 module = item.get("module")
                 own = name in MODELS or any(hasattr(home, name) for home in homes)
                 if name in RUNS_CODE:
-                    raise ModelError(f"{where}: {layer} is a {name}, which runs code from the file; not loaded")
+                    raise ModelError(
+                        f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
+                    )
                 if not own or not (module is None or str(module).split(".")[0] == "keras"):
                     raise ModelError(f"{where}: {layer} is of the class {name!r}, which is not Keras' own")
             pending += [(entry, layer) for entry in item.values()]
 
 
 # --- Facts about a network ------------------------------------------------------------------------------
+
+
+def layers_json(network: KerasNetwork) -> dict[str, Any]:
+    """The network's architecture as Keras 3 JSON."""
+    content: dict[str, Any] = json.loads(network.model.to_json())
+    return content
 
 
 def layers_of(network: KerasNetwork) -> tuple[Layer, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
 from birdsonnx import artifacts
@@ -80,7 +80,9 @@ def parse(content: bytes, where: str) -> BirdModel:
     except (DecodeError, ValueError, TypeError):
         raise ModelError(f"{where}: not a complete ONNX file (truncated, or of another kind)") from None
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in proto.graph.initializer):
-        raise ModelError(f"{where}: its weights lie in other files; a birdsonnx model holds everything itself")
+        raise ModelError(
+            f"{where}: its weights lie in other files; a birdsonnx model holds everything itself"
+        )
     metadata = Metadata.from_props({prop.key: prop.value for prop in proto.metadata_props}, where)
     inputs, outputs = list(proto.graph.input), list(proto.graph.output)
     if [value.name for value in inputs] != [INPUT] or [value.name for value in outputs] != [OUTPUT]:

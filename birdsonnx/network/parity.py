@@ -27,7 +27,9 @@ class Parity:
         return f"{each} (tolerance {TOLERANCE:g})"
 
 
-def natural_images(count: int, height: int, width: int, channels: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+def natural_images(
+    count: int, height: int, width: int, channels: int, seed: int = 0
+) -> npt.NDArray[np.uint8]:
     """Noise with the statistics of photos: a 1/f amplitude spectrum, channels that go together, and
     ImageNet's mean and deviation. uint8 `[count, height, width, channels]`.
 
@@ -43,13 +45,14 @@ def natural_images(count: int, height: int, width: int, channels: int, seed: int
     mixed = np.sqrt(0.8) * smooth[:, :1] + np.sqrt(0.2) * smooth[:, 1:]
     mean = np.resize([123.7, 116.3, 103.5], channels)[:, None, None]
     pixels = mean + 58.0 * mixed
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    images: npt.NDArray[np.uint8] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return images.transpose(0, 2, 3, 1)
 
 
 def keras_log_probs(model: Any, mode: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """What Keras answers for uint8 RGB images: its own preprocessing, its own forward pass."""
     keras = import_keras()
-    values = images.astype(np.float32)
+    values: Any = images.astype(np.float32)
     if mode in ("caffe", "torch", "tf"):
         values = keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
     elif mode == "unit":

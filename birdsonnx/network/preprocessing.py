@@ -30,7 +30,8 @@ class Preprocessing:
         """The network's input for uint8 `[batch, height, width, channels]`; the graph computes the same."""
         ordered = pixels[..., ::-1] if self.bgr else pixels
         values = ordered.astype(np.float32)
-        return values * np.float32(self.scale) + np.float32(self.offset)
+        scale, offset = np.array(self.scale, np.float32), np.array(self.offset, np.float32)
+        return values * scale + offset
 
     def as_json(self) -> dict[str, Any]:
         return {

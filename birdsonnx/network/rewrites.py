@@ -90,7 +90,13 @@ def pad_into_max_pool(proto: GraphProto) -> int:
         amounts = graph.constant(pad.input[1])
         value = graph.constant(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
         mode = attribute(pad, "mode", b"constant")
-        if amounts is None or value is None or np.any(value != 0) or mode != b"constant" or len(pad.input) > 3:
+        if (
+            amounts is None
+            or value is None
+            or np.any(value != 0)
+            or mode != b"constant"
+            or len(pad.input) > 3
+        ):
             continue
         if attribute(pool, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or attribute(pool, "pads"):
             continue
@@ -273,7 +279,9 @@ def finish(model: ModelProto) -> None:
     del model.graph.value_info[:]
     used = {node.domain for node in model.graph.node}
     if used - {"", "ai.onnx"}:
-        raise ModelError(f"the converted graph needs operators of {', '.join(sorted(used - {'', 'ai.onnx'}))}")
+        raise ModelError(
+            f"the converted graph needs operators of {', '.join(sorted(used - {'', 'ai.onnx'}))}"
+        )
     [opset] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))

@@ -221,4 +221,3 @@ def sum_as_float64(ranks: Ranks, *numbers: float) -> tuple[float, ...]:
     values = np.array(numbers, np.float64)
     ranks.add_up(values)
     return tuple(values.tolist())
-

@@ -105,5 +105,3 @@ def streams_for(photos: int, threads: int) -> tuple[int, int]:
     if photos >= threads:
         return threads, 1
     return max(1, photos), max(1, threads // max(1, photos))
-
-

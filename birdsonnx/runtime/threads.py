@@ -25,7 +25,7 @@ def available_cores() -> frozenset[int]:
 
 
 def cgroup_cores(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """The CPU time limit of this container in cores (cgroup v2 `cpu.max` on the way up, v1 quota), or None."""
+    """The container's CPU time limit in cores (cgroup v2 `cpu.max` on the way up, or v1 quota), or None."""
     limits = []
     try:
         lines = membership.read_text().splitlines()
@@ -40,8 +40,8 @@ def cgroup_cores(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup
                 if level == root:
                     break
         elif "cpu" in controllers.split(","):
-            for base in (root / "cpu" / path.lstrip("/"), root / "cpu"):
-                limits.append(_quota(base / "cpu.cfs_quota_us", base / "cpu.cfs_period_us"))
+            bases = (root / "cpu" / path.lstrip("/"), root / "cpu")
+            limits += [_quota(base / "cpu.cfs_quota_us", base / "cpu.cfs_period_us") for base in bases]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

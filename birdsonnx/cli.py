@@ -1,0 +1,627 @@
+"""The command line: parses, calls one function, prints, exits.
+
+Exit codes: 0 done; 1 done, but some inputs were refused (listed); 2 the request cannot be carried out.
+Nothing heavy is imported at module level: `--help` must answer at once.
+"""
+
+import json as json_format
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from birdsonnx import __version__
+from birdsonnx.errors import BirdsonnxError, ConfigError
+
+if TYPE_CHECKING:
+    from birdsonnx.reporting.console import Console
+    from birdsonnx.runtime.ranks import Ranks
+
+app = typer.Typer(
+    name="birdsonnx",
+    help="From a Keras classifier and folders of photos to one self-contained ONNX file that names birds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS)."),
+]
+
+DONE, SOME_REFUSED, CANNOT = 0, 1, 2
+
+
+class Job:
+    """One running verb: who prints, what goes into the JSON object, how it exits."""
+
+    def __init__(self, json: bool) -> None:
+        self.json = json
+        self.result: dict[str, Any] = {}
+        self.code = DONE
+        self.ranks: Ranks | None = None
+
+    @property
+    def speaks(self) -> bool:
+        return self.ranks is None or self.ranks.is_first
+
+    def join_ranks(self) -> "Ranks":
+        """The MPI ranks of this run."""
+        from birdsonnx.runtime import ranks
+
+        self.ranks = ranks.join()
+        return self.ranks
+
+    def console(self) -> "Console":
+        from birdsonnx.reporting.console import Console
+
+        return Console(self.speaks, self.json)
+
+    def say(self, *lines: str) -> None:
+        """Lines for people on stdout; silent under --json and on other ranks."""
+        if self.speaks and not self.json:
+            for line in lines:
+                print(line)
+
+    def fail(self, message: str, code: int = CANNOT) -> None:
+        prefix = (
+            f"birdsonnx: rank {self.ranks.rank}: " if self.ranks and self.ranks.size > 1 else "birdsonnx: "
+        )
+        print(prefix + _printable(message), file=sys.stderr, flush=True)
+        if self.json:
+            self.result = {"error": message}
+        self.code = code
+
+
+@contextmanager
+def running(json: bool, debug: bool) -> Iterator[Job]:
+    """Run a verb's body: errors become one line and an exit code, results one JSON object."""
+    job = Job(json)
+    try:
+        yield job
+    except BirdsonnxError as error:
+        if debug:
+            raise
+        if error.agreed:  # every rank has it: the first speaks, all leave
+            job.code = CANNOT
+            if job.speaks and not (job.ranks is None and error.agreed):
+                _fail_for_all(job, str(error))
+        else:
+            job.fail(str(error))
+            _abort(job)
+    except KeyboardInterrupt:
+        job.fail("interrupted", 130)
+        _abort(job)
+    except BrokenPipeError:  # the reader of our output left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        job.code = 141
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())
+        job.fail(f"internal error: {type(error).__name__}: {reason}; --debug shows where")
+        _abort(job)
+    if job.json and job.speaks:
+        print(json_format.dumps(job.result, default=str))
+    raise typer.Exit(job.code)
+
+
+def _fail_for_all(job: Job, message: str) -> None:
+    print(f"birdsonnx: {_printable(message)}", file=sys.stderr, flush=True)
+    job.result = {"error": message}
+
+
+def _abort(job: Job) -> None:
+    if job.ranks is not None and job.ranks.size > 1:
+        job.ranks.abort(job.code)
+
+
+def _printable(text: str) -> str:
+    """The text with undecodable file name bytes shown as they are in repr."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"birdsonnx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: birdsonnx export --weights resnet50_notop.h5 --labels data/train -o models/birds.onnx"
+)
+def export(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A Keras .h5 or .keras full model. Without it: --arch with --weights."),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx to write.")] = Path(
+        "models/resnet50_birds.onnx"
+    ),
+    arch: Annotated[str, typer.Option(help="Network to build without SOURCE: resnet50.")] = "resnet50",
+    weights: Annotated[
+        str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")
+    ] = "imagenet",
+    layers: Annotated[
+        Path | None, typer.Option(help="Keras 2 or 3 JSON of the network; weights by layer name from SOURCE.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
+    ] = None,
+    preprocess: Annotated[
+        str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
+    ] = "auto",
+    opset: Annotated[int, typer.Option(help="ONNX opset, 13 to 18.")] = 17,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights that start fresh.")] = 0,
+    save_layers: Annotated[
+        Path | None, typer.Option(help="Also write the network as Keras JSON, for the config's 'layers'.")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Convert a Keras network to one self-contained ONNX file and compare it with Keras."""
+    with running(json, debug) as job:
+        from birdsonnx.network import export as exporting
+
+        request = exporting.Request(
+            source, output, arch, weights, layers, classes, labels, preprocess, opset, seed, save_layers
+        )
+        converted = exporting.export(request)
+        metadata = converted.model.metadata
+        job.result = {
+            "output": str(output),
+            "classes": converted.model.num_classes,
+            "preprocessing": metadata.preprocessing.name,
+            "trainable": list(metadata.trainable),
+            "parameters": vars(metadata.parameters),
+            "parity": converted.parity.differences,
+            "rewrites": converted.rewritten,
+            "notes": converted.notes,
+        }
+        job.say(
+            *converted.notes,
+            f"preprocessing  {metadata.preprocessing.name}",
+            f"rewrites       {', '.join(f'{name} {count}' for name, count in converted.rewritten.items())}",
+            f"parity         {converted.parity}",
+            f"wrote          {output} ({converted.model.num_classes} classes, "
+            f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
+        )
+
+
+@app.command(epilog="Example: OMP_NUM_THREADS=2 mpirun -np 4 birdsonnx train config_train.json")
+def train(
+    config: Annotated[Path | None, typer.Argument(help="The JSON config.")] = None,
+    config_option: Annotated[Path | None, typer.Option("--config", help="The same, as an option.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE inside neural_network: data.batch_size=32.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in checkpoints.save.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network's head as a config says, alone or under mpirun."""
+    with running(json, debug) as job:
+        from dataclasses import asdict
+
+        from birdsonnx import config as configs
+
+        ranks = job.join_ranks()
+        path = _one_config(config, config_option)
+        settings = ranks.first(lambda: configs.read(path, overrides or ()))
+        if settings.data.input_path is None:
+            _predict(job, [], settings, Prediction())
+            return
+        from birdsonnx.reporting.training_log import TrainingLog
+        from birdsonnx.training import run
+
+        schedule = settings.optimizer.lr_scheduler
+        log = TrainingLog(
+            job.console(),
+            settings.outfile,
+            settings.num_epochs,
+            verbose=schedule is not None and schedule.verbose,
+            speaks=job.speaks,
+        )
+        try:
+            outcome = run.train(settings, ranks, log, resume)
+        finally:
+            log.close()
+        job.result = {
+            "epochs": [asdict(epoch) for epoch in outcome.epochs],
+            "checkpoints": [str(path) for path in outcome.checkpoints],
+            "seconds": outcome.seconds,
+            "ranks": ranks.size,
+        }
+        seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.seconds.items())
+        job.say(f"done: {seconds}")
+
+
+class Prediction:
+    """The options of `predict`; the defaults are those of a config without them."""
+
+    def __init__(
+        self,
+        model: Path | None = None,
+        output: Path | None = None,
+        threads: int | None = None,
+        batch_size: int | None = None,
+        top_k: int = 1,
+        csv: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.output = output
+        self.threads = threads
+        self.batch_size = batch_size
+        self.top_k = top_k
+        self.csv = csv
+
+
+@app.command(epilog="Example: birdsonnx predict test_samples/ -o predictions/")
+def predict(
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, glob patterns.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The .onnx (default: the newest checkpoint under model_checkpoints_save/)."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Take model, input, output and transforms from a JSON config.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default predictions/).")
+    ] = None,
+    threads: Threads = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Photos per run of a thread (default 4); changes speed only.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to show per photo.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Name photos; keep the log-probabilities in predictions/output_1.h5."""
+    with running(json, debug) as job:
+        options = Prediction(model, output, threads, batch_size, top_k, csv)
+        settings = None
+        ranks = job.join_ranks()
+        if config is not None:
+            from birdsonnx import config as configs
+
+            settings = ranks.first(lambda: configs.read(config))
+        _predict(job, inputs or [], settings, options)
+
+
+def _predict(job: Job, inputs: list[str], settings: Any, options: Prediction) -> None:
+    from birdsonnx.images import folders
+    from birdsonnx.inference import prediction
+    from birdsonnx.runtime import threads
+    from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
+
+    ranks, console = job.ranks, job.console()
+    assert ranks is not None
+    requested, transforms, output = options.threads, None, options.output
+    if settings is not None:
+        data = settings.data
+        requested = requested or settings.birdsonnx.threads
+        transforms = data.transforms
+        if not inputs and data.test_input_path is None:
+            raise _agreed(
+                ConfigError("neural_network.data: neither input_path nor test_input_path; nothing to do")
+            )
+        inputs = inputs or [data.test_input_path]
+        if output is None and data.test_output_path is not None:
+            output = Path(data.test_output_path)
+    elif output is None:
+        output = Path("predictions")
+    photos = ranks.first(lambda: folders.collect(inputs))
+    model, where = ranks.first(lambda: _model_to_predict_with(settings, options, console.say))
+    share = threads.share(ranks, requested)
+    if share.note:
+        console.say(share.note)
+    classifier = prediction.open_classifier(
+        model, where, len(ranks.share(len(photos))), share.threads, transforms
+    )
+    with console.progress("photos", len(photos)) as advance:
+        summary = prediction.predict(
+            classifier,
+            photos,
+            ranks,
+            None if output is None else output / "output_1.h5",
+            options.top_k,
+            options.csv,
+            options.batch_size or PHOTOS_PER_RUN,
+            advance,
+        )
+    if not job.speaks:
+        return
+    total = summary.photos + len(summary.refused)
+    job.result = {
+        "model": where,
+        "photos": summary.photos,
+        "refused": summary.refused,
+        "seconds": summary.seconds,
+        "images_per_second": summary.photos / summary.seconds,
+        "output": summary.output,
+        "csv": summary.csv,
+        "predictions": summary.shown if total <= prediction.SHOWN else None,
+        "counts": summary.counts,
+    }
+    if total <= prediction.SHOWN:
+        width = max((len(entry["name"]) for entry in summary.shown), default=0)
+        for entry in summary.shown:
+            top = "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
+            job.say(_printable(f"{entry['name']:<{width}}  {top}"))
+    else:
+        for name, count in sorted(summary.counts.items(), key=lambda item: (-item[1], item[0]))[:20]:
+            job.say(f"{count:>7} x {name}")
+        if len(summary.counts) > 20:
+            job.say(f"{'':>7}   and {len(summary.counts) - 20} more classes")
+    for refusal in summary.refused:
+        print(f"birdsonnx: refused: {_printable(refusal)}", file=sys.stderr)
+    where_to = f" -> {summary.output}" if summary.output else ""
+    job.say(
+        f"{summary.photos} photos in {summary.seconds:.2f} s "
+        f"({summary.photos / summary.seconds:.1f} images/s){where_to}"
+        + (f", {len(summary.refused)} refused" if summary.refused else "")
+    )
+    if summary.refused:
+        job.code = SOME_REFUSED if summary.photos else CANNOT
+
+
+def _model_to_predict_with(settings: Any, options: Prediction, say: Any) -> tuple[Path | bytes, str]:
+    """The model's file, or its content where the config changes it; and its name."""
+    from birdsonnx.inference import prediction
+
+    if options.model is not None:
+        return options.model, str(options.model)
+    if settings is None or settings.checkpoints.load is None:
+        folder = Path("model_checkpoints_save" if settings is None else settings.checkpoints.save or ".")
+        newest = prediction.newest_checkpoint(folder)
+        return newest, str(newest)
+    from birdsonnx.config import Normalize
+    from birdsonnx.training import network, run
+
+    path = network.checkpoint_file(settings.checkpoints.load, say)
+    normalizes = any(isinstance(step, Normalize) for step in settings.data.transforms or ())
+    if path.suffix.lower() == ".onnx" and not normalizes and settings.layers is None:
+        return path, str(path)
+    model = network.start(settings, run.cache_folder(settings), say)
+    if path.suffix.lower() == ".onnx" and not normalizes:
+        return path, str(path)
+    return model.serialized(), model.where
+
+
+@app.command(
+    epilog="Example: birdsonnx evaluate data/test --model model_checkpoints_save/model_checkpoint_6.onnx"
+)
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A folder of class folders, or an output_*.h5.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The .onnx for a folder (default: the newest checkpoint under model_checkpoints_save/)."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV of name,class for an .h5 that does not tell.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the per-class table and confusion matrix.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
+    threads: Threads = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Accuracy, top-5, loss, per-class table and confusion matrix."""
+    with running(json, debug) as job:
+        from birdsonnx.reporting import tables
+
+        ranks = job.join_ranks()
+        if target.is_dir():
+            found, refused = _evaluate_folder(job, target, model, threads)
+        else:
+            found, refused = ranks.first(lambda: _evaluate_file(target, labels)), []
+        if not job.speaks:
+            return
+        for refusal in refused:
+            print(f"birdsonnx: refused: {_printable(refusal)}", file=sys.stderr)
+        if found is None:
+            job.result = {"refused": refused}
+            job.code = CANNOT
+            return
+        job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
+        job.say(*tables.evaluation_lines(found))
+        if csv is not None:
+            tables.write_evaluation(found, csv)
+            job.say(f"wrote {csv}")
+        if plot is not None:
+            from birdsonnx.reporting import plots
+
+            plots.plot_confusion(
+                found.confusion, found.classes, plot, f"{target}: accuracy {found.accuracy:.4f}"
+            )
+            job.say(f"wrote {plot}")
+        job.code = SOME_REFUSED if refused else DONE
+
+
+def _evaluate_folder(
+    job: Job, target: Path, model: Path | None, requested: int | None
+) -> tuple[Any, list[str]]:
+    from birdsonnx.errors import DataError
+    from birdsonnx.images import folders
+    from birdsonnx.inference import evaluation, prediction
+    from birdsonnx.runtime import threads
+
+    ranks, console = job.ranks, job.console()
+    assert ranks is not None
+    folder = ranks.first(lambda: folders.read_class_folders(target))
+    path = ranks.first(lambda: model or prediction.newest_checkpoint(Path("model_checkpoints_save")))
+    share = threads.share(ranks, requested)
+    if share.note:
+        console.say(share.note)
+    classifier = prediction.open_classifier(
+        path, str(path), len(ranks.share(len(folder.photos))), share.threads
+    )
+
+    def check() -> None:
+        if classifier.metadata.classes is not None:
+            folders.require_same_classes(folder.classes, classifier.metadata.classes, str(target), str(path))
+        elif len(folder.classes) != classifier.num_classes:
+            raise DataError(
+                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class folders"
+            )
+
+    ranks.first(check)
+    refused: list[str] = []
+
+    def outcomes() -> Iterator[Any]:
+        with console.progress("photos", len(folder.photos)) as advance:
+            for named in prediction.name_photos(classifier, folder.photos, ranks):
+                advance(1)
+                if named.log_probs is None:
+                    refused.append(named.refusal)
+                else:
+                    yield named.log_probs, named.photo.label
+
+    return evaluation.evaluate(outcomes(), folder.classes), refused
+
+
+def _evaluate_file(target: Path, labels: Path | None) -> Any:
+    from birdsonnx.inference import evaluation, hdf5
+
+    predictions = hdf5.read(target)
+    classes, found = evaluation.labels_of(predictions, str(target), labels)
+    return evaluation.evaluate(zip(predictions.log_probs, found, strict=True), classes)
+
+
+@app.command(epilog="Example: birdsonnx sample data/test test_samples")
+def sample(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of class folders.")],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="The new folder.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Photos of each class.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Copy random photos of every class into one flat folder, named class + file name."""
+    with running(json, debug) as job:
+        from birdsonnx.images import sampling
+
+        taken = sampling.sample(source, destination, per_class, seed)
+        job.result = {
+            "destination": str(destination),
+            "photos": taken.names,
+            "in_class_order": taken.in_class_order,
+        }
+        job.say(f"copied {len(taken.names)} photos to {destination}")
+        if not taken.in_class_order:
+            job.say(
+                "note: name order is not class order here (one class name begins another); compare with "
+                "'birdsonnx evaluate', not by position"
+            )
+
+
+@app.command(epilog="Example: birdsonnx plot out_classifier.txt")
+def plot(
+    outfile: Annotated[str, typer.Argument(help="The config's outfile; its _train and _test logs are read.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The PNG (default: OUTFILE with .png).")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a run's loss and accuracy curves."""
+    with running(json, debug) as job:
+        from birdsonnx.reporting import plots, training_log
+
+        path = output or Path(outfile).with_suffix(".png")
+        plots.plot_curves(training_log.read_curves(outfile), path, Path(outfile).stem)
+        job.result = {"output": str(path)}
+        job.say(f"wrote {path}")
+
+
+@app.command(epilog="Example: birdsonnx info models/resnet50_birds.onnx")
+def info(
+    model: Annotated[Path, typer.Argument(help="A birdsonnx .onnx.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What a model holds: classes, preprocessing, parameters, training history."""
+    with running(json, debug) as job:
+        from birdsonnx.network import model_file
+        from birdsonnx.reporting import tables
+
+        job.result = tables.model_info(model_file.load(model), model)
+        job.say(*tables.info_lines(job.result))
+
+
+@app.command(epilog="Example: birdsonnx doctor")
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """What this installation and machine can do; exit code 1 where something is in the way."""
+    with running(json, debug) as job:
+        from birdsonnx import doctor as examination
+
+        job.result = examination.examine()
+        job.say(*examination.lines(job.result))
+        job.code = SOME_REFUSED if job.result["problems"] else DONE
+
+
+@app.command(epilog="Example: birdsonnx demo demo/")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes; must be new or empty.")] = Path(
+        "demo"
+    ),
+    weights: Annotated[
+        str, typer.Option(help="ResNet50 backbone weights: a file, imagenet (download), or none (random).")
+    ] = "none",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The whole road in about two minutes on images it makes itself, offline."""
+    with running(json, debug) as job:
+        from birdsonnx import demo as demonstration
+
+        job.result = demonstration.run(folder, weights, job.say)
+
+
+def _one_config(positional: Path | None, option: Path | None) -> Path:
+    if (positional is None) == (option is None):
+        raise _agreed(ConfigError("give one config: birdsonnx train config.json"))
+    path = positional or option
+    assert path is not None
+    return path
+
+
+def _agreed(error: ConfigError) -> ConfigError:
+    error.agreed = True  # the command line is the same on every rank
+    return error
+
+
+def main() -> None:
+    """Entry point of the `birdsonnx` command."""
+    app()

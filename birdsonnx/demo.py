@@ -1,0 +1,169 @@
+"""The whole road on images it makes itself: export, train on 2 ranks, sample, predict, evaluate, plot.
+
+Each step is the command a user would type, run as one.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from birdsonnx import artifacts
+from birdsonnx.errors import BirdsonnxError, DataError
+
+SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
+    "AMBER FINCH": ((150, 100, 40), (240, 190, 60), (90, 60, 30)),
+    "BLUE WREN": ((40, 70, 170), (120, 160, 240), (20, 30, 90)),
+    "CRIMSON TIT": ((150, 20, 40), (240, 90, 100), (60, 10, 20)),
+    "DUSKY OWL": ((80, 70, 60), (130, 120, 110), (50, 45, 40)),
+    "EMERALD JAY": ((20, 120, 60), (110, 220, 130), (10, 60, 30)),
+    "SNOW BUNTING": ((200, 200, 205), (250, 250, 250), (60, 60, 60)),
+}
+PHOTOS = {"train": 16, "valid": 4, "test": 4}
+SIZE = 224
+
+
+def make_bird(colors: tuple[tuple[int, int, int], ...], generator: np.random.Generator) -> Image.Image:
+    """One synthetic bird, 224 x 224 RGB: random pose and size, before a blurred random background."""
+    coarse = generator.integers(60, 200, (4, 4, 3)).astype(np.uint8)
+    image = Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    back, breast, tail = colors
+    x, y = generator.integers(80, 144, 2).tolist()
+    length = int(generator.integers(45, 75))
+    height, head = int(length * 0.62), int(length * 0.34)
+    facing = 1 if generator.random() < 0.5 else -1
+    bird = Image.new("RGBA", (SIZE, SIZE))
+    draw = ImageDraw.Draw(bird)
+    draw.polygon([(x - facing * length, y - 5), (x - facing * int(1.7 * length), y - 18),
+                  (x - facing * int(1.6 * length), y + 14)], fill=tail)  # fmt: skip
+    draw.ellipse((x - length, y - height, x + length, y + height), fill=back)
+    draw.chord((x - length + 8, y - height + 6, x + length - 8, y + height), 10, 170, fill=breast)
+    neck = (x + facing * int(length * 0.9), y - int(height * 0.8))
+    draw.ellipse((neck[0] - head, neck[1] - head, neck[0] + head, neck[1] + head), fill=back)
+    beak = neck[0] + facing * head
+    draw.polygon(
+        [(beak, neck[1] - 5), (beak + facing * 16, neck[1] + 1), (beak, neck[1] + 6)], fill=(220, 160, 40)
+    )
+    eye = (neck[0] + facing * 5, neck[1] - 4)
+    draw.ellipse((eye[0] - 4, eye[1] - 4, eye[0] + 4, eye[1] + 4), fill=(10, 10, 10))
+    turned = bird.rotate(float(generator.uniform(-20, 20)), Image.Resampling.BILINEAR)
+    image.paste(turned, mask=turned)
+    return image.filter(ImageFilter.GaussianBlur(float(generator.uniform(0.2, 1.0))))
+
+
+def make_photos(folder: Path, seed: int = 0) -> None:
+    """A small set of class folders under `folder`/train, valid and test."""
+    generator = np.random.default_rng(seed)
+    for part, count in PHOTOS.items():
+        for name, colors in SPECIES.items():
+            (folder / part / name).mkdir(parents=True)
+            for number in range(1, count + 1):
+                make_bird(colors, generator).save(folder / part / name / f"{number:03}.jpg", quality=92)
+
+
+def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
+    """Walk the road inside `folder`; returns what lies where, and the accuracies.
+
+    Raises:
+        DataError: the folder is not empty.
+        BirdsonnxError: a step failed; its own message says why.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: exists and is not empty; give a new folder")
+    make_photos(folder / "data")
+    say(
+        f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in {folder / 'data'}"
+    )
+    artifacts.write_json(folder / "config_train.json", _training_config())
+    if weights not in ("none", "imagenet"):
+        weights = str(Path(weights).resolve())
+
+    def step(*words: str, ranks: int = 1) -> dict[str, Any]:
+        return _step(folder, [*words], ranks, say)
+
+    step("export", "--weights", weights, "--labels", "data/train", "-o", "models/birds.onnx")
+    trained = step("train", "config_train.json", ranks=2)
+    step("sample", "data/test", "test_samples")
+    predicted = step("predict", "test_samples", "-o", "predictions")
+    evaluated = step("evaluate", "predictions/output_1.h5")
+    step("plot", "out_classifier.txt")
+    where = {
+        "pictures": "data/",
+        "model": "models/birds.onnx",
+        "trained": trained["checkpoints"][-1],
+        "logs": "out_classifier_train.txt, out_classifier_test.txt",
+        "curves": "out_classifier.png",
+        "predictions": "predictions/output_1.h5",
+    }
+    say("", f"everything lies in {folder}:", *(f"  {name:<12} {path}" for name, path in where.items()))
+    accuracy = trained["epochs"][-1]["test_accuracy"]
+    say(
+        f"accuracy: {accuracy:.3f} on valid, {evaluated['accuracy']:.3f} on the {predicted['photos']} samples"
+    )
+    return {
+        "folder": str(folder),
+        **where,
+        "valid_accuracy": accuracy,
+        "sample_accuracy": evaluated["accuracy"],
+    }
+
+
+def _training_config() -> dict[str, Any]:
+    return {
+        "neural_network": {
+            "num_epochs": 6,
+            "outfile": "out_classifier.txt",
+            "checkpoints": {"load": "models/birds.onnx", "save": "model_checkpoints_save/", "interval": 2},
+            "data": {
+                "input_type": "images",
+                "target_type": "labels",
+                "input_path": "data/train/",
+                "test_input_path": "data/valid/",
+                "batch_size": 16,
+                "transforms": [{"resize": [224, 224]}],
+            },
+            "optimizer": {
+                "type": "Adam",
+                "learning_rate": 0.002,
+                "lr_scheduler": {"type": "Exponential", "gamma": 0.7},
+            },
+            "loss": {"function": "NLL"},
+            "birdsonnx": {"cache": "cache/"},
+        }
+    }
+
+
+def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "birdsonnx", *words, "--json"]
+    typed = f"birdsonnx {shlex.join(words)}"
+    if ranks > 1:
+        launcher = _mpirun()
+        if launcher is None:
+            say("(no mpirun here: one rank; pip install 'birdsonnx[mpi]' for more)")
+        else:
+            command = [launcher, "-np", str(ranks), *command]
+            typed = f"mpirun -np {ranks} {typed}"
+    say(f"$ {typed}")
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {done.returncode}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def _mpirun() -> str | None:
+    """The mpirun of this Python's own MPI, if mpi4py is here too."""
+    try:
+        import mpi4py  # noqa: F401
+    except ImportError:
+        return None
+    beside = Path(sys.executable).parent / "mpirun"
+    return str(beside) if os.access(beside, os.X_OK) else shutil.which("mpirun")

@@ -1,0 +1,145 @@
+"""What this installation and this machine can do, and what is in the way."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from birdsonnx import __version__
+from birdsonnx.runtime import ranks, threads
+
+BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "typer")
+EXTRAS = {
+    "export": ("tensorflow-cpu", "keras", "tf2onnx"),
+    "mpi": ("mpi4py", "mpich"),
+    "plot": ("matplotlib",),
+}
+ISA_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
+
+
+def examine() -> dict[str, Any]:
+    """Versions, machine and problems, ready for JSON. `problems` is empty where all is well."""
+    problems: list[str] = []
+    runtimes = {
+        name: found
+        for name in ("onnxruntime", "onnxruntime-training-cpu", "onnxruntime-training", "onnxruntime-gpu")
+        if (found := _version(name))
+    }
+    if len(runtimes) > 1:
+        problems.append(
+            f"{' and '.join(runtimes)} are both installed and overwrite each other's files: uninstall all of "
+            "them, then install onnxruntime-training-cpu==1.19.2 alone"
+        )
+    if not runtimes:
+        problems.append("no onnxruntime is installed: pip install birdsonnx again")
+    for tensorflow in ("tensorflow", "tensorflow-gpu"):
+        if _version(tensorflow) and _version("tensorflow-cpu"):
+            problems.append(f"{tensorflow} and tensorflow-cpu are both installed; keep one")
+    launched = ranks.launched_processes()
+    mpi = _mpi(problems)
+    return {
+        "birdsonnx": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in BASE},
+        "runtime": runtimes,
+        "training": _trains(),
+        "extras": {
+            extra: {name: _version(name) for name in names} | _alternative(extra)
+            for extra, names in EXTRAS.items()
+        },
+        "cores": len(threads.available_cores()),
+        "cgroup_cores": threads.cgroup_cores(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "memory_gb": _memory_gb(),
+        "isa": _isa(),
+        "mpi": mpi,
+        "launched_processes": launched,
+        "problems": problems,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """`examine` for people."""
+    packages = ", ".join(f"{name} {number or 'missing'}" for name, number in found["packages"].items())
+    limit = found["cgroup_cores"]
+    text = [
+        f"birdsonnx    {found['birdsonnx']} on Python {found['python']}, {found['platform']}",
+        f"packages     {packages}",
+        f"runtime      {', '.join(f'{name} {number}' for name, number in found['runtime'].items()) or 'missing'}"
+        f" ({'trains and predicts' if found['training'] else 'predicts only'})",
+    ]
+    for extra, names in found["extras"].items():
+        present = ", ".join(f"{name} {number}" for name, number in names.items() if number)
+        missing = [name for name, number in names.items() if number is None]
+        hint = f"; missing {', '.join(missing)}: pip install 'birdsonnx[{extra}]'" if missing else ""
+        text.append(f"{extra:<12} {present or '-'}{hint}")
+    text += [
+        f"cores        {found['cores']} of this process"
+        + (f", limited to {limit:g} by the container" if limit else "")
+        + (f"; OMP_NUM_THREADS={found['omp_num_threads']}" if found["omp_num_threads"] else ""),
+        f"memory       {found['memory_gb']:.1f} GB",
+        f"ISA          {', '.join(found['isa']) or 'unknown'}"
+        + ("" if any("vnni" in flag or "amx" in flag for flag in found["isa"]) else " (no VNNI)"),
+        f"MPI          {found['mpi'] or 'not installed'}",
+    ]
+    return text + [f"problem      {problem}" for problem in found["problems"]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _alternative(extra: str) -> dict[str, str]:
+    """Packages that serve as well as the ones an extra installs."""
+    others = {"export": ("tensorflow",), "mpi": ("openmpi",), "plot": ()}[extra]
+    return {name: found for name in others if (found := _version(name))}
+
+
+def _trains() -> bool:
+    from birdsonnx.errors import InstallationError
+    from birdsonnx.training.gradients import require_training
+
+    try:
+        require_training()
+    except InstallationError:
+        return False
+    return True
+
+
+def _mpi(problems: list[str]) -> str | None:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
+    library = str(MPI.Get_library_version()).split("\n")[0].strip("\0 ")
+    beside = Path(sys.executable).parent / "mpirun"
+    found = shutil.which("mpirun")
+    if found is None and not beside.exists():
+        problems.append("mpi4py is installed, but there is no mpirun: pip install mpich")
+    elif found is not None and beside.exists() and Path(found).resolve() != beside.resolve():
+        problems.append(f"mpirun on PATH is {found}; the one that fits this Python is {beside}")
+    launched, size = ranks.launched_processes(), MPI.COMM_WORLD.Get_size()
+    if launched > 1 and size == 1:
+        problems.append(
+            f"{launched} processes were launched, but {library} sees each one alone: foreign mpirun"
+        )
+    return f"{library}, mpirun {found or beside}"
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
+
+
+def _isa() -> list[str]:
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return []
+    return [flag for flag in ISA_FLAGS if flag in flags]

@@ -1,0 +1,107 @@
+"""Predictions as HDF5: one float32 dataset `(classes,)` of log-probabilities per photo.
+
+A photo's dataset has its name, subfolders as groups; h5py lists them in name order. Root attributes:
+`classes` (absent while the model has no class names), `model_sha256`, `photos`, `refused`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx import artifacts
+from birdsonnx.errors import ArtifactError, DataError, ImageError
+
+MANY_CLASSES = 3000
+"""Above this a list of names does not fit the 64 KB that the oldest HDF5 format gives an attribute."""
+
+
+class PredictionWriter:
+    """An open predictions file."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+        self.written = 0
+        self.refused = 0
+
+    def add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
+        """Store one photo's `log_probs`, float32 `(classes,)`."""
+        self._file.create_dataset(name, data=log_probs)
+        self.written += 1
+
+
+def require_storable(name: str) -> None:
+    """Raises ImageError where HDF5 cannot hold the name as it is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ImageError(
+            f"{name!r}: this file name is not valid UTF-8, so HDF5 cannot hold it; rename it"
+        ) from None
+
+
+@contextlib.contextmanager
+def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Iterator[PredictionWriter]:
+    """A predictions file that takes its place only once it is complete.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    version: Any = ("v108", "latest") if classes and len(classes) > MANY_CLASSES else None
+    with artifacts.replacing(path) as temporary:
+        try:
+            with h5py.File(temporary, "w", libver=version) as file:
+                writer = PredictionWriter(file)
+                yield writer
+                if classes is not None:
+                    file.attrs["classes"] = list(classes)
+                file.attrs["model_sha256"] = model_sha256
+                file.attrs["photos"] = writer.written
+                file.attrs["refused"] = writer.refused
+        except RuntimeError as error:  # h5py's word for a disk that filled up while flushing
+            raise ArtifactError(f"cannot write {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A predictions file, read back."""
+
+    names: tuple[str, ...]
+    log_probs: npt.NDArray[np.float32]
+    """`[photos, classes]`."""
+    classes: tuple[str, ...] | None
+
+
+def read(path: Path) -> Predictions:
+    """Every dataset of a predictions file, in name order.
+
+    Raises:
+        DataError: missing, truncated, or not a predictions file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such predictions file")
+    names: list[str] = []
+    rows: list[npt.NDArray[np.float32]] = []
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+            rows.append(np.asarray(item[()], np.float32))
+
+    try:
+        with h5py.File(path, "r") as file:
+            classes = file.attrs.get("classes")
+            file.visititems(collect)
+    except (OSError, RuntimeError, TypeError, ValueError):
+        raise DataError(f"{path}: not a complete predictions file (truncated, or of another kind)") from None
+    if not rows:
+        raise DataError(f"{path}: no predictions in it")
+    if any(row.ndim != 1 or len(row) != len(rows[0]) for row in rows):
+        raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
+    decoded = None if classes is None else tuple(str(name) for name in classes)
+    return Predictions(tuple(names), np.stack(rows), decoded)

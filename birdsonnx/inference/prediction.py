@@ -1,0 +1,226 @@
+"""Name photos: a stream of log-probabilities from files to one HDF5 file, on any number of ranks."""
+
+import contextlib
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx import artifacts
+from birdsonnx.config import Transform
+from birdsonnx.errors import ImageError, ModelError
+from birdsonnx.images.decoding import Decoder, decoder
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference import hdf5
+from birdsonnx.inference.forward import forward
+from birdsonnx.network.metadata import INPUT, OUTPUT, PREFIX, Metadata
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
+
+SHOWN = 50
+"""Up to this many photos are listed one by one; beyond it a summary is enough."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded model and the decoder that its input needs."""
+
+    session: Session
+    metadata: Metadata
+    decoder: Decoder
+    num_classes: int
+    streams: int
+    sha256: str
+    """Of the model."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by index; `class 7` where the model has none yet."""
+        return self.metadata.classes or tuple(f"class {index}" for index in range(self.num_classes))
+
+
+def open_classifier(
+    model: Path | bytes,
+    where: str,
+    photos: int,
+    threads: int,
+    transforms: tuple[Transform, ...] | None = None,
+) -> Classifier:
+    """Load a birdsonnx `.onnx`, a file or its content, through the runtime alone (no onnx package: it
+    starts faster).
+
+    `where` names it in messages, `transforms` override those of its training, and `photos` (of this rank)
+    decides how `threads` are used.
+
+    Raises:
+        ModelError: missing, damaged, or not a birdsonnx model.
+        ConfigError: transforms that end at another size than the network's.
+    """
+    streams, per_session = streams_for(photos, threads)
+    session = Session(model, per_session)
+    metadata = Metadata.from_props(session.metadata_props, where)
+    inputs, outputs = session.input_shapes, session.output_shapes
+    if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
+        raise ModelError(f"{where}: it does not have the one input '{INPUT}' and the one output '{OUTPUT}'")
+    height, width, channels = inputs[INPUT][1:]
+    return Classifier(
+        session,
+        metadata,
+        decoder(height, width, channels, metadata.transforms if transforms is None else transforms),
+        outputs[OUTPUT][1],
+        streams,
+        artifacts.sha256_of(model) if isinstance(model, bytes) else artifacts.sha256(model),
+    )
+
+
+@dataclass(frozen=True)
+class Named:
+    """One photo's outcome: log-probabilities, or why there are none."""
+
+    photo: Photo
+    log_probs: npt.NDArray[np.float32] | None
+    refusal: str = ""
+
+
+def name_photos(
+    classifier: Classifier, photos: Sequence[Photo], ranks: Ranks, per_run: int = PHOTOS_PER_RUN
+) -> Iterator[Named]:
+    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
+
+    def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
+        for chunk in forward(
+            classifier.session,
+            classifier.decoder,
+            photos,
+            ranks.share(len(photos)),
+            classifier.streams,
+            per_run,
+        ):
+            yield chunk.indices, chunk.values, chunk.refused
+
+    for indices, values, refused in ranks.merge(chunks()):
+        for index, log_probs in zip(indices, values, strict=True):
+            yield Named(photos[index], log_probs)
+        for index, reason in refused:
+            yield Named(photos[index], None, reason)
+
+
+@dataclass
+class Summary:
+    """What a prediction run did."""
+
+    photos: int = 0
+    refused: list[str] = field(default_factory=list)
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    """The first photos: name and top classes with probabilities."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Photos per named class."""
+    seconds: float = 0.0
+    output: Path | None = None
+    csv: Path | None = None
+
+
+def predict(
+    classifier: Classifier,
+    photos: Sequence[Photo],
+    ranks: Ranks,
+    output: Path | None,
+    top_k: int = 1,
+    csv_path: Path | None = None,
+    per_run: int = PHOTOS_PER_RUN,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Summary:
+    """Name all photos and keep the log-probabilities in `output`; the summary is complete on rank 0.
+
+    Raises:
+        ArtifactError: `output` or `csv_path` cannot be written.
+    """
+    started = time.perf_counter()
+    summary = Summary(output=output, csv=csv_path)
+    names = classifier.class_names
+    top_k = min(top_k, classifier.num_classes)
+    with contextlib.ExitStack() as stack:
+        writer = rows = None
+        if ranks.is_first and output is not None:
+            writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, classifier.sha256))
+        if ranks.is_first and csv_path is not None:
+            rows = csv.writer(stack.enter_context(_replacing_text(csv_path)))
+            rows.writerow(
+                ["name", *(f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability"))]
+            )
+        for named in name_photos(classifier, photos, ranks, per_run):
+            advance(1)
+            try:
+                if writer is not None:
+                    hdf5.require_storable(named.photo.name)
+            except ImageError as error:
+                named = Named(named.photo, None, str(error))
+            if named.log_probs is None:
+                summary.refused.append(named.refusal)
+                continue
+            summary.photos += 1
+            if writer is not None:
+                writer.add(named.photo.name, named.log_probs)
+            top = [
+                (names[index], float(np.exp(named.log_probs[index])))
+                for index in _top(named.log_probs, top_k)
+            ]
+            summary.counts[top[0][0]] = summary.counts.get(top[0][0], 0) + 1
+            if rows is not None:
+                rows.writerow([named.photo.name, *(value for name, p in top for value in (name, f"{p:.6f}"))])
+            if len(summary.shown) < SHOWN:
+                summary.shown.append({"name": named.photo.name, "top": top})
+        if writer is not None:
+            writer.refused = len(summary.refused)
+    summary.shown.sort(key=lambda entry: str(entry["name"]))
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata.
+
+    Raises:
+        ModelError: no readable checkpoint there.
+    """
+    found = []
+    for path in sorted(folder.glob("model_checkpoint_*.onnx")):
+        run = run_record(path)
+        if run is not None:
+            found.append((int(run.get("run", 0)), int(run.get("epoch", 0)), path))
+    if not found:
+        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or give --model FILE")
+    return max(found)[2]
+
+
+def run_record(path: Path) -> dict[str, Any] | None:
+    """Which training wrote a checkpoint, or None where the file does not say."""
+    import onnx  # not at the top: prediction itself starts faster without it
+
+    try:
+        props = {prop.key: prop.value for prop in onnx.load(path, load_external_data=False).metadata_props}
+        record = json.loads(props[PREFIX + "run"])
+    except Exception:  # truncated, foreign, without metadata: not a checkpoint of ours
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _top(log_probs: npt.NDArray[np.float32], count: int) -> list[int]:
+    if count == 1:
+        return [int(log_probs.argmax())]
+    return [int(index) for index in np.argsort(-log_probs, kind="stable")[:count]]
+
+
+@contextlib.contextmanager
+def _replacing_text(path: Path) -> Iterator[TextIO]:
+    with (
+        artifacts.replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        yield file

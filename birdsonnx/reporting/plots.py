@@ -1,0 +1,100 @@
+"""Curves and matrices as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx import artifacts
+from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.reporting.training_log import Curves
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise InstallationError("plots need matplotlib; pip install 'birdsonnx[plot]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def plot_curves(curves: Curves, path: Path, title: str) -> None:
+    """Loss over training (each batch, and each evaluation) and test accuracy, side by side.
+
+    Raises:
+        DataError: nothing to draw.
+        InstallationError: matplotlib is not installed.
+    """
+    if not len(curves.train):
+        raise DataError(f"{title}: no batch has been trained yet; nothing to plot")
+    pyplot = _pyplot()
+    batches = curves.train[:, 2].max()
+    # An evaluation stands at the end of its epoch, a batch at its place inside it.
+    position = curves.train[:, 1] - 1 + curves.train[:, 2] / batches
+    with_test = len(curves.test) > 0
+    figure, axes = pyplot.subplots(1, 1 + with_test, figsize=(5.5 + 5 * with_test, 4), squeeze=False)
+    loss = axes[0, 0]
+    loss.plot(position, curves.train[:, 3], color="tab:blue", linewidth=1, label="train, per batch")
+    if with_test:
+        loss.plot(curves.test[:, 1], curves.test[:, 2], "o-", color="tab:orange", label="test")
+        accuracy = axes[0, 1]
+        accuracy.plot(curves.test[:, 1], curves.test[:, 3], "o-", color="tab:green")
+        best = int(curves.test[:, 3].argmax())
+        accuracy.annotate(
+            f"{curves.test[best, 3]:.4f}",
+            (curves.test[best, 1], curves.test[best, 3]),
+            textcoords="offset points",
+            xytext=(0, -14),
+            ha="center",
+        )
+        accuracy.set(xlabel="epoch", ylabel="test accuracy", title="accuracy")
+        accuracy.margins(0.08, 0.15)
+    loss.set(xlabel="epoch", ylabel="negative log-likelihood", title="loss", ylim=(0, None))
+    loss.legend()
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], path: Path, title: str) -> None:
+    """The confusion matrix, rows normalised to shares of the true class, counts written where they fit.
+
+    Raises:
+        InstallationError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    count = len(classes)
+    side = min(30.0, 3.5 + 0.35 * count)
+    figure, axis = pyplot.subplots(figsize=(side + 1, side))
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if count <= 40:
+        for row, column in np.argwhere(confusion > 0):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(
+                column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=7
+            )
+    size = 8 if count <= 60 else 4
+    axis.set_xticks(range(count), classes, rotation=90, fontsize=size)
+    axis.set_yticks(range(count), classes, fontsize=size)
+    axis.set(xlabel="named", ylabel="is", title=title)
+    figure.colorbar(image, fraction=0.046, label="share of the class")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    try:
+        with artifacts.replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".").lower() or "png")
+    except ValueError as error:  # an unknown suffix
+        raise DataError(f"{path}: {error}") from None
+    finally:
+        _pyplot().close(figure)

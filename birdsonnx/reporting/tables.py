@@ -1,0 +1,111 @@
+"""What a model holds and how right it is, as text and CSV."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from birdsonnx import artifacts
+from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.network.model_file import BirdModel
+
+
+def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
+    """All that `birdsonnx info` tells, ready for JSON."""
+    metadata = model.metadata
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": artifacts.sha256(path),
+        "input": {"name": "images", "type": "uint8", "shape": ["batch", *model.input_size]},
+        "output": {"name": "log_probs", "type": "float32", "shape": ["batch", model.num_classes]},
+        "opset": model.proto.opset_import[0].version,
+        "ir_version": model.proto.ir_version,
+        "operators": dict(Counter(node.op_type for node in model.proto.graph.node).most_common()),
+        "classes": None if metadata.classes is None else list(metadata.classes),
+        "preprocessing": metadata.preprocessing.as_json(),
+        "transforms": None
+        if metadata.transforms is None
+        else [transform.as_json() for transform in metadata.transforms],
+        "parameters": vars(metadata.parameters),
+        "layers": len(metadata.layers),
+        "trainable": list(metadata.trainable),
+        "history": list(metadata.history),
+        "run": metadata.run,
+        "source": metadata.source,
+        "versions": metadata.versions,
+    }
+
+
+def info_lines(info: dict[str, Any]) -> list[str]:
+    """`model_info` for people."""
+    classes, parameters = info["classes"], info["parameters"]
+    shown = "not known yet: the first training takes them from its folders"
+    if classes is not None:
+        shown = f"{len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
+    lines = [
+        f"file           {info['file']} ({info['bytes'] / 1e6:.1f} MB, sha256 {info['sha256'][:16]}…)",
+        f"input          images uint8 {info['input']['shape']}",
+        f"output         log_probs float32 {info['output']['shape']}",
+        f"classes        {shown}",
+        f"preprocessing  {info['preprocessing']['name']}",
+        f"transforms     {info['transforms'] or 'resize to the input'}",
+        f"parameters     {parameters['total'] - parameters['statistics']:,} and "
+        f"{parameters['statistics']:,} BatchNorm statistics, as Keras counts them",
+        f"trainable      {', '.join(info['trainable']) or 'nothing'}",
+        f"operators      {', '.join(f'{count} {name}' for name, count in info['operators'].items())}",
+        f"opset, IR      {info['opset']}, {info['ir_version']}",
+        f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
+        f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
+    ]
+    for epoch in info["history"]:
+        lines.append("epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items()))
+    return lines
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """Figures, the per-class table, and the confusions that happened."""
+    width = max(len(name) for name in evaluation.classes)
+    lines = [
+        f"accuracy {evaluation.accuracy:.4f}   top-5 {evaluation.top5:.4f}   loss {evaluation.loss:.6f}   "
+        f"photos {evaluation.photos}",
+        "",
+        f"{'class':<{width}}  photos  correct  recall  precision",
+    ]
+    for row in evaluation.per_class():
+        recall, precision = (
+            "-" if row[name] is None else f"{row[name]:.3f}" for name in ("recall", "precision")
+        )
+        lines.append(
+            f"{row['class']:<{width}}  {row['photos']:>6}  {row['correct']:>7}  {recall:>6}  {precision:>9}"
+        )
+    mistakes = [
+        (int(count), evaluation.classes[label], evaluation.classes[named])
+        for (label, named), count in _cells(evaluation)
+        if label != named and count
+    ]
+    if mistakes:
+        lines += ["", "taken for another:"]
+        lines += [
+            f"{count:>4} x {label} -> {named}" for count, label, named in sorted(mistakes, reverse=True)[:20]
+        ]
+    return lines
+
+
+def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Per class: figures, then the confusion matrix, one column per named class. Raises ArtifactError."""
+    with artifacts.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        figures = ("class", "photos", "correct", "recall", "precision")
+        rows.writerow([*figures, *(f"named {name}" for name in evaluation.classes)])
+        for row, counts in zip(evaluation.per_class(), evaluation.confusion.tolist(), strict=True):
+            rows.writerow([*(row[name] for name in figures), *counts])
+
+
+def _cells(evaluation: Evaluation) -> list[tuple[tuple[int, int], int]]:
+    count = len(evaluation.classes)
+    return [
+        ((row, column), int(evaluation.confusion[row, column]))
+        for row in range(count)
+        for column in range(count)
+    ]

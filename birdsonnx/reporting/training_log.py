@@ -1,0 +1,136 @@
+"""A training run as people and programs read it: lines on the console, two text files that numpy reads.
+
+`<stem>_train.txt`: per batch `time_s epoch batch loss grad_norm`; `<stem>_test.txt`: per evaluation
+`time_s epoch loss accuracy`. `outfile`'s suffix goes: `out.txt` gives `out_train.txt`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx import artifacts
+from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.reporting.console import Console
+from birdsonnx.training.loop import Batch, Epoch
+
+TRAIN_COLUMNS = ("time_s", "epoch", "batch", "loss", "grad_norm")
+TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
+
+
+def log_paths(outfile: str) -> tuple[Path, Path]:
+    """The two files of an `outfile` stem."""
+    stem = Path(outfile).with_suffix("")
+    return stem.with_name(f"{stem.name}_train.txt"), stem.with_name(f"{stem.name}_test.txt")
+
+
+class TrainingLog:
+    """Rank 0's voice during training. Ranks that do not speak pass `speaks=False` and write nothing."""
+
+    def __init__(
+        self, console: Console, outfile: str | None, epochs: int, verbose: bool, speaks: bool
+    ) -> None:
+        self.progress = console.progress
+        self.say = console.say
+        self._outfile = outfile if speaks else None
+        self._epochs = epochs
+        self._verbose = verbose
+        self._files: list[TextIO] = []
+        self._started = time.perf_counter()
+        self._rate: float | None = None
+
+    def begin(self, summary: dict[str, str], keep_through_epoch: int, time_s: float) -> None:
+        """Print the summary and open the logs; a resumed run keeps the lines of the epochs it has."""
+        for title, line in summary.items():
+            self.say(f"{title + ':':<15}{line}")
+        self._started = time.perf_counter() - time_s
+        if self._outfile is not None:
+            for path, columns in zip(log_paths(self._outfile), (TRAIN_COLUMNS, TEST_COLUMNS), strict=True):
+                self._files.append(_open_log(path, columns, keep_through_epoch))
+
+    def on_batch(self, batch: Batch) -> None:
+        total_s = batch.data_s + batch.compute_s or 1.0
+        self.say(
+            f"epoch {batch.epoch}/{self._epochs}  batch {batch.number}/{batch.count}  loss {batch.loss:.6f}  "
+            f"|g| {batch.gradient_norm:.6f}  "
+            f"data {batch.data_s / total_s:.0%}  compute {batch.compute_s / total_s:.0%}"
+        )
+        self._write(0, f"{batch.epoch} {batch.number} {batch.loss:.9g} {batch.gradient_norm:.9g}")
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        if self._verbose and epoch.learning_rate != self._rate:
+            self.say(f"epoch {epoch.epoch}/{self._epochs}  learning rate {epoch.learning_rate:g}")
+        self._rate = epoch.learning_rate
+        if epoch.test_loss is None or epoch.test_accuracy is None:
+            return
+        self.say(
+            f"epoch {epoch.epoch}/{self._epochs}  test  loss {epoch.test_loss:.6f}  "
+            f"accuracy {epoch.test_accuracy:.4f}"
+        )
+        self._write(1, f"{epoch.epoch} {epoch.test_loss:.9g} {epoch.test_accuracy:.9g}")
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+    def _write(self, which: int, values: str) -> None:
+        if self._files:
+            # Flushed line by line: the curve can be watched, and a kill loses nothing.
+            self._files[which].write(f"{time.perf_counter() - self._started:.3f} {values}\n")
+            self._files[which].flush()
+
+
+def _open_log(path: Path, columns: tuple[str, ...], keep_through_epoch: int) -> TextIO:
+    kept = ""
+    if keep_through_epoch and path.is_file():
+        lines = path.read_text().splitlines()
+        kept = "".join(
+            f"{line}\n"
+            for line in lines
+            if not line.startswith("#") and _epoch_of(line) in range(1, keep_through_epoch + 1)
+        )
+    artifacts.write_bytes(path, f"# {' '.join(columns)}\n{kept}".encode())
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _epoch_of(line: str) -> int:
+    fields = line.split()
+    return int(fields[1]) if len(fields) > 2 and fields[1].isdigit() else 0
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Both logs of a run: float64 `[lines, columns]`; a log without lines has none."""
+
+    train: npt.NDArray[np.float64]
+    test: npt.NDArray[np.float64]
+
+
+def read_curves(outfile: str) -> Curves:
+    """The logs of a run by the `outfile` of its config.
+
+    Raises:
+        DataError: no log there, or one that is not ours.
+    """
+    tables = []
+    paths = log_paths(outfile)
+    if not paths[0].is_file():
+        raise DataError(
+            f"{paths[0]}: there is no such log; give the config's outfile, e.g. out_classifier.txt"
+        )
+    for path, columns in zip(paths, (TRAIN_COLUMNS, TEST_COLUMNS), strict=True):
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        rows = [line.split() for line in lines if line and not line.startswith("#")]
+        try:
+            table = np.array([[float(value) for value in row] for row in rows], np.float64)
+            tables.append(table.reshape(-1, len(columns)))
+        except ValueError:
+            raise DataError(f"{path}: not a log of birdsonnx ({' '.join(columns)})") from None
+    return Curves(*tables)

@@ -1,0 +1,1 @@
+"""Graph and pixels to a better graph."""

@@ -1,0 +1,306 @@
+"""What the head sees of each photo: the frozen backbone's output, computed once and kept.
+
+With deterministic transforms a photo's features never change, so every rank runs its share of the photos
+once through the backbone, and each epoch only looks rows up. The table is a memory-mapped `.npy`, keyed by
+all that its values depend on. Ranks that do not share the cache folder exchange their rows once over MPI.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx import artifacts
+from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
+from birdsonnx.images.decoding import Decoder, Pixels
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.forward import decode, forward
+from birdsonnx.network.head import FEATURES, Split
+from birdsonnx.network.metadata import INPUT
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
+
+Rows = npt.NDArray[np.float32]
+Advance = Callable[[int], None]
+
+EXCHANGED_ROWS = 1024
+"""Rows per message between hosts: 8 MB of ResNet50 features."""
+
+
+class Features(Protocol):
+    """A table of float32 `[photos, feature_size]`, however it comes about."""
+
+    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
+        """The features of these photos, float32 `[len(indices), feature_size]`."""
+
+
+class Backbone:
+    """The frozen part of a network, loaded when it is first needed: cached features never need it."""
+
+    def __init__(self, split: Split, decoder: Decoder, streams: int) -> None:
+        self.split = split
+        self.decoder = decoder
+        self.streams = streams
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = Session(self.split.backbone)
+        return self._session
+
+    def release(self) -> None:
+        """Give the session's memory back."""
+        self._session = None
+
+
+class CachedFeatures:
+    """Rows of a memory-mapped table; the page cache is shared by all ranks of a host."""
+
+    def __init__(self, path: Path) -> None:
+        self._table: Rows = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
+        rows: Rows = self._table[indices]
+        return rows
+
+
+class RecomputedFeatures:
+    """The full forward pass for each batch, for runs that keep no features.
+
+    `preload` keeps each decoded photo in memory after its first use.
+    """
+
+    def __init__(self, backbone: Backbone, photos: Sequence[Photo], preload: bool) -> None:
+        self._backbone = backbone
+        self._photos = photos
+        self._decoded: dict[int, Pixels] | None = {} if preload else None
+
+    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
+        if not len(indices):
+            return np.empty((0, self._backbone.split.feature_size), np.float32)
+        session = self._backbone.session
+
+        def run(piece: Sequence[int]) -> Rows:
+            return session.run({INPUT: np.stack([self._pixels(index) for index in piece])})[FEATURES]
+
+        return np.concatenate(
+            list(in_streams(self._backbone.streams, run, slices(indices.tolist(), PHOTOS_PER_RUN)))
+        )
+
+    def _pixels(self, index: int) -> Pixels:
+        if self._decoded is None:
+            return self._backbone.decoder(self._photos[index].path)
+        if index not in self._decoded:
+            self._decoded[index] = self._backbone.decoder(self._photos[index].path)
+        return self._decoded[index]
+
+
+def recomputed(
+    backbone: Backbone, photos: Sequence[Photo], preload: bool, ranks: Ranks, advance: Advance
+) -> RecomputedFeatures:
+    """Features that are computed anew for each batch, of photos that were all seen to decode.
+
+    Raises:
+        DataError: photos that cannot be decoded, all of them listed.
+    """
+    problems = []
+    share = ranks.share(len(photos))
+
+    def check(piece: Sequence[int]) -> list[tuple[int, str]]:
+        return decode(backbone.decoder, photos, piece)[2]
+
+    for refused in in_streams(backbone.streams, check, slices(share, PHOTOS_PER_RUN)):
+        problems += [reason for _, reason in refused]
+        advance(PHOTOS_PER_RUN)
+    _refuse_together(ranks, problems, len(photos))
+    return RecomputedFeatures(backbone, photos, preload)
+
+
+def cached(
+    backbone: Backbone, photos: Sequence[Photo], folder: Path, ranks: Ranks, advance: Advance
+) -> CachedFeatures:
+    """The features of all photos, from the cache or computed now by all ranks together.
+
+    Raises:
+        DataError: photos that cannot be decoded, all of them listed; nothing is kept then.
+        ArtifactError: the cache folder cannot hold them.
+    """
+    name = ranks.first(lambda: key(backbone, photos))
+    path = folder / f"features-{name}.npy"
+    have = ranks.everyone(path.is_file())
+    if not all(have):
+        _fill(path, have, backbone, photos, ranks, advance)
+    return CachedFeatures(path)
+
+
+def key(backbone: Backbone, photos: Sequence[Photo]) -> str:
+    """Hash of all that decides the features: backbone with its preprocessing, transforms, the files' names,
+    sizes and times, and the libraries that decode and compute."""
+    import onnxruntime
+    import PIL
+
+    digest = hashlib.sha256(hashlib.sha256(backbone.split.backbone).digest())
+    digest.update(repr((backbone.decoder, PIL.__version__, onnxruntime.__version__)).encode())
+    for photo in photos:
+        try:
+            status = photo.path.stat()
+            facts = (photo.name, status.st_size, status.st_mtime_ns)
+        except OSError:  # decoding will refuse it by name
+            facts = (photo.name, -1, -1)
+        digest.update(repr(facts).encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _fill(
+    path: Path,
+    have: list[bool],
+    backbone: Backbone,
+    photos: Sequence[Photo],
+    ranks: Ranks,
+    advance: Advance,
+) -> None:
+    """Let every group of ranks that share a cache folder hold the whole table."""
+    group = _group(path.parent, ranks)
+    writes = not have[ranks.rank]
+    count, width = len(photos), backbone.split.feature_size
+    problems: list[str] = []
+    with contextlib.ExitStack() as stack:
+        temporary = path
+        if group[0] == ranks.rank and writes:
+            problems += _too_little_space(path.parent, count * width * 4)
+            temporary = stack.enter_context(artifacts.replacing(path))
+            temporary.write_bytes(_header(count, width))
+        temporary = Path(ranks.everyone(str(temporary))[group[0]])
+        _refuse_together(ranks, problems, len(photos), ArtifactError)
+        table = _TableFile(temporary, width) if writes else None
+        if any(have):
+            owners = [(have.index(True), range(count))]
+        else:
+            owners = [(rank, _share_of(rank, ranks, count)) for rank in range(ranks.size)]
+            problems += _compute(table, backbone, photos, ranks, advance)
+            _refuse_together(ranks, problems, count)
+        groups = {tuple(members) for members in ranks.everyone(group)}
+        if len(groups) > 1:
+            _exchange(path, table, width, owners, group, ranks)
+        if table is not None:
+            table.close()
+        ranks.wait_for_all()
+    ranks.wait_for_all()
+
+
+def _compute(
+    table: "_TableFile | None", backbone: Backbone, photos: Sequence[Photo], ranks: Ranks, advance: Advance
+) -> list[str]:
+    problems: list[str] = []
+    share = ranks.share(len(photos))
+    chunks = forward(
+        backbone.session, backbone.decoder, photos, share, backbone.streams, stop_computing_at_refusal=True
+    )
+    for chunk in chunks:
+        problems += [reason for _, reason in chunk.refused]
+        if table is not None and len(chunk.values) and not problems:
+            table.write(chunk.indices[0], chunk.values)
+        advance(len(chunk.indices) + len(chunk.refused))
+    return problems
+
+
+def _exchange(
+    path: Path,
+    table: "_TableFile | None",
+    width: int,
+    owners: Sequence[tuple[int, range]],
+    group: list[int],
+    ranks: Ranks,
+) -> None:
+    """Send every owner's rows to the groups that lack them; each group's first rank writes them down."""
+    for owner, rows in owners:
+        for start in range(rows.start, rows.stop, EXCHANGED_ROWS):
+            count = min(EXCHANGED_ROWS, rows.stop - start)
+            message = np.empty((count, width), np.float32)
+            if ranks.rank == owner:
+                message[...] = (_TableFile(path, width) if table is None else table).read(start, count)
+            ranks.copy_from(owner, message)
+            if table is not None and group[0] == ranks.rank and owner not in group:
+                table.write(start, message)
+
+
+class _TableFile:
+    """The rows of a `.npy` under construction, written in place by several processes.
+
+    Plain writes, not a memory map: a full disk is then an error, not a signal.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._file = path.open("r+b" if os.access(path, os.W_OK) else "rb", buffering=0)
+        self._row_bytes = width * 4
+        self._start = len(_header(0, width))
+
+    def write(self, row: int, values: Rows) -> None:
+        self._file.seek(self._start + row * self._row_bytes)
+        content = memoryview(values.tobytes())
+        while content:
+            content = content[self._file.write(content) :]
+
+    def read(self, row: int, count: int) -> Rows:
+        self._file.seek(self._start + row * self._row_bytes)
+        content = self._file.read(count * self._row_bytes) or b""
+        return np.frombuffer(content, np.float32).reshape(count, -1)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _header(count: int, width: int) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()  # padded to 128 bytes, whatever the shape
+
+
+def _group(folder: Path, ranks: Ranks) -> list[int]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise ArtifactError(f"{folder}: the feature cache folder cannot be used ({error.strerror})") from None
+    return ranks.sharing((status.st_dev, status.st_ino))
+
+
+def _too_little_space(folder: Path, needed: int) -> list[str]:
+    free = shutil.disk_usage(folder).free
+    if needed < free:
+        return []
+    return [
+        f"{folder}: the features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; set "
+        '"birdsonnx": {"cache": "FOLDER"} to another disk, or "cache": false to recompute them'
+    ]
+
+
+def _share_of(rank: int, ranks: Ranks, count: int) -> range:
+    return range(count * rank // ranks.size, count * (rank + 1) // ranks.size)
+
+
+def _refuse_together(
+    ranks: Ranks, problems: list[str], photos: int, kind: type[BirdsonnxError] = DataError
+) -> None:
+    """Raise the same error on every rank if any rank has problems."""
+    every = [problem for found in ranks.everyone(problems) for problem in found]
+    if not every:
+        return
+    message = every[0]
+    if kind is DataError:
+        head = f"{len(every)} of {photos} photos cannot be used, nothing was trained; repair or remove "
+        head += "it: " if len(every) == 1 else "them:\n  "
+        message = head + "\n  ".join(every)
+    error: Any = kind(message)
+    error.agreed = True
+    raise error
