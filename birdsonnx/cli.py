@@ -493,7 +493,8 @@ def _evaluate_folder(
             folders.require_same_classes(folder.classes, classifier.metadata.classes, str(target), str(path))
         elif len(folder.classes) != classifier.num_classes:
             raise DataError(
-                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class folders"
+                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class "
+                "folders"
             )
 
     ranks.first(check)

@@ -80,7 +80,8 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
         raise DataError(f"{folder}: exists and is not empty; give a new folder")
     make_photos(folder / "data")
     say(
-        f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in {folder / 'data'}"
+        f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "
+        f"{folder / 'data'}"
     )
     artifacts.write_json(folder / "config_train.json", _training_config())
     if weights not in ("none", "imagenet"):

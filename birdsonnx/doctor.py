@@ -35,9 +35,8 @@ def examine() -> dict[str, Any]:
         )
     if not runtimes:
         problems.append("no onnxruntime is installed: pip install birdsonnx again")
-    for tensorflow in ("tensorflow", "tensorflow-gpu"):
-        if _version(tensorflow) and _version("tensorflow-cpu"):
-            problems.append(f"{tensorflow} and tensorflow-cpu are both installed; keep one")
+    if _version("tensorflow") and _version("tensorflow-cpu"):
+        problems.append("tensorflow and tensorflow-cpu are both installed; keep one")
     launched = ranks.launched_processes()
     mpi = _mpi(problems)
     return {
@@ -69,7 +68,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     text = [
         f"birdsonnx    {found['birdsonnx']} on Python {found['python']}, {found['platform']}",
         f"packages     {packages}",
-        f"runtime      {', '.join(f'{name} {number}' for name, number in found['runtime'].items()) or 'missing'}"
+        f"runtime      {', '.join(map(' '.join, found['runtime'].items())) or 'missing'}"
         f" ({'trains and predicts' if found['training'] else 'predicts only'})",
     ]
     for extra, names in found["extras"].items():

@@ -58,9 +58,10 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
         f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
     ]
-    for epoch in info["history"]:
-        lines.append("epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items()))
-    return lines
+    return lines + [
+        "epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items())
+        for epoch in info["history"]
+    ]
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:

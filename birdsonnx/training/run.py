@@ -27,9 +27,6 @@ from birdsonnx.training.gradients import HeadGradients, require_training
 from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training
 from birdsonnx.training.parameters import FlatWeights
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opens a progress bar of so many steps and gives the function that advances it."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,7 +58,8 @@ class Audience(Listener, Protocol):
     def say(self, line: str) -> None: ...
     def begin(self, summary: dict[str, str], keep_through_epoch: int, time_s: float) -> None: ...
 
-    progress: Progress
+    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]:
+        """Open a bar of so many steps; gives the function that advances it."""
 
 
 def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = False) -> Outcome:
@@ -274,7 +272,8 @@ def _summary(
         "optimizer": f"{optimizer.type} ({_pairs(optimizer.model_dump(exclude={'type', 'lr_scheduler'}))})",
         "schedule": schedule,
         "loss": f"{settings.loss.function} (negative log-likelihood)",
-        "train": f"{len(plan.train.photos):,} photos of {len(plan.train.classes)} classes in {data.input_path}",
+        "train": f"{len(plan.train.photos):,} photos of {len(plan.train.classes)} classes "
+        f"in {data.input_path}",
         "test": "none"
         if plan.test is None
         else f"{len(plan.test.photos):,} photos in {data.test_input_path}",
