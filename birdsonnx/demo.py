@@ -120,9 +120,9 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
 def _training_config() -> dict[str, Any]:
     return {
         "neural_network": {
-            "num_epochs": 6,
+            "num_epochs": 30,
             "outfile": "out_classifier.txt",
-            "checkpoints": {"load": "models/birds.onnx", "save": "model_checkpoints_save/", "interval": 2},
+            "checkpoints": {"load": "models/birds.onnx", "save": "model_checkpoints_save/", "interval": 10},
             "data": {
                 "input_type": "images",
                 "target_type": "labels",
@@ -133,8 +133,8 @@ def _training_config() -> dict[str, Any]:
             },
             "optimizer": {
                 "type": "Adam",
-                "learning_rate": 0.002,
-                "lr_scheduler": {"type": "Exponential", "gamma": 0.7},
+                "learning_rate": 0.05,
+                "lr_scheduler": {"type": "Exponential", "gamma": 0.9},
             },
             "loss": {"function": "NLL"},
             "birdsonnx": {"cache": "cache/"},

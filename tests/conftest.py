@@ -1,0 +1,62 @@
+"""Fixtures of all tests. Nothing here needs files from outside the clone."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import make_class_folders, tiny_model
+
+# TensorFlow reads these when it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="no folder of real photos beside the clone"
+)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test works in a folder and with a cache of its own, and outside any launcher."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """What a user starts with: `model.onnx`, `data/train`, `data/valid`, and nothing else."""
+    make_class_folders(tmp_path / "data" / "train", per_class=8, seed=1)
+    make_class_folders(tmp_path / "data" / "valid", per_class=3, seed=2)
+    tiny_model(3).save(tmp_path / "model.onnx")
+    return tmp_path
+
+
+@pytest.fixture
+def training_config() -> Callable[..., dict[str, Any]]:
+    """A config like the tutorial's for `workspace`; keyword arguments replace whole sections."""
+
+    def make(**sections: Any) -> dict[str, Any]:
+        network: dict[str, Any] = {
+            "num_epochs": 3,
+            "outfile": "out.txt",
+            "checkpoints": {"load": "model.onnx", "save": "saved/", "interval": 2},
+            "data": {
+                "input_type": "images",
+                "target_type": "labels",
+                "input_path": "data/train/",
+                "test_input_path": "data/valid/",
+                "batch_size": 7,
+                "test_batch_size": 4,
+            },
+            "optimizer": {"type": "Adam", "learning_rate": 0.01},
+            "loss": {"function": "NLL"},
+        }
+        network.update(sections)
+        return {"neural_network": network}
+
+    return make
