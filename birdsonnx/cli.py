@@ -7,10 +7,10 @@ Nothing heavy is imported at module level: `--help` must answer at once.
 import json as json_format
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -18,8 +18,11 @@ from birdsonnx import __version__
 from birdsonnx.errors import BirdsonnxError, ConfigError
 
 if TYPE_CHECKING:
+    from birdsonnx.inference.run import Request
     from birdsonnx.reporting.console import Console
     from birdsonnx.runtime.ranks import Ranks
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="birdsonnx",
@@ -95,8 +98,9 @@ def running(json: bool, debug: bool) -> Iterator[Job]:
             raise
         if error.agreed:  # every rank has it: the first speaks, all leave
             job.code = CANNOT
-            if job.speaks and not (job.ranks is None and error.agreed):
-                _fail_for_all(job, str(error))
+            if job.speaks and job.ranks is not None:
+                print(f"birdsonnx: {_printable(str(error))}", file=sys.stderr, flush=True)
+                job.result = {"error": str(error)}
         else:
             job.fail(str(error))
             _abort(job)
@@ -115,11 +119,6 @@ def running(json: bool, debug: bool) -> Iterator[Job]:
     if job.json and job.speaks:
         print(json_format.dumps(job.result, default=str))
     raise typer.Exit(job.code)
-
-
-def _fail_for_all(job: Job, message: str) -> None:
-    print(f"birdsonnx: {_printable(message)}", file=sys.stderr, flush=True)
-    job.result = {"error": message}
 
 
 def _abort(job: Job) -> None:
@@ -229,12 +228,13 @@ def train(
         from dataclasses import asdict
 
         from birdsonnx import config as configs
+        from birdsonnx.inference import run as requests
 
         ranks = job.join_ranks()
-        path = _one_config(config, config_option)
+        path = _agreed(lambda: _one_config(config, config_option))
         settings = ranks.first(lambda: configs.read(path, overrides or ()))
         if settings.data.input_path is None:
-            _predict(job, [], settings, Prediction())
+            _predict(job, _agreed(lambda: requests.request_of(settings)))
             return
         from birdsonnx.reporting.training_log import TrainingLog
         from birdsonnx.training import run
@@ -259,26 +259,6 @@ def train(
         }
         seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.seconds.items())
         job.say(f"done: {seconds}")
-
-
-class Prediction:
-    """The options of `predict`; the defaults are those of a config without them."""
-
-    def __init__(
-        self,
-        model: Path | None = None,
-        output: Path | None = None,
-        threads: int | None = None,
-        batch_size: int | None = None,
-        top_k: int = 1,
-        csv: Path | None = None,
-    ) -> None:
-        self.model = model
-        self.output = output
-        self.threads = threads
-        self.batch_size = batch_size
-        self.top_k = top_k
-        self.csv = csv
 
 
 @app.command(epilog="Example: birdsonnx predict test_samples/ -o predictions/")
@@ -307,57 +287,34 @@ def predict(
 ) -> None:
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug) as job:
-        options = Prediction(model, output, threads, batch_size, top_k, csv)
-        settings = None
+        from birdsonnx import config as configs
+        from birdsonnx.inference import run as requests
+
         ranks = job.join_ranks()
+        options: dict[str, Any] = {
+            "inputs": inputs,
+            "model": model,
+            "output": output,
+            "threads": threads,
+            "per_run": batch_size,
+            "top_k": top_k,
+            "csv": csv,
+        }
         if config is not None:
-            from birdsonnx import config as configs
-
             settings = ranks.first(lambda: configs.read(config))
-        _predict(job, inputs or [], settings, options)
+            request = _agreed(lambda: requests.request_of(settings, **options))
+        else:
+            given = {name: value for name, value in options.items() if value is not None}
+            request = requests.Request(**{"inputs": [], "output": Path("predictions"), **given})
+        _predict(job, request)
 
 
-def _predict(job: Job, inputs: list[str], settings: Any, options: Prediction) -> None:
-    from birdsonnx.images import folders
+def _predict(job: Job, request: "Request") -> None:
     from birdsonnx.inference import prediction
-    from birdsonnx.runtime import threads
-    from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
+    from birdsonnx.inference import run as requests
 
-    ranks, console = job.ranks, job.console()
-    assert ranks is not None
-    requested, transforms, output = options.threads, None, options.output
-    if settings is not None:
-        data = settings.data
-        requested = requested or settings.birdsonnx.threads
-        transforms = data.transforms
-        if not inputs and data.test_input_path is None:
-            raise _agreed(
-                ConfigError("neural_network.data: neither input_path nor test_input_path; nothing to do")
-            )
-        inputs = inputs or [data.test_input_path]
-        if output is None and data.test_output_path is not None:
-            output = Path(data.test_output_path)
-    elif output is None:
-        output = Path("predictions")
-    photos = ranks.first(lambda: folders.collect(inputs))
-    model, where = ranks.first(lambda: _model_to_predict_with(settings, options, console.say))
-    share = threads.share(ranks, requested)
-    if share.note:
-        console.say(share.note)
-    classifier = prediction.open_classifier(
-        model, where, len(ranks.share(len(photos))), share.threads, transforms
-    )
-    with console.progress("photos", len(photos)) as advance:
-        summary = prediction.predict(
-            classifier,
-            photos,
-            ranks,
-            None if output is None else output / "output_1.h5",
-            options.top_k,
-            options.csv,
-            options.batch_size or PHOTOS_PER_RUN,
-            advance,
-        )
+    assert job.ranks is not None
+    summary, where = requests.predict(request, job.ranks, job.console())
     if not job.speaks:
         return
     total = summary.photos + len(summary.refused)
@@ -391,30 +348,7 @@ def _predict(job: Job, inputs: list[str], settings: Any, options: Prediction) ->
         + (f", {len(summary.refused)} refused" if summary.refused else "")
     )
     if summary.refused:
-        job.code = SOME_REFUSED if summary.photos else CANNOT
-
-
-def _model_to_predict_with(settings: Any, options: Prediction, say: Any) -> tuple[Path | bytes, str]:
-    """The model's file, or its content where the config changes it; and its name."""
-    from birdsonnx.inference import prediction
-
-    if options.model is not None:
-        return options.model, str(options.model)
-    if settings is None or settings.checkpoints.load is None:
-        folder = Path("model_checkpoints_save" if settings is None else settings.checkpoints.save or ".")
-        newest = prediction.newest_checkpoint(folder)
-        return newest, str(newest)
-    from birdsonnx.config import Normalize
-    from birdsonnx.training import network, run
-
-    path = network.checkpoint_file(settings.checkpoints.load, say)
-    normalizes = any(isinstance(step, Normalize) for step in settings.data.transforms or ())
-    if path.suffix.lower() == ".onnx" and not normalizes and settings.layers is None:
-        return path, str(path)
-    model = network.start(settings, run.cache_folder(settings), say)
-    if path.suffix.lower() == ".onnx" and not normalizes:
-        return path, str(path)
-    return model.serialized(), model.where
+        job.code = SOME_REFUSED
 
 
 @app.command(
@@ -439,13 +373,14 @@ def evaluate(
 ) -> None:
     """Accuracy, top-5, loss, per-class table and confusion matrix."""
     with running(json, debug) as job:
+        from birdsonnx.inference import run as requests
         from birdsonnx.reporting import tables
 
         ranks = job.join_ranks()
         if target.is_dir():
-            found, refused = _evaluate_folder(job, target, model, threads)
+            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console())
         else:
-            found, refused = ranks.first(lambda: _evaluate_file(target, labels)), []
+            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels)), []
         if not job.speaks:
             return
         for refusal in refused:
@@ -455,69 +390,15 @@ def evaluate(
             job.code = CANNOT
             return
         job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
-        job.say(*tables.evaluation_lines(found))
+        job.code = SOME_REFUSED if refused else DONE
         if csv is not None:
             tables.write_evaluation(found, csv)
-            job.say(f"wrote {csv}")
         if plot is not None:
             from birdsonnx.reporting import plots
 
-            plots.plot_confusion(
-                found.confusion, found.classes, plot, f"{target}: accuracy {found.accuracy:.4f}"
-            )
-            job.say(f"wrote {plot}")
-        job.code = SOME_REFUSED if refused else DONE
-
-
-def _evaluate_folder(
-    job: Job, target: Path, model: Path | None, requested: int | None
-) -> tuple[Any, list[str]]:
-    from birdsonnx.errors import DataError
-    from birdsonnx.images import folders
-    from birdsonnx.inference import evaluation, prediction
-    from birdsonnx.runtime import threads
-
-    ranks, console = job.ranks, job.console()
-    assert ranks is not None
-    folder = ranks.first(lambda: folders.read_class_folders(target))
-    path = ranks.first(lambda: model or prediction.newest_checkpoint(Path("model_checkpoints_save")))
-    share = threads.share(ranks, requested)
-    if share.note:
-        console.say(share.note)
-    classifier = prediction.open_classifier(
-        path, str(path), len(ranks.share(len(folder.photos))), share.threads
-    )
-
-    def check() -> None:
-        if classifier.metadata.classes is not None:
-            folders.require_same_classes(folder.classes, classifier.metadata.classes, str(target), str(path))
-        elif len(folder.classes) != classifier.num_classes:
-            raise DataError(
-                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class "
-                "folders"
-            )
-
-    ranks.first(check)
-    refused: list[str] = []
-
-    def outcomes() -> Iterator[Any]:
-        with console.progress("photos", len(folder.photos)) as advance:
-            for named in prediction.name_photos(classifier, folder.photos, ranks):
-                advance(1)
-                if named.log_probs is None:
-                    refused.append(named.refusal)
-                else:
-                    yield named.log_probs, named.photo.label
-
-    return evaluation.evaluate(outcomes(), folder.classes), refused
-
-
-def _evaluate_file(target: Path, labels: Path | None) -> Any:
-    from birdsonnx.inference import evaluation, hdf5
-
-    predictions = hdf5.read(target)
-    classes, found = evaluation.labels_of(predictions, str(target), labels)
-    return evaluation.evaluate(zip(predictions.log_probs, found, strict=True), classes)
+            title = f"{target}: accuracy {found.accuracy:.4f}"
+            plots.plot_confusion(found.confusion, found.classes, plot, title)
+        job.say(*tables.evaluation_lines(found), *(f"wrote {path}" for path in (csv, plot) if path))
 
 
 @app.command(epilog="Example: birdsonnx sample data/test test_samples")
@@ -611,16 +492,21 @@ def demo(
 
 
 def _one_config(positional: Path | None, option: Path | None) -> Path:
-    if (positional is None) == (option is None):
-        raise _agreed(ConfigError("give one config: birdsonnx train config.json"))
+    if positional is not None and option is not None:
+        raise ConfigError("two configs are given; give one")
     path = positional or option
-    assert path is not None
+    if path is None:
+        raise ConfigError("no config given: birdsonnx train config.json")
     return path
 
 
-def _agreed(error: ConfigError) -> ConfigError:
-    error.agreed = True  # the command line is the same on every rank
-    return error
+def _agreed(produce: Callable[[], T]) -> T:
+    """A step that goes the same way on every rank, so that its error is everyone's."""
+    try:
+        return produce()
+    except BirdsonnxError as error:
+        error.agreed = True
+        raise
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ full path; nothing is ignored.
 import difflib
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -399,6 +400,16 @@ class Own(Section):
     """Threads per rank; None: this rank's share of the cores."""
 
     later = ("label_smoothing", "early_stopping", "clip_norm", "quantize")
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where features and converted networks are kept, if they are: `cache`, else the user's own."""
+        if self.cache is False:
+            return None
+        if self.cache is not None:
+            return Path(self.cache)
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "birdsonnx"
 
 
 class Settings(Section):

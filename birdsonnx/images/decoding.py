@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from birdsonnx.config import CenterCrop, Normalize, Resize, Transform
 from birdsonnx.errors import ConfigError, ImageError
@@ -15,7 +15,15 @@ from birdsonnx.errors import ConfigError, ImageError
 Pixels = npt.NDArray[np.uint8]
 
 # Formats that only decode pixels. Pillow's other plug-ins (EPS starts Ghostscript) never see a file.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "PPM",
+    TiffImagePlugin.TiffImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+)
 
 # 512 MB of RGB; about 4 x the largest phone cameras. Checked from the header, before any pixel is decoded.
 MAX_PIXELS = 178_956_970
@@ -94,7 +102,7 @@ def _open(path: Path, mode: str) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS[:-1])})") from None
+        raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(
             f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.config import Transform
-from birdsonnx.errors import ImageError, ModelError
+from birdsonnx.errors import DataError, ImageError, ModelError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference import hdf5
@@ -62,6 +62,8 @@ def open_classifier(
         ModelError: missing, damaged, or not a birdsonnx model.
         ConfigError: transforms that end at another size than the network's.
     """
+    if isinstance(model, Path) and model.suffix.lower() in (".h5", ".hdf5", ".keras"):
+        raise ModelError(f"{where}: a Keras file; convert it first: birdsonnx export {where} -o model.onnx")
     streams, per_session = streams_for(photos, threads)
     session = Session(model, per_session)
     metadata = Metadata.from_props(session.metadata_props, where)
@@ -140,6 +142,7 @@ def predict(
 
     Raises:
         ArtifactError: `output` or `csv_path` cannot be written.
+        DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
     summary = Summary(output=output, csv=csv_path)
@@ -176,6 +179,12 @@ def predict(
                 rows.writerow([named.photo.name, *(value for name, p in top for value in (name, f"{p:.6f}"))])
             if len(summary.shown) < SHOWN:
                 summary.shown.append({"name": named.photo.name, "top": top})
+        if summary.refused and not summary.photos:  # raised here, so that an older file stays
+            raise DataError(
+                f"none of the {len(summary.refused)} photos can be used:\n  " + "\n  ".join(summary.refused)
+                if len(summary.refused) > 1
+                else summary.refused[0]
+            )
         if writer is not None:
             writer.refused = len(summary.refused)
     summary.shown.sort(key=lambda entry: str(entry["name"]))

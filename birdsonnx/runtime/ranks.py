@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,20 @@ class Ranks:
     def everyone(self, value: T) -> list[T]:
         """Each rank's value, in rank order, on every rank."""
         return [value]
+
+    def together(self, produce: Callable[[], T]) -> T:
+        """Each rank's own result; if any rank fails, the first failing rank's error is raised on all."""
+        result: T | None = None
+        error: BirdsonnxError | None = None
+        try:
+            result = produce()
+        except BirdsonnxError as caught:
+            error = caught
+        errors = [problem for problem in self.everyone(error) if problem is not None]
+        if errors:
+            errors[0].agreed = True
+            raise errors[0]
+        return cast(T, result)
 
     def add_up(self, values: npt.NDArray[Any]) -> None:
         """Replace `values` by the sum over all ranks, in place."""

@@ -1,6 +1,5 @@
 """A training run from its settings: check everything, say what will happen, train, keep checkpoints."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,12 +15,12 @@ from birdsonnx.errors import ConfigError, DataError, TrainingError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import LabelledFolder, read_class_folders, require_same_classes
 from birdsonnx.inference import hdf5
-from birdsonnx.network import head, model_file
+from birdsonnx.network import head, loading, model_file
 from birdsonnx.network.metadata import Metadata
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import checkpoints, features, network, optimizers
+from birdsonnx.training import checkpoints, features, optimizers
 from birdsonnx.training.features import Backbone, Features
 from birdsonnx.training.gradients import HeadGradients, require_training
 from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training
@@ -70,11 +69,10 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     """
     began = time.perf_counter()
     require_training()
-    cache = cache_folder(settings)
-    plan = ranks.first(lambda: _plan(settings, cache, resume, audience.say))
+    cache = settings.birdsonnx.cache_folder
+    plan = ranks.first(lambda: _plan(settings, resume, audience.say))
     model = model_file.parse(plan.content, plan.where)
-    trainable = head.trainable_layers(model.metadata, settings.birdsonnx.trainable)
-    split = head.split(model, trainable)
+    trainable, split = ranks.together(lambda: _trainable_part(model, settings))
     model = BirdModel(
         model.proto,
         model.metadata.having(
@@ -88,8 +86,8 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     share = threads.share(ranks, settings.birdsonnx.threads)
     if share.note:
         audience.say(share.note)
-    height, width, channels = model.input_size
-    backbone = Backbone(split, decoder(height, width, channels, settings.data.transforms), share.threads)
+    decode = ranks.together(lambda: decoder(*model.input_size, settings.data.transforms))
+    backbone = Backbone(split, decode, share.threads)
 
     weights = FlatWeights(split.weights)
     weights.set(split.weights)
@@ -157,17 +155,7 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     return outcome
 
 
-def cache_folder(settings: Settings) -> Path | None:
-    """Where features and converted networks are kept; None where the config says `cache: false`."""
-    if settings.birdsonnx.cache is False:
-        return None
-    if settings.birdsonnx.cache is not None:
-        return Path(settings.birdsonnx.cache)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "birdsonnx"
-
-
-def _plan(settings: Settings, cache: Path | None, resume: bool, say: Callable[[str], None]) -> Plan:
+def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
     """Everything that can be refused before work begins, refused; rank 0 only."""
     data, save = settings.data, settings.checkpoints.save
     train = read_class_folders(Path(str(data.input_path)))
@@ -192,11 +180,16 @@ def _plan(settings: Settings, cache: Path | None, resume: bool, say: Callable[[s
         _require_same_run(state, settings, model.where)
         say(f"resuming after epoch {state.epoch} from {model.where}")
     else:
-        model = network.start(settings, cache, say)
+        model = loading.to_train(settings, say)
         if save is not None:
             run = checkpoints.next_run(Path(save))
     _require_matching_classes(model.metadata, model, train)
     return Plan(model.serialized(), model.where, train, test, run, state)
+
+
+def _trainable_part(model: BirdModel, settings: Settings) -> tuple[tuple[str, ...], head.Split]:
+    trainable = head.trainable_layers(model.metadata, settings.birdsonnx.trainable)
+    return trainable, head.split(model, trainable)
 
 
 def _require_matching_classes(metadata: Metadata, model: BirdModel, train: LabelledFolder) -> None:

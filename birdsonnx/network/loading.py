@@ -1,4 +1,4 @@
-"""The network a run starts from: `checkpoints.load`, whatever kind of file it names."""
+"""The network that `checkpoints.load` names, whatever kind of file that is."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ WEIGHTED = ("Conv", "Dense", "BatchNormalization")
 """Class names of layers that hold weights contain one of these."""
 
 
-def start(settings: Settings, cache: Path | None, say: Say) -> BirdModel:
+def to_train(settings: Settings, say: Say) -> BirdModel:
     """The model that `checkpoints.load` names, behind the preprocessing that the config asks for.
 
     A Keras file is converted, once: the result is kept in the cache folder, if there is one.
@@ -34,19 +34,36 @@ def start(settings: Settings, cache: Path | None, say: Say) -> BirdModel:
             "neural_network.checkpoints.load: this key is required to train: an .onnx of 'birdsonnx export', "
             "or a Keras .h5 or .keras file"
         )
+    return _load(checkpoint_file(settings.checkpoints.load, say), settings, say)
+
+
+def to_predict(settings: Settings, say: Say) -> tuple[Path | bytes, str]:
+    """The same for prediction, and its name in messages: the file as it is where the config changes nothing
+    of it (the caller compares `layers`), else the model's content."""
+    assert settings.checkpoints.load is not None
     path = checkpoint_file(settings.checkpoints.load, say)
+    if path.suffix.lower() not in KERAS_SUFFIXES and _normalize(settings) is None:
+        return path, str(path)
+    return _load(path, settings, say).serialized(), str(path)
+
+
+def _load(path: Path, settings: Settings, say: Say) -> BirdModel:
     if path.suffix.lower() in KERAS_SUFFIXES:
-        model = _converted(path, settings, cache, say)
+        model = _converted(path, settings, say)
     else:
         model = model_file.load(path)
         compare_layers(model.metadata.layers, settings.layers, str(path), say)
-    normalize = next((step for step in settings.data.transforms or () if isinstance(step, Normalize)), None)
+    normalize = _normalize(settings)
     if normalize is None:
         return model
     try:
         return model.with_preprocessing(of_normalize(normalize, model.input_size[2]))
     except ValueError as error:
         raise ConfigError(f"neural_network.data.transforms: {error}") from None
+
+
+def _normalize(settings: Settings) -> Normalize | None:
+    return next((step for step in settings.data.transforms or () if isinstance(step, Normalize)), None)
 
 
 def checkpoint_file(name: str, say: Say) -> Path:
@@ -99,7 +116,7 @@ def compare_layers(known: tuple[Any, ...], layers: str | dict[str, Any] | None, 
             )
 
 
-def _converted(path: Path, settings: Settings, cache: Path | None, say: Say) -> BirdModel:
+def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
     layers = settings.layers
     if isinstance(layers, str):
         config: dict[str, Any] | None = keras_source.read_layers(Path(layers))
@@ -109,6 +126,7 @@ def _converted(path: Path, settings: Settings, cache: Path | None, say: Say) -> 
     seed = settings.birdsonnx.seed
     facts = [artifacts.sha256(path), config, seed, __version__]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    cache = settings.birdsonnx.cache_folder
     kept = None if cache is None else cache / f"converted-{digest}.onnx"
     if kept is not None and kept.is_file():
         say(f"{path}: converted before, loading {kept}")

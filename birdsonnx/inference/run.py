@@ -1,0 +1,168 @@
+"""A prediction or evaluation from what was asked for: inputs, model and threads settled, then the photos."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx.config import Settings, Transform
+from birdsonnx.errors import ConfigError, DataError
+from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
+from birdsonnx.inference import evaluation, hdf5, prediction
+from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.prediction import Classifier, Summary, newest_checkpoint
+from birdsonnx.network import loading
+from birdsonnx.runtime import threads
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
+
+OUTPUT_FILE = "output_1.h5"
+CHECKPOINTS = "model_checkpoints_save"
+"""Where a model is looked for when none is named: the tutorial's folder."""
+
+
+class Audience(Protocol):
+    """Whoever a run reports to."""
+
+    def say(self, line: str) -> None: ...
+    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to predict, with what, and where to. Config and command line both end up here."""
+
+    inputs: Sequence[str]
+    model: Path | None = None
+    """None: what `settings` loads, else the newest checkpoint."""
+    output: Path | None = None
+    """Folder of the HDF5 file; None: none is written."""
+    settings: Settings | None = None
+    transforms: tuple[Transform, ...] | None = None
+    """None: those of the model's training."""
+    threads: int | None = None
+    per_run: int = PHOTOS_PER_RUN
+    top_k: int = 1
+    csv: Path | None = None
+
+
+def request_of(settings: Settings, **options: Any) -> Request:
+    """The request that a config makes; `options` that are not None replace what it says.
+
+    Raises:
+        ConfigError: the config names nothing to predict.
+    """
+    data = settings.data
+    if data.test_input_path is None and not options.get("inputs"):
+        raise ConfigError(
+            "neural_network.data: neither input_path nor test_input_path is given; nothing to do"
+        )
+    said: dict[str, Any] = {
+        "inputs": [data.test_input_path],
+        "output": None if data.test_output_path is None else Path(data.test_output_path),
+        "settings": settings,
+        "transforms": data.transforms,
+        "threads": settings.birdsonnx.threads,
+    }
+    return Request(**{**said, **{name: value for name, value in options.items() if value}})
+
+
+def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary, str]:
+    """Name all photos; every rank calls this. The summary is complete on rank 0; also the model's name.
+
+    Raises:
+        BirdsonnxError: anything that cannot be carried out, before the first photo where possible.
+    """
+    photos = ranks.first(lambda: collect(request.inputs))
+    model, where = ranks.first(lambda: _model(request, audience.say))
+    classifier = _open(model, where, len(photos), request.threads, request.transforms, ranks, audience)
+    settings = request.settings
+    if settings is not None and request.model is None:
+        layers = classifier.metadata.layers
+        ranks.first(lambda: loading.compare_layers(layers, settings.layers, where, audience.say))
+    with audience.progress("photos", len(photos)) as advance:
+        summary = prediction.predict(
+            classifier,
+            photos,
+            ranks,
+            None if request.output is None else request.output / OUTPUT_FILE,
+            request.top_k,
+            request.csv,
+            request.per_run,
+            advance,
+        )
+    return summary, where
+
+
+def evaluate_folder(
+    target: Path, model: Path | None, requested: int | None, ranks: Ranks, audience: Audience
+) -> tuple[Evaluation | None, list[str]]:
+    """Evaluate a folder of class folders; every rank calls this. Complete on rank 0: the figures (None where
+    every photo was refused) and the refusals.
+
+    Raises:
+        BirdsonnxError: a model or folder that cannot be used, or that do not fit together.
+    """
+    folder = ranks.first(lambda: read_class_folders(target))
+    path = ranks.first(lambda: model or newest_checkpoint(Path(CHECKPOINTS)))
+    classifier = _open(path, str(path), len(folder.photos), requested, None, ranks, audience)
+
+    def check() -> None:
+        if classifier.metadata.classes is not None:
+            require_same_classes(folder.classes, classifier.metadata.classes, str(target), str(path))
+        elif len(folder.classes) != classifier.num_classes:
+            raise DataError(
+                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class "
+                "folders"
+            )
+
+    ranks.first(check)
+    refused: list[str] = []
+
+    def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+        with audience.progress("photos", len(folder.photos)) as advance:
+            for named in prediction.name_photos(classifier, folder.photos, ranks):
+                advance(1)
+                if named.log_probs is None or named.photo.label is None:
+                    refused.append(named.refusal)
+                else:
+                    yield named.log_probs, named.photo.label
+
+    return evaluation.evaluate(outcomes(), folder.classes), refused
+
+
+def evaluate_file(target: Path, labels: Path | None) -> Evaluation | None:
+    """Evaluate a predictions file. Raises DataError."""
+    predictions = hdf5.read(target)
+    classes, found = evaluation.labels_of(predictions, str(target), labels)
+    return evaluation.evaluate(zip(predictions.log_probs, found, strict=True), classes)
+
+
+def _model(request: Request, say: Callable[[str], None]) -> tuple[Path | bytes, str]:
+    if request.model is not None:
+        return request.model, str(request.model)
+    if request.settings is not None and request.settings.checkpoints.load is not None:
+        return loading.to_predict(request.settings, say)
+    saved = None if request.settings is None else request.settings.checkpoints.save
+    newest = newest_checkpoint(Path(saved or CHECKPOINTS))
+    return newest, str(newest)
+
+
+def _open(
+    model: Path | bytes,
+    where: str,
+    photos: int,
+    requested: int | None,
+    transforms: tuple[Transform, ...] | None,
+    ranks: Ranks,
+    audience: Audience,
+) -> Classifier:
+    share = threads.share(ranks, requested)
+    if share.note:
+        audience.say(share.note)
+    mine = len(ranks.share(photos))
+    return ranks.together(lambda: prediction.open_classifier(model, where, mine, share.threads, transforms))
