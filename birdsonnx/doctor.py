@@ -114,17 +114,17 @@ def _trains() -> bool:
 
 def _mpi(problems: list[str]) -> str | None:
     try:
-        from mpi4py import MPI
+        mpi = ranks.import_mpi()
     except (ImportError, RuntimeError):
         return None
-    library = str(MPI.Get_library_version()).split("\n")[0].strip("\0 ")
+    library = ranks.library_of(mpi)
     beside = Path(sys.executable).parent / "mpirun"
     found = shutil.which("mpirun")
     if found is None and not beside.exists():
         problems.append("mpi4py is installed, but there is no mpirun: pip install mpich")
     elif found is not None and beside.exists() and Path(found).resolve() != beside.resolve():
         problems.append(f"mpirun on PATH is {found}; the one that fits this Python is {beside}")
-    launched, size = ranks.launched_processes(), MPI.COMM_WORLD.Get_size()
+    launched, size = ranks.launched_processes(), mpi.COMM_WORLD.Get_size()
     if launched > 1 and size == 1:
         problems.append(
             f"{launched} processes were launched, but {library} sees each one alone: foreign mpirun"

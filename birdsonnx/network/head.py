@@ -1,5 +1,6 @@
 """The split of a network at its head: a frozen backbone that gives features, and the layers to train."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -102,7 +103,7 @@ def _more_than_the_head(model: BirdModel, names: Sequence[str]) -> ConfigError:
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return ConfigError(
         f"{model.where}: {listed} cannot be trained: this version of birdsonnx trains the Dense layers at "
-        f'the network\'s end; choose them with "birdsonnx": {{"trainable": {dense[-1:]}}}'.replace("'", '"')
+        f'the end of the network; choose them with "birdsonnx": {{"trainable": {json.dumps(dense[-1:])}}}'
     )
 
 

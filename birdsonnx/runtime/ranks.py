@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, TypeVar, cast
@@ -207,19 +208,37 @@ def join() -> Ranks:
     if launched == 1:
         return Ranks()
     try:
-        from mpi4py import MPI
+        mpi = import_mpi()
     except (ImportError, RuntimeError) as error:
         raise _alone(
             f"{launched} processes were launched, but MPI is not available here "
             f"({' '.join(str(error).split())}); pip install 'birdsonnx[mpi]', or start one process"
         ) from None
-    if MPI.COMM_WORLD.Get_size() == 1:
-        library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
+    if mpi.COMM_WORLD.Get_size() == 1:
+        library = library_of(mpi)
         raise _alone(
             f"the launcher started {launched} processes, but MPI ({library}) sees each one alone: mpirun "
             "belongs to another MPI than mpi4py; use the mpirun beside this Python"
         )
-    return MPIRanks(MPI)
+    return MPIRanks(mpi)
+
+
+def import_mpi() -> Any:
+    """mpi4py's MPI, which initialises it; quietly, because a foreign launcher is told of by `join`.
+
+    Raises:
+        ImportError: no mpi4py.
+        RuntimeError: mpi4py without an MPI library.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        from mpi4py import MPI
+    return MPI
+
+
+def library_of(mpi: Any) -> str:
+    """Name and version of the MPI library behind mpi4py."""
+    return " ".join(str(mpi.Get_library_version()).split("\n")[0].strip("\0 ").split())
 
 
 def _alone(message: str) -> InstallationError:

@@ -1,0 +1,108 @@
+"""The command line itself: help, exit codes, start-up, what each verb imports."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command import birdsonnx, refused, succeed
+
+VERBS = ("export", "train", "predict", "evaluate", "sample", "plot", "info", "doctor", "demo")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb):
+    text = succeed(verb, "--help")
+    assert f"birdsonnx {verb}" in text.split("Example:")[1]
+    assert "--json" in text
+    assert "--debug" in text
+
+
+def test_help_names_every_verb():
+    text = succeed("--help")
+    assert all(f"  {verb} " in text for verb in VERBS)
+
+
+def test_version():
+    from birdsonnx import __version__
+
+    assert succeed("--version").strip() == f"birdsonnx {__version__}"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from birdsonnx.cli import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'h5py', 'PIL', 'pydantic', 'mpi4py', 'tensorflow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
+    code = (
+        "import sys\n"
+        "from birdsonnx.cli import app\n"
+        "try:\n    app(['predict', 'data/valid', '--model', 'model.onnx'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'tensorflow', 'keras', 'tf2onnx', 'mpi4py', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=workspace
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train"], "no config given"),
+        (["train", "a.json", "--config", "b.json"], "two configs"),
+        (["train", "nothing.json"], "there is no such config file"),
+        (["predict"], "no photos to name"),
+        (["predict", "nothing"], "no such file or folder"),
+        (["predict", "."], "no photos in this folder"),
+        (["evaluate", "nothing.h5"], "there is no such predictions file"),
+        (["info", "nothing.onnx"], "there is no such model"),
+        (["plot", "nothing.txt"], "there is no such log"),
+        (["sample", "nothing", "there"], "there is no such folder"),
+        (["export", "nothing.h5"], "there is no such file"),
+    ],
+)
+def test_what_is_missing_is_one_line_and_exit_2(words, expected):
+    assert expected in refused(*words)
+
+
+def test_an_error_under_json_is_one_object():
+    import json
+
+    done = birdsonnx("predict", "nothing", "--json")
+    assert done.returncode == 2
+    assert list(json.loads(done.stdout)) == ["error"]
+
+
+def test_debug_shows_the_traceback():
+    done = birdsonnx("predict", "nothing", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_doctor_knows_this_installation():
+    text = succeed("doctor")
+    assert "trains and predicts" in text
+
+
+def test_a_launcher_that_mpi_does_not_see_is_refused(workspace):
+    # Two processes are announced, but MPI sees one: a foreign mpirun.
+    environment = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
+    line = refused("predict", "data/valid", "--model", "model.onnx", environment=environment)
+    assert "2 processes" in line
+    silent = birdsonnx(
+        "predict",
+        "data/valid",
+        "--model",
+        "model.onnx",
+        environment={"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"},
+    )
+    assert (silent.returncode, silent.stderr) == (2, "")
