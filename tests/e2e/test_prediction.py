@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -80,7 +81,7 @@ def test_evaluate_under_mpirun(trained):
 def test_evaluate_writes_table_and_picture(trained):
     text = succeed("evaluate", "data/test", "--csv", "table.csv", "--plot", "confusion.png")
     assert "BEE-EATER" in text
-    with open("table.csv", newline="") as file:
+    with Path("table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == CLASSES
     assert all(int(row["photos"]) == 5 for row in rows)
@@ -110,7 +111,7 @@ def test_two_inputs_with_one_name_are_refused_before_any_work(trained):
 
 def test_top_k_and_csv(trained):
     text = succeed("predict", "data/test/COOT", "--top-k", "2", "--csv", "named.csv")
-    with open("named.csv", newline="") as file:
+    with Path("named.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["name", "class_1", "probability_1", "class_2", "probability_2"]
     expected = np.exp(plain_log_probs(MODEL, Path("data/test/COOT/000.png")))
@@ -213,8 +214,7 @@ def test_a_name_that_hdf5_cannot_hold_is_refused(trained):
     folder = Path("odd")
     folder.mkdir()
     for name in (b"odd/bad\xff.png", b"odd/good.png"):
-        with open(name, "wb") as file:
-            file.write(Path("data/test/COOT/000.png").read_bytes())
+        Path(os.fsdecode(name)).write_bytes(Path("data/test/COOT/000.png").read_bytes())
     done = birdsonnx("predict", "odd")
     assert done.returncode == 1
     assert "not valid UTF-8" in done.stderr
