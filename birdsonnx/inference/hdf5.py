@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
-from birdsonnx.errors import ArtifactError, DataError, ImageError
+from birdsonnx.errors import DataError, ImageError
+from birdsonnx.inference.disk_file import DiskFile
 
 MANY_CLASSES = 3000
 """Above this a list of names does not fit the 64 KB that the oldest HDF5 format gives an attribute."""
@@ -24,14 +25,16 @@ MANY_CLASSES = 3000
 class PredictionWriter:
     """An open predictions file."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: h5py.File, disk: DiskFile) -> None:
         self._file = file
+        self._disk = disk
         self.written = 0
         self.refused = 0
 
     def add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
-        """Store one photo's `log_probs`, float32 `(classes,)`."""
+        """Store one photo's `log_probs`, float32 `(classes,)`. Raises OSError where the disk is full."""
         self._file.create_dataset(name, data=log_probs)
+        self._disk.check()
         self.written += 1
 
 
@@ -53,18 +56,16 @@ def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Ite
         ArtifactError: the file cannot be written.
     """
     version: Any = ("v108", "latest") if classes and len(classes) > MANY_CLASSES else None
-    with artifacts.replacing(path) as temporary:
-        try:
-            with h5py.File(temporary, "w", libver=version) as file:
-                writer = PredictionWriter(file)
-                yield writer
-                if classes is not None:
-                    file.attrs["classes"] = list(classes)
-                file.attrs["model_sha256"] = model_sha256
-                file.attrs["photos"] = writer.written
-                file.attrs["refused"] = writer.refused
-        except RuntimeError as error:  # h5py's word for a disk that filled up while flushing
-            raise ArtifactError(f"cannot write {path}: {error}") from error
+    with artifacts.replacing(path) as temporary, DiskFile(temporary) as disk:
+        with h5py.File(disk, "w", libver=version) as file:
+            writer = PredictionWriter(file, disk)
+            yield writer
+            if classes is not None:
+                file.attrs["classes"] = list(classes)
+            file.attrs["model_sha256"] = model_sha256
+            file.attrs["photos"] = writer.written
+            file.attrs["refused"] = writer.refused
+        disk.check()
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,11 @@ def open_classifier(
     if isinstance(model, Path) and model.suffix.lower() in (".h5", ".hdf5", ".keras"):
         raise ModelError(f"{where}: a Keras file; convert it first: birdsonnx export {where} -o model.onnx")
     streams, per_session = streams_for(photos, threads)
-    session = Session(model, per_session)
+    try:
+        session = Session(model, per_session)
+    except ModelError:
+        _explain(model, where)
+        raise
     metadata = Metadata.from_props(session.metadata_props, where)
     inputs, outputs = session.input_shapes, session.output_shapes
     if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
@@ -79,6 +83,16 @@ def open_classifier(
         streams,
         artifacts.sha256_of(model) if isinstance(model, bytes) else artifacts.sha256(model),
     )
+
+
+def _explain(model: Path | bytes, where: str) -> None:
+    """Raises ModelError in our own words where the onnx package sees what the runtime choked on."""
+    from birdsonnx.network import model_file  # not at the top: prediction itself starts faster without onnx
+
+    if isinstance(model, bytes):
+        model_file.parse(model, where)
+    else:
+        model_file.load(model)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def convert(
         "pad into max pool": rewrites.pad_into_max_pool(graph),
         "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
     }
-    rewrites.name_weights(graph, [layer.name for layer in network.layers])
+    rewrites.name_weights(graph, network.layer_names)
     rewrites.end_in_log_probs(graph)
     rewrites.take_uint8(graph, before)
     rewrites.finish(proto)

@@ -44,6 +44,11 @@ class KerasNetwork:
         """Every layer that holds weights, nested models flattened, in order."""
         return list(_weighted(self.model))
 
+    @property
+    def layer_names(self) -> list[str]:
+        """The names of all layers, with weights or without."""
+        return [layer.name for layer in _flat(self.model)]
+
 
 def import_keras() -> Any:
     """Keras on TensorFlow, quiet and on the CPU.
@@ -52,6 +57,8 @@ def import_keras() -> Any:
         InstallationError: the `export` extra is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Where it uses oneDNN, TensorFlow says so on stderr before it reads its log level.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:

@@ -177,7 +177,11 @@ def end_in_log_probs(proto: GraphProto) -> None:
 
 
 def name_weights(proto: GraphProto, layers: Iterable[str]) -> None:
-    """Call a layer's weights `<layer>/kernel` and `<layer>/bias`, and its nodes `<layer>/<operation>`."""
+    """Call a layer's weights `<layer>/kernel` and `<layer>/bias`, and its nodes `<layer>/<operation>`.
+
+    Tensors are called after the node that makes them. tf2onnx numbers what it adds from a counter that
+    differs between processes; without the numbers the same network gives the same bytes.
+    """
     known = set(layers)
     taken: set[str] = {tensor.name for tensor in proto.initializer}
     renamed: dict[str, str] = {}
@@ -200,14 +204,34 @@ def name_weights(proto: GraphProto, layers: Iterable[str]) -> None:
     for old, new in renamed.items():
         redirect(proto, old, new)
     _name_nodes_once(proto)
+    _name_tensors(proto, {f"{layer}/{role}" for layer in known for role in ("kernel", "bias")})
 
 
 def _name_nodes_once(proto: GraphProto) -> None:
     used: dict[str, int] = {}
     for node in proto.node:
-        used[node.name] = used.get(node.name, 0) + 1
-        if used[node.name] > 1 or not node.name:
-            node.name = f"{node.name or node.op_type}_{used[node.name]}"
+        name = re.sub(r"__\d+", "", node.name) or node.op_type
+        used[name] = used.get(name, 0) + 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _name_tensors(proto: GraphProto, keep: set[str]) -> None:
+    """Name tensors after their node, and constants, but those in `keep`, after the first node that reads
+    them."""
+    fixed = {value.name for value in (*proto.input, *proto.output)} | keep
+    constants = {tensor.name for tensor in proto.initializer} - fixed
+    names: dict[str, str] = {}
+    for node in proto.node:
+        for index, name in enumerate(node.input):
+            if name in constants:
+                names.setdefault(name, f"{node.name}/input_{index}")
+            node.input[index] = names.get(name, name)
+        for index, name in enumerate(node.output):
+            if name and name not in fixed:
+                names[name] = f"{node.name}:{index}"
+                node.output[index] = names[name]
+    for tensor in proto.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
 
 
 def layer_of(scope: str, layers: Iterable[str]) -> str | None:

@@ -80,8 +80,11 @@ class TrainingLog:
     def _write(self, which: int, values: str) -> None:
         if self._files:
             # Flushed line by line: the curve can be watched, and a kill loses nothing.
-            self._files[which].write(f"{time.perf_counter() - self._started:.3f} {values}\n")
-            self._files[which].flush()
+            try:
+                self._files[which].write(f"{time.perf_counter() - self._started:.3f} {values}\n")
+                self._files[which].flush()
+            except OSError as error:
+                raise ArtifactError(f"cannot write {self._files[which].name}: {error.strerror}") from None
 
 
 def _open_log(path: Path, columns: tuple[str, ...], keep_through_epoch: int) -> TextIO:

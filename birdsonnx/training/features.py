@@ -245,8 +245,11 @@ class _TableFile:
     def write(self, row: int, values: Rows) -> None:
         self._file.seek(self._start + row * self._row_bytes)
         content = memoryview(values.tobytes())
-        while content:
-            content = content[self._file.write(content) :]
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            raise ArtifactError(f"cannot write the feature cache: {error.strerror}") from None
 
     def read(self, row: int, count: int) -> Rows:
         self._file.seek(self._start + row * self._row_bytes)
