@@ -27,7 +27,9 @@ class DiskFile(io.RawIOBase):
             raise self._failure
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        self._position = (
+            offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        )
         return self._position
 
     def tell(self) -> int:

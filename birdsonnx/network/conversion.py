@@ -92,7 +92,7 @@ def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
     if mode is None:
         raise ModelError(
             f"{where}: the preprocessing of this network is not recognised from its layers; say which one it "
-            f"was trained with: --preprocess {' | '.join(preprocessing.MODES)}"
+            f"was trained with: birdsonnx export --preprocess {' | '.join(preprocessing.MODES)}"
         )
     return mode
 

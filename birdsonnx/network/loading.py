@@ -124,7 +124,9 @@ def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
         config = layers
     keras_source.read_config(path)  # refuse a damaged file before TensorFlow takes its seconds
     seed = settings.birdsonnx.seed
-    facts = [artifacts.sha256(path), config, seed, __version__]
+    # A normalize transform replaces the network's own preprocessing, which then need not be recognised.
+    preprocess = "auto" if _normalize(settings) is None else "none"
+    facts = [artifacts.sha256(path), config, seed, preprocess, __version__]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     cache = settings.birdsonnx.cache_folder
     kept = None if cache is None else cache / f"converted-{digest}.onnx"
@@ -140,7 +142,7 @@ def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
     else:
         where = layers if isinstance(layers, str) else "neural_network.layers"
         network = keras_source.from_layers(config, where, path, seed)
-    converted = conversion.convert(network, str(path))
+    converted = conversion.convert(network, str(path), preprocess)
     for note in converted.notes:
         say(note)
     say(f"same answers as Keras: {converted.parity}")

@@ -1,0 +1,81 @@
+"""`export` as a user runs it, then a training from the Keras file itself."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from tests.command import refused, succeed, succeed_json
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # TensorFlow's own imports
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+@pytest.fixture
+def network(workspace):
+    """A Keras classifier for the workspace's three classes, its head trainable."""
+    from birdsonnx.network.keras_source import import_keras
+
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(8, 5, strides=2, name="conv1", trainable=False)(inputs)
+    x = layers.BatchNormalization(name="bn1", trainable=False)(x)
+    x = layers.ReLU(name="relu1")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="dense")(x))
+    model.save("network.keras")
+    return model
+
+
+def test_the_same_network_gives_the_same_complete_file(network):
+    words = ("export", "network.keras", "--preprocess", "caffe", "--labels", "data/train")
+    said = succeed_json(*words, "-o", "one.onnx")
+    succeed(*words, "-o", "two.onnx")
+    assert Path("one.onnx").read_bytes() == Path("two.onnx").read_bytes()
+    assert max(said["parity"].values()) <= 1e-4
+
+    onnx.checker.check_model("one.onnx", full_check=True)
+    photo = np.asarray(Image.open("data/train/COOT/000.png").convert("RGB"))[None]
+    session = onnxruntime.InferenceSession("one.onnx", providers=["CPUExecutionProvider"])
+    caffe = photo[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)
+    expected = np.log(network.predict(caffe, verbose=0))
+    np.testing.assert_allclose(session.run(None, {"images": photo})[0], expected, atol=1e-4)
+
+
+def test_refusals_of_export(network):
+    assert "--preprocess" in refused("export", "network.keras", "-o", "x.onnx")
+    assert "--classes 5" in refused("export", "network.keras", "--preprocess", "tf", "--classes", "5")
+    Path("network.keras").write_bytes(Path("network.keras").read_bytes()[:2000])
+    assert "network.keras" in refused("export", "network.keras", "--preprocess", "tf")
+    offline = {"KERAS_HOME": "empty", "https_proxy": "http://127.0.0.1:9"}
+    message = refused("export", "-o", "x.onnx", environment=offline)
+    assert "--weights FILE" in message
+    assert "--weights none" in message
+    assert not Path("x.onnx").exists()
+
+
+def test_training_from_the_keras_file_on_two_ranks(network, training_config):
+    network.save("network.h5")
+    config = training_config(checkpoints={"load": "network.h5", "save": "saved/", "interval": 3})
+    Path("config.json").write_text(json.dumps(config))
+    assert "not recognised" in refused("train", "config.json", ranks=2)
+
+    config["neural_network"]["data"]["transforms"] = [{"normalize": {"mean": 0.5, "std": 0.5}}]
+    Path("config.json").write_text(json.dumps(config))
+    assert "same answers as Keras" in succeed("train", "config.json", ranks=2)
+    assert "converted before" in succeed("train", "config.json", ranks=2)
+    trained = onnx.load("saved/model_checkpoint_3.onnx")
+    photo = np.asarray(Image.open("data/train/COOT/000.png").convert("RGB"))[None]
+    [found] = onnxruntime.InferenceSession(trained.SerializeToString()).run(None, {"images": photo})
+    dense = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in trained.graph.initializer}
+    network.get_layer("dense").set_weights([dense["dense/kernel"], dense["dense/bias"]])
+    expected = np.log(network.predict((photo / 255 - 0.5) / 0.5, verbose=0))
+    np.testing.assert_allclose(found, expected, atol=1e-4)

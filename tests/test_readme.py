@@ -1,0 +1,46 @@
+"""README's promises: its Python runs, its options, verbs and links exist."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command import succeed
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+VERBS = ("export", "train", "predict", "evaluate", "sample", "plot", "info", "doctor", "demo")
+
+
+def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_config):
+    config = training_config(checkpoints={"load": "model.onnx", "save": "model_checkpoints_save/"})
+    config["neural_network"]["num_epochs"] = 6
+    Path("config.json").write_text(json.dumps(config))
+    succeed("train", "config.json")
+    succeed("predict", "data/valid/COOT")
+    shutil.copy("data/valid/COOT/000.png", "bird.jpg")
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block.replace("224, 224", "32, 32"), {})
+
+
+def test_every_option_in_it_exists():
+    said = re.findall(r"birdsonnx (\w+)([^\n`]*)", README)
+    for verb in VERBS:
+        options = {option for name, rest in said if name == verb for option in re.findall(r"--[\w-]+", rest)}
+        text = succeed(verb, "--help")
+        assert all(option in text for option in options), (verb, options)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "benchmarks/README.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_it_names_every_verb():
+    assert all(f"`{verb}`" in README for verb in VERBS)
