@@ -133,12 +133,13 @@ def prepare(arguments: argparse.Namespace, work: Path) -> tuple[Path, Path]:
 
         make_photos(work / "data")
         data = work / "data"
+    data = Path(data).resolve()
     if model is None:
         model = work / "model.onnx"
         print("exporting a ResNet50 …", file=sys.stderr)
         weights = str(arguments.weights.resolve()) if arguments.weights else "none"
         command("export", "--weights", weights, "--labels", str(data / "train"), "-o", str(model), cwd=work)
-    return Path(model).resolve(), Path(data).resolve()
+    return Path(model).resolve(), data
 
 
 def main() -> None:

@@ -1,0 +1,318 @@
+"""Files to pixels, against plain Pillow and NumPy; what is damaged, oversized or foreign is refused."""
+
+import contextlib
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from birdsonnx.config import CenterCrop, Normalize, Resize
+from birdsonnx.errors import ConfigError, ImageError
+from birdsonnx.images.decoding import MAX_PIXELS, Pixels, decoder
+
+# As the module itself sets them; pytest puts its own filters in front.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
+    pytest.mark.filterwarnings(r"ignore::UserWarning:PIL\."),
+]
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+IMAGE = Image.fromarray(PIXELS)
+PHOTO = Path("photo")
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def plain(path: Path, mode: str = "RGB", size: tuple[int, int] | None = None) -> Pixels:
+    """The oracle."""
+    with Image.open(path) as image:
+        converted = image.convert(mode)
+    return np.asarray(converted if size is None else converted.resize(size, Image.Resampling.BILINEAR))
+
+
+def refusal(height: int = 8, width: int = 8, transforms: Any = None) -> str:
+    with pytest.raises(ImageError) as caught:
+        decoder(height, width, 3, transforms)(PHOTO)
+    assert str(caught.value).startswith("photo: ")
+    return str(caught.value)
+
+
+# --- Pixels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("RGB", "PNG"),
+        ("RGB", "JPEG"),
+        ("RGB", "BMP"),
+        ("RGB", "PPM"),
+        ("RGB", "TIFF"),
+        ("RGB", "WEBP"),
+        ("RGB", "GIF"),
+        ("1", "PNG"),
+        ("L", "PNG"),
+        ("L", "JPEG"),
+        ("P", "PNG"),
+        ("P", "GIF"),
+        ("P", "BMP"),
+        ("LA", "PNG"),
+        ("RGBA", "PNG"),
+        ("RGBA", "WEBP"),
+        ("RGBA", "TIFF"),
+        ("CMYK", "JPEG"),
+        ("CMYK", "TIFF"),
+        ("YCbCr", "JPEG"),
+    ],
+)
+def test_every_kind_of_photo_as_pillow_reads_it(mode, kind):
+    image = IMAGE.convert(mode)
+    if "A" in mode:
+        image.putalpha(Image.fromarray(PIXELS[..., 0]))
+    PHOTO.write_bytes(encoded(image, kind))
+    for channels, target in ((3, "RGB"), (1, "L")):
+        found = decoder(24, 32, channels, None)(PHOTO)
+        assert (found.dtype, found.shape) == (np.uint8, (24, 32, channels))
+        np.testing.assert_array_equal(found.squeeze(), plain(PHOTO, target, (32, 24)))
+
+
+def test_a_palette_with_transparency():
+    PHOTO.write_bytes(encoded(IMAGE.quantize(16), "PNG", transparency=bytes(range(16))))
+    np.testing.assert_array_equal(decoder(37, 53, 3, ())(PHOTO), plain(PHOTO))
+
+
+def test_the_first_picture_of_an_animation():
+    PHOTO.write_bytes(encoded(IMAGE, "GIF", save_all=True, append_images=[Image.new("RGB", IMAGE.size)]))
+    np.testing.assert_array_equal(decoder(37, 53, 3, ())(PHOTO), plain(PHOTO))
+
+
+@pytest.mark.parametrize("size", [(53, 37), (53, 20), (20, 37), (9, 7), (1, 1), (106, 74), (200, 11)])
+def test_resize_is_pillows_antialiased_bilinear(size):
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    width, height = size
+    expected = np.asarray(IMAGE.resize(size, Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(decoder(height, width, 3, (Resize(width, height),))(PHOTO), expected)
+    np.testing.assert_array_equal(decoder(height, width, 3, None)(PHOTO), expected)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(37, 53), (36, 52), (35, 51), (20, 21), (21, 20), (1, 1), (37, 1)]
+)
+def test_center_crop_is_a_slice(height, width):
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    top, left = (37 - height) // 2, (53 - width) // 2
+    found = decoder(height, width, 3, (CenterCrop(width, height),))(PHOTO)
+    np.testing.assert_array_equal(found, PIXELS[top : top + height, left : left + width])
+
+
+def test_transforms_act_in_the_order_given():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    resized = np.asarray(IMAGE.resize((30, 24), Image.Resampling.BILINEAR))
+    found = decoder(12, 16, 3, (Resize(30, 24), CenterCrop(16, 12)))(PHOTO)
+    np.testing.assert_array_equal(found, resized[6:18, 7:23])
+    cropped = Image.fromarray(PIXELS[6:30, 11:41])
+    found = decoder(12, 16, 3, (CenterCrop(30, 24), Resize(16, 12)))(PHOTO)
+    np.testing.assert_array_equal(found, np.asarray(cropped.resize((16, 12), Image.Resampling.BILINEAR)))
+
+
+def test_normalize_changes_no_pixel():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    found = decoder(37, 53, 3, (Normalize((0.5,), (0.1,)),))(PHOTO)
+    np.testing.assert_array_equal(found, PIXELS)
+
+
+UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation(orientation, kind):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    with Image.open(io.BytesIO(encoded(IMAGE, kind, **options))) as image:
+        stored = np.asarray(image)
+    PHOTO.write_bytes(encoded(IMAGE, kind, exif=exif, **options))
+    expected = UPRIGHT[orientation](stored)
+    np.testing.assert_array_equal(decoder(*expected.shape[:2], 3, ())(PHOTO), expected)
+
+
+# --- Sizes ----------------------------------------------------------------------------------------------
+
+
+def test_another_size_without_a_resize_is_refused_with_a_hint():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    message = refusal(8, 9, ())
+    assert "53 x 37 pixels, but the network takes 9 x 8" in message
+    assert 'add {"resize": [9, 8]} to the transforms' in message
+
+
+def test_a_photo_too_small_for_the_crop_is_refused_with_a_hint():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    for width, height in ((54, 8), (8, 38)):
+        message = refusal(height, width, (CenterCrop(width, height),))
+        assert f"53 x 37 pixels are too few for center_crop {width} x {height}" in message
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        (Resize(8, 9),),
+        (CenterCrop(8, 9), Normalize((0.0,), (1.0,))),
+        (Resize(9, 8), CenterCrop(8, 8)),
+        (CenterCrop(9, 8), Resize(256, 256)),
+    ],
+)
+def test_transforms_that_cannot_give_the_networks_size_are_refused_at_once(transforms):
+    with pytest.raises(ConfigError, match=r"the transforms end at .* but the network takes 9 x 8"):
+        decoder(8, 9, 3, transforms)
+
+
+# --- Refusals -------------------------------------------------------------------------------------------
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize("side", [13_378, 15_000, 18_000, 20_000, 2**31 - 1])
+def test_a_decompression_bomb_is_refused_from_its_header(side):
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    PHOTO.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100))))
+    assert side * side > MAX_PIXELS
+    assert f"than the {MAX_PIXELS:,} allowed" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset", "sides"),
+    [
+        ("GIF", 6, struct.pack("<HH", 65535, 65535)),
+        ("BMP", 18, struct.pack("<ii", 30000, 30000)),
+        ("PPM", 3, b"30000 30000"),
+    ],
+)
+def test_bombs_of_other_formats(kind, offset, sides):
+    content = bytearray(encoded(IMAGE, kind))
+    content[offset : offset + (5 if kind == "PPM" else len(sides))] = sides
+    PHOTO.write_bytes(content)
+    assert f"than the {MAX_PIXELS:,} allowed" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "mode"),
+    [
+        (Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "PNG", "I;16"),
+        (Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "TIFF", "I;16"),
+        (Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "PPM", "I"),
+        (Image.fromarray(np.full((8, 8), 70_000, np.int32)), "TIFF", "I"),
+        (Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF", "F"),
+    ],
+)
+def test_deeper_than_8_bits_is_refused(image, kind, mode):
+    PHOTO.write_bytes(encoded(image, kind))
+    assert f"{mode} pixels (16 bits or floating point); save it with 8 bits" in refusal()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_a_truncated_photo_is_refused(kind, kept):
+    content = encoded(IMAGE, kind)
+    PHOTO.write_bytes(content[: int(len(content) * kept)])
+    refusal()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture at all",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n",
+        encoded(IMAGE, "ICO"),
+        encoded(IMAGE, "PDF"),
+        encoded(IMAGE, "TGA"),
+    ],
+)
+def test_other_formats_are_refused(content):
+    PHOTO.write_bytes(content)
+    assert "not an image that can be read (JPEG, PNG, " in refusal()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: None, "no such file"),
+        (lambda: PHOTO.symlink_to("nowhere"), "no such file (a broken link?)"),
+        (lambda: PHOTO.symlink_to(PHOTO), "cannot be decoded"),
+        (lambda: PHOTO.mkdir(), "cannot be decoded"),
+    ],
+)
+def test_paths_without_a_photo_are_refused(make, said):
+    make()
+    assert said in refusal()
+
+
+# --- Anything at all ------------------------------------------------------------------------------------
+
+
+def taken_or_refused(content: bytes) -> None:
+    PHOTO.write_bytes(content)
+    with contextlib.suppress(ImageError):
+        found = decoder(8, 9, 3, None)(PHOTO)
+        assert (found.dtype, found.shape) == (np.uint8, (8, 9, 3))
+
+
+MAGIC = (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"II*\0", b"MM\0*", b"BM", b"P6 ", b"RIFF")
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.sampled_from(MAGIC), st.binary(max_size=200))
+def test_random_bytes_are_taken_or_refused(magic, rest):
+    taken_or_refused(magic + rest)
+
+
+SMALL = IMAGE.resize((12, 10))
+WHOLE = {
+    "jpeg": encoded(SMALL, "JPEG"),
+    "progressive": encoded(SMALL, "JPEG", progressive=True),
+    "png": encoded(SMALL, "PNG"),
+    "palette": encoded(SMALL.quantize(8), "PNG", transparency=0),
+    "gif": encoded(SMALL, "GIF"),
+    "tiff": encoded(SMALL, "TIFF"),
+    "lzw": encoded(SMALL, "TIFF", compression="tiff_lzw"),
+    "deflate": encoded(SMALL, "TIFF", compression="tiff_adobe_deflate"),
+    "webp": encoded(SMALL, "WEBP"),
+    "bmp": encoded(SMALL, "BMP"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), min_size=1, max_size=4),
+    near_the_start=st.booleans(),
+)
+def test_flipped_bytes_are_taken_or_refused(kind, flips, near_the_start):
+    content = bytearray(WHOLE[kind])
+    for position, change in flips:
+        content[position % (60 if near_the_start else len(content))] ^= change
+    taken_or_refused(bytes(content))

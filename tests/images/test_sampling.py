@@ -1,0 +1,112 @@
+"""The sampled test set: which photos, called what, and all or nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.images.sampling import sample
+
+SOURCE, DESTINATION = Path("data"), Path("samples")
+
+
+def make(*paths: str) -> None:
+    """Files that hold their own path."""
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.as_posix())
+
+
+def copies() -> dict[str, str]:
+    return {path.name: path.read_text() for path in DESTINATION.iterdir()}
+
+
+@pytest.fixture
+def source() -> None:
+    make(*(f"data/{name}/{number}.jpg" for name in ("ANT BIRD", "COOT") for number in range(6)))
+    make("data/COOT/notes.txt", "data/COOT/.hidden.jpg")
+
+
+@pytest.mark.parametrize("per_class", [1, 3, 6])
+def test_so_many_of_each_class_named_class_and_file(source, per_class):
+    made = sample(SOURCE, DESTINATION, per_class, seed=0)
+    found = copies()
+    assert made.names == sorted(found)
+    assert made.in_class_order
+    for name in ("ANT BIRD", "COOT"):
+        assert sum(copy.startswith(name) for copy in found) == per_class
+    for copy, content in found.items():
+        _, label, file = content.split("/")
+        assert copy == label + file
+    assert not list(Path().glob(".*"))
+
+
+def test_the_seed_settles_the_choice(source):
+    chosen = {}
+    for seed in (0, 0, 1, 2):
+        folder = Path(f"samples_{len(chosen)}_{seed}")
+        made = sample(SOURCE, folder, 3, seed).names
+        assert chosen.setdefault(seed, made) == made
+    assert len(set(map(tuple, chosen.values()))) > 1
+
+
+def test_every_photo_has_its_turn(source):
+    seen = {name for seed in range(60) for name in sample(SOURCE, Path(f"samples_{seed}"), 1, seed).names}
+    assert len(seen) == 12
+
+
+@pytest.mark.parametrize(
+    ("files", "in_order"),
+    [(["data/A/1.jpg", "data/B/1.jpg"], True), (["data/A/X.jpg", "data/A B/Y.jpg"], False)],
+)
+def test_it_tells_whether_name_order_is_class_order(files, in_order):
+    make(*files)
+    assert sample(SOURCE, DESTINATION, 1, seed=0).in_class_order == in_order
+
+
+def test_an_empty_folder_is_used(source):
+    DESTINATION.mkdir()
+    sample(SOURCE, DESTINATION, 1, seed=0)
+    assert len(copies()) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "per_class", "said"),
+    [
+        (["samples/old.jpg"], 1, "samples: exists and is not empty"),
+        (["samples"], 1, "samples: exists and is not empty"),
+        ([], 7, "data/ANT BIRD: 6 photos, 7 are asked for"),
+    ],
+)
+def test_requests_that_are_refused(source, files, per_class, said):
+    make(*files)
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(DataError) as caught:
+        sample(SOURCE, DESTINATION, per_class, seed=0)
+    assert said in str(caught.value)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_photo_of_a_nested_folder_keeps_only_its_file_name():
+    make("data/A/june/1.jpg")
+    assert sample(SOURCE, DESTINATION, 1, seed=0).names == ["A1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "per_class"),
+    [(["data/A/june/B1.jpg", "data/A/july/B1.jpg"], 2), (["data/A/B1.jpg", "data/AB/1.jpg"], 1)],
+)
+def test_two_photos_that_get_one_name_are_refused(files, per_class):
+    make(*files)
+    with pytest.raises(DataError, match=r"would both be called 'AB1\.jpg'"):
+        sample(SOURCE, DESTINATION, per_class, seed=0)
+    assert not DESTINATION.exists()
+
+
+def test_a_copy_that_fails_leaves_nothing():
+    make("data/A/1.jpg")
+    Path("data/B").mkdir()
+    Path("data/B/1.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(ArtifactError, match="cannot write samples"):
+        sample(SOURCE, DESTINATION, 1, seed=0)
+    assert [path.name for path in Path().iterdir()] == ["data"]

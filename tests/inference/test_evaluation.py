@@ -1,0 +1,151 @@
+"""Figures against plain loops, and where labels come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdsonnx.errors import DataError
+from birdsonnx.inference.evaluation import evaluate, labels_of
+from birdsonnx.inference.hdf5 import Predictions
+
+CLASSES = ("COOT", "COOT BLACK", "ANT BIRD")
+CSV = Path("labels.csv")
+
+
+def outcomes(photos: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities float32 `[photos, classes]`, and labels that are often right."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, photos)
+    logits = generator.normal(0, 1, (photos, classes)) + 1.5 * np.eye(classes)[labels]
+    return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32), labels
+
+
+# --- Figures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("photos", "classes"), [(1, 1), (1, 3), (50, 3), (200, 12), (60, 40)])
+def test_figures_equal_plain_loops(photos, classes):
+    log_probs, labels = outcomes(photos, classes, seed=photos)
+    names = [f"class {index}" for index in range(classes)]
+    found = evaluate(zip(log_probs, labels, strict=True), names)
+
+    right = in_five = loss = 0
+    confusion = [[0] * classes for _ in range(classes)]
+    for row, label in zip(log_probs.tolist(), labels.tolist(), strict=True):
+        order = sorted(range(classes), key=lambda index: -row[index])
+        right += order[0] == label
+        in_five += label in order[:5]
+        loss -= row[label]
+        confusion[label][order[0]] += 1
+    assert found.photos == photos
+    assert found.accuracy == pytest.approx(right / photos)
+    assert found.top5 == pytest.approx(in_five / photos)
+    assert found.loss == pytest.approx(loss / photos)
+    assert found.confusion.tolist() == confusion
+
+    for index, row in enumerate(found.per_class()):
+        is_it = sum(label == index for label in labels)
+        named = sum(best == index for best in log_probs.argmax(1))
+        both = sum((labels == index) & (log_probs.argmax(1) == index))
+        assert (row["class"], row["photos"], row["correct"]) == (names[index], is_it, both)
+        assert row["recall"] == (pytest.approx(both / is_it) if is_it else None)
+        assert row["precision"] == (pytest.approx(both / named) if named else None)
+
+
+def test_as_json_holds_the_same_figures():
+    log_probs, labels = outcomes(20, 3)
+    found = evaluate(zip(log_probs, labels, strict=True), CLASSES)
+    assert found.as_json() == {
+        "photos": 20,
+        "accuracy": found.accuracy,
+        "top5": 1.0,
+        "loss": found.loss,
+        "per_class": found.per_class(),
+        "confusion": found.confusion.tolist(),
+    }
+
+
+def test_no_photos_have_no_figures():
+    assert evaluate([], CLASSES) is None
+
+
+def test_the_loss_of_a_certain_mistake_is_infinite():
+    log_probs = np.array([0, -np.inf, -np.inf], np.float32)
+    assert evaluate([(log_probs, 1)], CLASSES).loss == np.inf
+    assert evaluate([(log_probs, 0)], CLASSES).loss == 0
+
+
+# --- Labels ---------------------------------------------------------------------------------------------
+
+
+def labels(*names: str, csv: str | None = None, classes: tuple[str, ...] | None = CLASSES) -> list[int]:
+    if csv is not None:
+        CSV.write_text(csv, encoding="utf-8")
+    log_probs = np.zeros((len(names), 3), np.float32)
+    found, indices = labels_of(Predictions(names, log_probs, classes), "out.h5", CSV if csv else None)
+    assert found == classes
+    return indices
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("ANT BIRD/1.jpg", 2),
+        ("COOT BLACK/1.jpg", 1),
+        ("COOT/1.jpg", 0),
+        ("COOT/june/1.jpg", 0),
+        ("june/COOT/1.jpg", 0),
+        ("COOT/ANT BIRD.jpg", 0),
+        ("COOT BLACK1.jpg", 1),
+        ("COOT BLACK", 1),
+        ("COOT BLAC.jpg", 0),
+        ("COOT1.jpg", 0),
+        ("ANT BIRD 1.jpg", 2),
+    ],
+)
+def test_the_class_is_the_group_or_the_longest_name_that_begins_the_file_name(name, label):
+    assert labels(name) == [label]
+
+
+def test_a_csv_tells_the_class_of_any_name():
+    text = 'name,class\n"a, b.jpg",COOT BLACK\n\nCOOT/1.jpg,ANT BIRD\nünï.jpg,COOT\nnot there.jpg,COOT\n'
+    assert labels("a, b.jpg", "COOT/1.jpg", "ünï.jpg", csv=text) == [1, 2, 0]
+    assert labels("1.jpg", csv="1.jpg,COOT\n") == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "csv", "said"),
+    [
+        ("1.jpg", None, "the class of '1.jpg' is unknown: neither a group nor its name gives one"),
+        ("coot1.jpg", None, "the class of 'coot1.jpg' is unknown"),
+        ("GULL/COOT1.jpg", None, "the class of 'GULL/COOT1.jpg' is unknown"),
+        ("1.jpg", "2.jpg,COOT\n", "the class of '1.jpg' is unknown: labels.csv has no line for it"),
+        ("COOT1.jpg", "2.jpg,COOT\n", "labels.csv has no line for it"),
+        ("1.jpg", "1.jpg,GULL\n", "labels.csv: line 1: expected name,class with a class of the model"),
+        ("1.jpg", "name,class\n1.jpg\n", "labels.csv: line 2: expected name,class"),
+        ("1.jpg", "1.jpg,COOT,more\n", "labels.csv: line 1: expected name,class"),
+        ("1.jpg", "1.jpg,COOT\nname,class\n", "labels.csv: line 2: expected name,class"),
+    ],
+)
+def test_a_class_that_cannot_be_told(name, csv, said):
+    with pytest.raises(DataError) as caught:
+        labels(name, csv=csv)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [lambda: None, CSV.mkdir, lambda: CSV.write_bytes(b"1.jpg,COOT \xff\n")])
+def test_a_csv_that_cannot_be_read(make):
+    make()
+    predictions = Predictions(("1.jpg",), np.zeros((1, 3), np.float32), CLASSES)
+    with pytest.raises(DataError, match=r"labels\.csv: cannot be read as a CSV of name,class"):
+        labels_of(predictions, "out.h5", CSV)
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"), [(None, "it holds no class names"), (("COOT",), "1 class names for 3 scores")]
+)
+def test_files_without_fitting_class_names(classes, said):
+    with pytest.raises(DataError) as caught:
+        labels("COOT1.jpg", classes=classes)
+    assert said in str(caught.value)

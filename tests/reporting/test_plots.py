@@ -1,0 +1,113 @@
+"""Plots: a real file of the right format, or none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.reporting.plots import plot_confusion, plot_curves
+from birdsonnx.reporting.training_log import Curves
+
+matplotlib = pytest.importorskip("matplotlib")
+
+SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+def curves(epochs: int = 3, batches: int = 4, tested: bool = True) -> Curves:
+    steps = [(epoch, batch) for epoch in range(1, epochs + 1) for batch in range(1, batches + 1)]
+    train = [(index, *step, 3 / (1 + index), 0.5) for index, step in enumerate(steps)]
+    test = [(epoch, epoch, 2 / epoch, 1 - 1 / (epoch + 1)) for epoch in range(1, epochs + 1)]
+    return Curves(
+        np.array(train, np.float64).reshape(-1, 5),
+        np.array(test if tested else [], np.float64).reshape(-1, 4),
+    )
+
+
+CONFUSION = np.array([[7, 0, 3], [0, 0, 0], [1, 123, 4]])
+NAMES = ("ANT BIRD", "BEE-EATER", "COOT")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("plot.png", "png"), ("PLOT.PNG", "png"), ("plot", "png"), ("plot.svg", "svg"), ("a/b/plot.pdf", "pdf")],
+)
+def test_the_suffix_gives_the_format(name, kind):
+    for draw in (
+        lambda path: plot_curves(curves(), path, "out.txt"),
+        lambda path: plot_confusion(CONFUSION, NAMES, path, "data/test"),
+    ):
+        path = Path(name)
+        draw(path)
+        content = path.read_bytes()
+        assert content.startswith(SIGNATURES[kind])
+        assert len(content) > 3000
+        assert [found.name for found in path.parent.iterdir() if found.is_file()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batches", "tested"),
+    [(1, 1, True), (1, 1, False), (1, 30, False), (30, 1, True), (3, 4, True)],
+)
+def test_curves_of_any_length(epochs, batches, tested):
+    plot_curves(curves(epochs, batches, tested), Path("plot.png"), "out.txt")
+    with Image.open("plot.png") as image:
+        assert len(image.convert("RGB").getcolors(10**6)) > 10
+        assert image.width > (1200 if tested else 600)
+
+
+@pytest.mark.parametrize("count", [1, 2, 41])
+def test_confusion_of_any_number_of_classes(count):
+    plot_confusion(
+        5 * np.eye(count, dtype=int), [f"CLASS {n}" for n in range(count)], Path("plot.png"), "test"
+    )
+    with Image.open("plot.png") as image:
+        assert len(image.convert("RGB").getcolors(10**6)) > 10
+        assert min(image.size) > 300
+
+
+def test_the_confusion_names_its_classes_and_counts():
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_confusion(CONFUSION, NAMES, Path("plot.svg"), "data/test")
+    text = Path("plot.svg").read_text()
+    for word in (*NAMES, "data/test", ">7<", ">3<", ">123<", ">4<"):
+        assert word in text
+
+
+def test_the_curves_mark_the_best_accuracy():
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves(curves(), Path("plot.svg"), "out.txt")
+    text = Path("plot.svg").read_text()
+    for word in ("out.txt", ">0.7500<", "test accuracy", "train, per batch"):
+        assert word in text
+
+
+def test_nothing_to_plot_is_refused():
+    with pytest.raises(DataError, match=r"out\.txt: no batch has been trained yet"):
+        plot_curves(curves(epochs=0), Path("plot.png"), "out.txt")
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("name", ["plot.xyz", "plot.txt"])
+def test_an_unknown_suffix_is_refused(name):
+    with pytest.raises(DataError, match=name):
+        plot_curves(curves(), Path(name), "out.txt")
+    with pytest.raises(DataError, match=name):
+        plot_confusion(CONFUSION, NAMES, Path(name), "data/test")
+    assert not list(Path().iterdir())
+
+
+def test_a_plot_that_cannot_be_written():
+    Path("plot.png").mkdir()
+    with pytest.raises(ArtifactError, match=r"cannot write plot\.png"):
+        plot_curves(curves(), Path("plot.png"), "out.txt")
+
+
+def test_figures_are_closed():
+    from matplotlib import pyplot
+
+    plot_curves(curves(), Path("plot.png"), "out.txt")
+    with pytest.raises(DataError):
+        plot_confusion(CONFUSION, NAMES, Path("plot.xyz"), "data/test")
+    assert pyplot.get_fignums() == []

@@ -1,0 +1,624 @@
+"""JSON text to settings: what is read, what the defaults are, and what is refused in which words."""
+
+import json
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from birdsonnx.config import (
+    SGD,
+    Adam,
+    CenterCrop,
+    Exponential,
+    Normalize,
+    Resize,
+    Settings,
+    Step,
+    parse,
+    read,
+)
+from birdsonnx.errors import ConfigError
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+
+TUTORIAL = """
+{
+    "neural_network": {
+        "outfile": "out_classifier.txt",
+        "num_epochs": 6,
+        "layers": "../layers_resnet50.json",
+        "checkpoints": {
+            "save": "model_checkpoints_save/",
+            "load": "../model_resnet50_imagenet.pt",
+            "interval": 2
+        },
+        "data": {
+            "input_type": "images",
+            "target_type": "labels",
+            "input_path": "./data/train/",
+            "test_input_path": "./data/valid/",
+            "batch_size": 64,
+            "test_batch_size": 128,
+            "preload": true,
+            "transforms": [
+                { "resize": [256, 240] },
+                { "center_crop": [224, 200] },
+                { "normalize": { "mean": [0.1, 0.2, 0.3], "std": 0.5 } }
+            ]
+        },
+        "optimizer": {
+            "type": "adam",
+            "learning_rate": 0.001,
+            "lr_scheduler": { "type": "Exponential", "gamma": 0.5, "verbose": true }
+        },
+        "loss": { "function": "NLL" }
+    }
+}
+"""
+
+
+def settings_of(network: Any, *overrides: str) -> Settings:
+    return parse(json.dumps({"neural_network": network}), "config.json", overrides)
+
+
+def refusal(network: Any, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(network, *overrides)
+    return str(caught.value)
+
+
+# --- What is read ---------------------------------------------------------------------------------------
+
+
+def test_the_tutorials_config():
+    found = parse(TUTORIAL, "config.json")
+    assert (found.outfile, found.num_epochs, found.layers) == (
+        "out_classifier.txt",
+        6,
+        "../layers_resnet50.json",
+    )
+    assert found.checkpoints.save == "model_checkpoints_save/"
+    assert found.checkpoints.load == "../model_resnet50_imagenet.pt"
+    assert found.checkpoints.interval == 2
+    assert (found.data.input_path, found.data.test_input_path) == ("./data/train/", "./data/valid/")
+    assert (found.data.batch_size, found.data.test_batch_size, found.data.preload) == (64, 128, True)
+    assert found.data.transforms == (
+        Resize(width=256, height=240),
+        CenterCrop(width=224, height=200),
+        Normalize(mean=(0.1, 0.2, 0.3), std=(0.5,)),
+    )
+    assert found.optimizer == Adam(learning_rate=0.001, lr_scheduler=Exponential(gamma=0.5, verbose=True))
+    assert found.loss.function == "NLL"
+
+
+def change_case(value: Any, change: Any) -> Any:
+    """The same JSON with every key, and the enumerated values, in another case."""
+    if isinstance(value, dict):
+        return {
+            change(key): change(content)
+            if key in ("type", "function", "input_type", "target_type")
+            else change_case(content, change)
+            for key, content in value.items()
+        }
+    return [change_case(item, change) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("change", [str.upper, str.title, str.swapcase])
+def test_keys_and_enumerated_values_match_in_any_case(change):
+    other = json.dumps(change_case(json.loads(TUTORIAL), change))
+    assert "num_epochs" not in other
+    assert parse(other, "config.json") == parse(TUTORIAL, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("synonym", "key", "value"),
+    [
+        ("type", "input_type", "images"),
+        ("input_transforms", "transforms", [{"resize": [8, 9]}]),
+        ("input_grayscale", "grayscale", False),
+    ],
+)
+def test_synonyms(synonym, key, value):
+    assert settings_of({"data": {synonym: value}}) == settings_of({"data": {key: value}})
+    assert f"data.{synonym}: this key is given twice" in refusal({"data": {key: value, synonym: value}})
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("config_*.json")), ids=lambda path: path.name)
+def test_shipped_configs_parse(path):
+    assert read(path).checkpoints.load is not None
+
+
+def test_there_are_shipped_configs():
+    assert list(MODELS.glob("config_*.json"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ({}, SGD()),
+        ({"learning_rate": 1}, SGD(learning_rate=1.0)),
+        (
+            {"type": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+            SGD(momentum=0.9, nesterov=True, weight_decay=1e-4),
+        ),
+        (
+            {"type": "Adam", "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "amsgrad": True},
+            Adam(beta1=0.5, beta2=0.6, eps=1e-3, amsgrad=True),
+        ),
+        ({"lr_scheduler": {"type": "STEP", "step_size": 3}}, SGD(lr_scheduler=Step(gamma=0.1, step_size=3))),
+        ({"lr_scheduler": None}, SGD()),
+    ],
+)
+def test_optimizers_and_schedules(optimizer, expected):
+    found = settings_of({"optimizer": optimizer}).optimizer
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize("layers", ["layers.json", {"class_name": "Functional", "config": {"Name": 1}}])
+def test_layers_are_a_path_or_a_keras_object_kept_as_it_is(layers):
+    assert settings_of({"layers": layers}).layers == layers
+
+
+def test_settings_are_frozen():
+    found = settings_of({})
+    with pytest.raises(ValidationError):
+        found.num_epochs = 2
+    with pytest.raises(ValidationError):
+        found.data.batch_size = 2
+
+
+@pytest.mark.parametrize("value", [[], [{"resize": [8, 9]}], [{"normalize": {"mean": [0.5], "std": [2.0]}}]])
+def test_transforms_survive_their_own_json(value):
+    found = settings_of({"data": {"transforms": value}}).data.transforms
+    assert [step.as_json() for step in found] == value
+
+
+# --- Defaults -------------------------------------------------------------------------------------------
+
+DEFAULTS = {
+    "outfile": None,
+    "num_epochs": 1,
+    "layers": None,
+    "debug": False,
+    "data.input_type": "images",
+    "data.target_type": "labels",
+    "data.input_path": None,
+    "data.test_input_path": None,
+    "data.test_output_path": None,
+    "data.batch_size": 64,
+    "data.test_batch_size": 64,
+    "data.preload": False,
+    "data.grayscale": False,
+    "data.transforms": None,
+    "optimizer.type": "SGD",
+    "optimizer.learning_rate": 0.01,
+    "optimizer.weight_decay": 0.0,
+    "optimizer.momentum": 0.0,
+    "optimizer.dampening": 0.0,
+    "optimizer.nesterov": False,
+    "optimizer.lr_scheduler": None,
+    "loss.function": "NLL",
+    "checkpoints.load": None,
+    "checkpoints.save": None,
+    "checkpoints.interval": 1,
+    "birdsonnx.seed": 0,
+    "birdsonnx.trainable": None,
+    "birdsonnx.feature_precision": "fp32",
+    "birdsonnx.cache": None,
+    "birdsonnx.threads": None,
+}
+ADAM_DEFAULTS = {
+    "type": "Adam",
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    "amsgrad": False,
+    "lr_scheduler": None,
+}
+
+
+@pytest.mark.parametrize("sections", [(), ("data", "optimizer", "loss", "checkpoints", "birdsonnx")])
+def test_defaults(sections):
+    found = settings_of({section: {} for section in sections})
+    assert {path: attrgetter(path)(found) for path in DEFAULTS} == DEFAULTS
+    sub = {path.partition(".")[0] for path in DEFAULTS if "." in path}
+    assert set(found.model_dump()) == {path for path in DEFAULTS if "." not in path} | sub
+    for section in sub:
+        keys = {path.partition(".")[2] for path in DEFAULTS if path.startswith(f"{section}.")}
+        assert set(getattr(found, section).model_dump()) == keys
+
+
+def test_defaults_of_adam_and_step():
+    assert settings_of({"optimizer": {"type": "Adam"}}).optimizer.model_dump() == ADAM_DEFAULTS
+    schedule = settings_of({"optimizer": {"lr_scheduler": {"type": "Step", "step_size": 2}}})
+    assert schedule.optimizer.lr_scheduler.model_dump() == {
+        "type": "Step",
+        "gamma": 0.1,
+        "step_size": 2,
+        "verbose": False,
+    }
+
+
+def test_the_cache_folder(monkeypatch):
+    def folder(**own: Any) -> Path | None:
+        return settings_of({"birdsonnx": own}).birdsonnx.cache_folder
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
+    assert folder() == Path("elsewhere/birdsonnx")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "house")
+    assert folder() == Path("house/.cache/birdsonnx")
+    assert folder(cache="here/") == Path("here")
+    assert folder(cache=False) is None
+
+
+# --- Refusals -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"num_epoch": 6}, "num_epoch: unknown key (with value 6); did you mean 'num_epochs'?"),
+        (
+            {"data": {"Batch_Sise": 6}},
+            "data.Batch_Sise: unknown key (with value 6); did you mean 'batch_size'?",
+        ),
+        (
+            {"data": {"transform": []}},
+            "data.transform: unknown key (with value []); did you mean 'transforms'?",
+        ),
+        ({"checkpoints": {"laod": "x"}}, "did you mean 'load'?"),
+        ({"loss": {"zzz": 1}}, "loss.zzz: unknown key (with value 1); known keys: function"),
+        ({"birdsonnx": {"sed": 1}}, "birdsonnx.sed: unknown key (with value 1); did you mean 'seed'?"),
+        (
+            {"optimizer": {"momentun": 1}},
+            "optimizer.momentun: unknown key (with value 1); did you mean 'momentum'?",
+        ),
+        ({"optimizer": {"type": "Adam", "momentum": 1}}, "optimizer.momentum: unknown key (with value 1)"),
+        (
+            {"optimizer": {"lr_scheduler": {"type": "Step", "step_size": 1, "gama": 2}}},
+            "optimizer.lr_scheduler.gama: unknown key (with value 2); did you mean 'gamma'?",
+        ),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(network, said):
+    message = refusal(network)
+    assert message.startswith("config.json: neural_network.")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("network", "where", "got"),
+    [
+        ({"num_epochs": "6"}, "num_epochs", '"6"'),
+        ({"num_epochs": 0}, "num_epochs", "0"),
+        ({"num_epochs": 2.5}, "num_epochs", "2.5"),
+        ({"num_epochs": True}, "num_epochs", "true"),
+        ({"outfile": ""}, "outfile", '""'),
+        ({"outfile": 5}, "outfile", "5"),
+        ({"layers": 5}, "layers", "5"),
+        ({"data": []}, "data", "[]"),
+        ({"data": None}, "data", "null"),
+        ({"data": {"batch_size": -1}}, "data.batch_size", "-1"),
+        ({"data": {"batch_size": "64"}}, "data.batch_size", '"64"'),
+        ({"data": {"test_batch_size": 1.0}}, "data.test_batch_size", "1.0"),
+        ({"data": {"preload": "yes"}}, "data.preload", '"yes"'),
+        ({"data": {"input_path": ["x"]}}, "data.input_path", '["x"]'),
+        ({"data": {"transforms": {"resize": [8, 8]}}}, "data.transforms", '{"resize": [8, 8]}'),
+        ({"optimizer": "Adam"}, "optimizer", '"Adam"'),
+        ({"optimizer": None}, "optimizer", "null"),
+        ({"optimizer": {"learning_rate": "0.1"}}, "optimizer.learning_rate", '"0.1"'),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate", "0"),
+        ({"optimizer": {"weight_decay": -1}}, "optimizer.weight_decay", "-1"),
+        ({"optimizer": {"nesterov": 1}}, "optimizer.nesterov", "1"),
+        ({"optimizer": {"type": "Adam", "beta1": 1.0}}, "optimizer.beta1", "1.0"),
+        ({"optimizer": {"type": "Adam", "eps": 0}}, "optimizer.eps", "0"),
+        ({"optimizer": {"lr_scheduler": "Step"}}, "optimizer.lr_scheduler", '"Step"'),
+        (
+            {"optimizer": {"lr_scheduler": {"type": "Exponential", "gamma": -1}}},
+            "optimizer.lr_scheduler.gamma",
+            "-1",
+        ),
+        ({"loss": []}, "loss", "[]"),
+        ({"checkpoints": {"load": ""}}, "checkpoints.load", '""'),
+        ({"checkpoints": {"interval": 0}}, "checkpoints.interval", "0"),
+        ({"birdsonnx": {"seed": -1}}, "birdsonnx.seed", "-1"),
+        ({"birdsonnx": {"seed": 2**63}}, "birdsonnx.seed", str(2**63)),
+        ({"birdsonnx": {"cache": True}}, "birdsonnx.cache", "true"),
+        ({"birdsonnx": {"threads": 0}}, "birdsonnx.threads", "0"),
+        ({"birdsonnx": {"trainable": "dense"}}, "birdsonnx.trainable", '"dense"'),
+        ({"birdsonnx": {"trainable": ["dense", 5]}}, "birdsonnx.trainable.1", "5"),
+        ([], "", "[]"),
+    ],
+)
+def test_a_mistyped_value_is_refused_with_its_path(network, where, got):
+    message = refusal(network)
+    path = f"neural_network.{where}" if where else "neural_network"
+    assert message.startswith(f"config.json: {path}: ")
+    assert message.endswith(f"got {got}")
+
+
+def test_a_long_value_is_shortened():
+    message = refusal({"num_epochs": "x" * 10_000})
+    assert len(message) < 200
+    assert "…" in message
+
+
+@pytest.mark.parametrize(
+    ("network", "where"),
+    [
+        ({"data": {"training_tag": "x"}}, "data.training_tag"),
+        ({"data": {"Test_Tag": "x"}}, "data.Test_Tag"),
+        ({"data": {"testing_tag": "x"}}, "data.testing_tag"),
+        ({"data": {"grayscale": True}}, "data.grayscale"),
+        ({"data": {"input_grayscale": True}}, "data.grayscale"),
+        ({"debug": True}, "debug"),
+        ({"layers": [{"Dense": {}}]}, "layers"),
+        ({"loss": {"weight": [1, 2]}}, "loss.weight"),
+        ({"loss": {"function": "focal"}}, "loss.function"),
+        *(
+            ({"birdsonnx": {key: 1}}, f"birdsonnx.{key}")
+            for key in ("label_smoothing", "early_stopping", "clip_norm", "quantize")
+        ),
+        ({"birdsonnx": {"feature_precision": "INT8"}}, "birdsonnx.feature_precision"),
+        *(
+            ({"optimizer": {"type": kind}}, "optimizer")
+            for kind in ("Adagrad", "adamw", "RMSprop", "LARS", "lamb")
+        ),
+        *(
+            ({"optimizer": {"lr_scheduler": {"type": kind}}}, "optimizer.lr_scheduler")
+            for kind in ("MultiStep", "warmup", "Cosine")
+        ),
+        *(
+            ({"data": {"transforms": [{kind: []}]}}, "data.transforms")
+            for kind in (
+                "jitter_crop",
+                "Random_Horizontal_Flip",
+                "random_vertical_flip",
+                "random_zoom",
+                "rotate",
+                "random_rotate",
+                "convert_color",
+            )
+        ),
+    ],
+)
+def test_what_a_later_version_brings_is_refused_by_name(network, where):
+    message = refusal(network)
+    assert message.startswith(f"config.json: neural_network.{where}: ")
+    assert "not available in this version" in message
+
+
+@pytest.mark.parametrize(
+    ("network", "where", "task"),
+    [
+        ({"data": {"target_path": "masks/"}}, "data.target_path", "segmentation"),
+        ({"data": {"Target_Is_Mask": True}}, "data.Target_Is_Mask", "segmentation"),
+        ({"data": {"target_transforms": []}}, "data.target_transforms", "segmentation"),
+        ({"data": {"slicers": []}}, "data.slicers", "numpy inputs"),
+        ({"optimizer": {"type": "Hessian"}}, "optimizer", "second-order optimizer"),
+    ],
+)
+def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
+    message = refusal(network)
+    assert message.startswith(f"config.json: neural_network.{where}: ")
+    assert task in message
+    assert "does not support" in message
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"data": {"input_type": "numpy"}}, 'data.input_type: "numpy" is not one of images'),
+        ({"data": {"type": 5}}, "data.input_type: 5 is not one of images"),
+        (
+            {"data": {"target_type": "label"}},
+            "data.target_type: \"label\" is not one of labels; did you mean 'labels'?",
+        ),
+        ({"loss": {"function": "MSE"}}, 'loss.function: "MSE" is not one of NLL'),
+        ({"optimizer": {"type": "Adamm"}}, "optimizer: unknown type 'Adamm'; did you mean 'Adam'?"),
+        ({"optimizer": {"type": "zzz"}}, "optimizer: unknown type 'zzz'; it is one of SGD, Adam"),
+        (
+            {"optimizer": {"lr_scheduler": {}}},
+            "lr_scheduler: 'type' is missing; it is one of Step, Exponential",
+        ),
+        ({"optimizer": {"lr_scheduler": {"type": "Step"}}}, "lr_scheduler.step_size: this key is required"),
+        (
+            {"optimizer": {"lr_scheduler": {"type": "Exponential"}}},
+            "lr_scheduler.gamma: this key is required",
+        ),
+        ({"optimizer": {"nesterov": True}}, "optimizer: 'nesterov' needs a momentum"),
+        ({"optimizer": {"nesterov": True, "momentum": 1, "dampening": 1}}, "no dampening"),
+    ],
+)
+def test_values_that_do_not_exist_or_do_not_fit(network, said):
+    assert said in refusal(network)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "said"),
+    [
+        ([{"rezise": [8, 8]}], "unknown transform 'rezise'; did you mean 'resize'?"),
+        ([{"zzz": 1}], "unknown transform 'zzz'; known: resize, center_crop, normalize"),
+        (["resize"], 'an object with one key, got "resize"'),
+        ([{}], "an object with one key, got {}"),
+        ([{"resize": [8, 8], "center_crop": [8, 8]}], "an object with one key"),
+        *(
+            ([{name: size}], f"'{name}' takes [width, height] in pixels")
+            for name in ("resize", "center_crop")
+            for size in (8, [8], [8, 8, 8], [8, 0], [8, -8], [8.0, 8], [True, 8], ["8", 8], [8, 10**6])
+        ),
+        ([{"normalize": 0.5}], "'normalize' takes"),
+        ([{"normalize": {"mean": 0.5}}], "'normalize' takes"),
+        ([{"normalize": {"mean": 0, "std": 1, "more": 2}}], "'normalize' takes"),
+        ([{"normalize": {"mean": [0, 0], "std": 1}}], "'normalize.mean' takes one number or one per channel"),
+        ([{"normalize": {"mean": "0", "std": 1}}], "'normalize.mean' takes"),
+        ([{"normalize": {"mean": 0, "std": [True]}}], "'normalize.std' takes"),
+        ([{"normalize": {"mean": 0, "std": [1, 0, 1]}}], "'normalize.std' must be above 0"),
+        ([{"normalize": {"mean": 0, "std": 1}}] * 2, "'normalize' is given twice"),
+    ],
+)
+def test_transforms_that_are_refused(transforms, said):
+    message = refusal({"data": {"transforms": transforms}})
+    assert message.startswith("config.json: neural_network.data.transforms: ")
+    assert said in message
+
+
+# --- The text -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{\n "neural_network": {\n  "num_epochs": 1,,\n}}', "line 3, column 19: "),
+        ('{"neural_network": {"data": {', "3 closing braces '}' missing"),
+        ('{"neural_network": {}', "1 closing brace '}' missing"),
+        ("", "line 1, column 1: "),
+        ("not JSON", "not valid JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"neural_network": {"num_epochs": NaN}}', "NaN is not a JSON number"),
+        ('{"neural_network": {"num_epochs": -Infinity}}', "-Infinity is not a JSON number"),
+        ('{"neural_network": {"num_epochs": 1, "num_epochs": 2}}', "the key 'num_epochs' is given twice"),
+        ('{"neural_network": {"data": {"preload": true, "preload": true}}}', "'preload' is given twice"),
+        ('{"neural_network": {"num_epochs": 1, "Num_Epochs": 2}}', "Num_Epochs: this key is given twice"),
+        ("[]", "the root must be an object"),
+        ("{}", "the root must hold one object 'neural_network'"),
+        ('{"neural_netwrok": {}}', "found 'neural_netwrok'; did you mean 'neural_network'?"),
+        ('{"neural_network": {}, "data": {}}', "found 'data'"),
+        ('{"neural_network": 5}', "neural_network: must be an object"),
+    ],
+)
+def test_text_that_is_refused(text, said):
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "config.json")
+    assert str(caught.value).startswith("config.json: ")
+    assert said in str(caught.value)
+
+
+def test_reading_a_file():
+    Path("config.json").write_text(TUTORIAL, encoding="utf-8-sig")
+    assert read(Path("config.json")) == parse(TUTORIAL, "config.json")
+    assert read(Path("config.json"), ["num_epochs=9"]).num_epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "there is no such config file"),
+        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: path.write_bytes(b'{"neural_network": "\xff\xfe"}'), "cannot be read"),
+    ],
+)
+def test_files_that_are_refused(make, said):
+    path = Path("config.json")
+    make(path)
+    with pytest.raises(ConfigError, match=said):
+        read(path)
+
+
+# --- Overrides ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("num_epochs=9", "num_epochs", 9),
+        ("neural_network.num_epochs=9", "num_epochs", 9),
+        ("DATA.Batch_Size=32", "data.batch_size", 32),
+        (" data . batch_size =32", "data.batch_size", 32),
+        ("data.input_path=other/train", "data.input_path", "other/train"),
+        ('data.input_path="other/train"', "data.input_path", "other/train"),
+        ("data.input_path=a=b", "data.input_path", "a=b"),
+        ("data.test_input_path=null", "data.test_input_path", None),
+        ('data.transforms=[{"resize": [8, 9]}]', "data.transforms", (Resize(8, 9),)),
+        ("birdsonnx.cache=false", "birdsonnx.cache", False),
+        ("birdsonnx.threads=3", "birdsonnx.threads", 3),
+        ("optimizer.lr_scheduler.gamma=0.25", "optimizer.lr_scheduler.gamma", 0.25),
+    ],
+)
+def test_an_override_changes_one_key(override, path, expected):
+    found = parse(TUTORIAL, "config.json", [override])
+    assert attrgetter(path)(found) == expected
+    untouched = {name: section for name, section in found if name != path.partition(".")[0]}
+    original = parse(TUTORIAL, "config.json")
+    assert untouched == {name: section for name, section in original if name in untouched}
+
+
+def test_the_last_override_wins():
+    assert settings_of({}, "num_epochs=2", "num_epochs=3").num_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("num_epochs", "--set num_epochs: write KEY=VALUE"),
+        ("=1", "--set =1: write KEY=VALUE"),
+        ("data..batch_size=1", "write KEY=VALUE"),
+        ("outfile.name=1", "--set outfile.name=1: 'outfile' is not an object"),
+        ("data.batch_sise=1", "neural_network.data.batch_sise: unknown key"),
+        ("num_epochs=many", 'neural_network.num_epochs: Input should be a valid integer, got "many"'),
+        ("optimizer.learning_rate=NaN", "neural_network.optimizer.learning_rate"),
+        ("optimizer.weight_decay=Infinity", "neural_network.optimizer.weight_decay"),
+    ],
+)
+def test_overrides_that_are_refused(override, said):
+    assert said in refusal({"outfile": "out.txt"}, override)
+
+
+# --- Anything at all ------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+SECTIONS = [
+    ((), Settings),
+    *(((name,), type(section)) for name, section in settings_of({}) if isinstance(section, BaseModel)),
+    (("optimizer",), Adam),
+    (("optimizer", "lr_scheduler"), Step),
+]
+PATHS = [(*prefix, name) for prefix, section in SECTIONS for name in section.model_fields]
+
+
+def complaint(text: str) -> str:
+    """Why a text is refused; empty where it is taken."""
+    try:
+        parse(text, "config.json")
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(st.lists(st.tuples(st.sampled_from(PATHS), JSON), min_size=1, max_size=3))
+def test_any_value_under_any_key_is_taken_or_refused(entries):
+    network: dict[str, Any] = {}
+    for path, value in entries:
+        section = network
+        for key in path[:-1]:
+            inner = section.setdefault(key, {})
+            if not isinstance(inner, dict):
+                inner = section[key] = {}
+            section = inner
+        section[path[-1]] = value
+    message = complaint(json.dumps({"neural_network": network}))
+    assert not message or message.startswith("config.json: neural_network")
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.text() | st.tuples(st.integers(0, len(TUTORIAL)), st.text(max_size=3)))
+def test_any_text_is_taken_or_refused(text):
+    if isinstance(text, tuple):
+        position, piece = text
+        text = TUTORIAL[:position] + piece + TUTORIAL[position + 1 :]
+    message = complaint(text)
+    assert not message or message.startswith("config.json: ")
