@@ -22,7 +22,9 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: the folder cannot be made, or writing fails (a full disk, no permission).
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # The name may be as long as the file system allows; the temporary one must not be longer.
+    digest = sha256_of(os.fsencode(target.name))[:16]
+    temporary = target.parent / f".{digest}.{os.getpid()}.tmp"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -34,7 +36,8 @@ def replacing(target: Path) -> Iterator[Path]:
         kept = "; the file that was there is intact" if target.exists() else ""
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}{kept}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone, or in a folder that is none: told above
+            temporary.unlink()
 
 
 def write_bytes(target: Path, content: bytes) -> None:

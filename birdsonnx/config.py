@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
 from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
 
@@ -109,6 +117,12 @@ def _only(allowed: Any, why: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _names_a_file(value: str) -> str:
+    if not Path(value).name:
+        raise _refusal(f"{shown(value)} names no file; give one such as out.txt")
+    return value
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -177,12 +191,16 @@ def _size(name: str, value: Any) -> tuple[int, int]:
 
 def _channels(name: str, value: Any) -> tuple[float, ...]:
     numbers = value if isinstance(value, list) else [value]
-    if len(numbers) not in (1, 3) or any(
-        isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number)
-        for number in numbers
-    ):
+    if len(numbers) not in (1, 3) or not all(_is_finite(number) for number in numbers):
         raise _refusal(f"'normalize.{name}' takes one number or one per channel, got {shown(value)}")
     return tuple(float(number) for number in numbers)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond floating point
+        return False
 
 
 def _normalize(value: Any) -> Normalize:
@@ -276,8 +294,10 @@ def _typed(
             return value
         section = {key: content for key, content in value.items() if key.lower() != "type"}
         name = next((content for key, content in value.items() if key.lower() == "type"), default)
-        if not isinstance(name, str) or not name:
+        if not name:
             raise _refusal(f"'type' is missing; it is one of {', '.join(kinds)}")
+        if not isinstance(name, str):
+            raise _refusal(f"type {shown(name)} is not one of {', '.join(kinds)}")
         canonical = {kind.lower(): kind for kind in kinds}.get(name.lower())
         if canonical is None:
             if name.lower() in {kind.lower() for kind in later}:
@@ -326,7 +346,7 @@ class SGD(Section):
     learning_rate: Positive = 0.01
     weight_decay: NonNegative = 0.0
     momentum: NonNegative = 0.0
-    dampening: float = 0.0
+    dampening: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     nesterov: bool = False
     lr_scheduler: Schedule | None = None
 
@@ -415,7 +435,7 @@ class Own(Section):
 class Settings(Section):
     """The whole config: the object `neural_network`."""
 
-    outfile: Text | None = None
+    outfile: Annotated[Text, AfterValidator(_names_a_file)] | None = None
     """Stem of the two logs; without it none are written."""
     num_epochs: PositiveInt = 1
     layers: Text | dict[str, Any] | None = None
@@ -478,38 +498,57 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
 
 
 def _json(text: str, source: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        section = dict(pairs)
-        if len(section) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ConfigError(f"{source}: the key '{twice}' is given twice in one object")
-        return section
-
-    def no_constants(name: str) -> Any:
-        raise ConfigError(f"{source}: {name} is not a JSON number")
-
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_constants)
+        return _loads(text, source)
     except json.JSONDecodeError as error:
         missing = text.count("{") - text.count("}")
         hint = f"; {missing} closing brace{'s' * (missing > 1)} '}}' missing" if missing > 0 else ""
         raise ConfigError(
             f"{source}: line {error.lineno}, column {error.colno}: {error.msg} (not valid JSON{hint})"
         ) from None
+
+
+def _loads(text: str, source: str) -> Any:
+    """The JSON value, without what JSON allows and nobody means.
+
+    Raises:
+        json.JSONDecodeError: not JSON.
+        ConfigError: JSON, but a key twice, NaN, half a character, or beyond what Python reads.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [key.lower() for key, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
+            raise ConfigError(f"{source}: the key '{twice}' is given twice in one object (case aside)")
+        return dict(pairs)
+
+    def no_constants(name: str) -> Any:
+        raise ConfigError(f"{source}: {name} is not a JSON number")
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constants)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply to be a config") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{source}: a text in it holds half a character (a lone \\ud800…\\udfff)") from None
+    except ValueError:  # Python's limit on the digits of a number
+        raise ConfigError(f"{source}: a number in it has too many digits") from None
+    return value
 
 
 def _assign(network: Any, override: str) -> None:
     path, equals, text = override.partition("=")
     keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write KEY=VALUE, for example data.batch_size=32")
     if keys[0].lower() == "neural_network":
         keys = keys[1:]
+    if not equals or not keys or not all(keys):
+        raise ConfigError(f"--set {shown(override)}: write KEY=VALUE, for example data.batch_size=32")
     try:
-        value = json.loads(text)
+        value = _loads(text, f"--set {path}")
     except json.JSONDecodeError:
         value = text  # a bare word, such as a path
     section = network

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from birdsonnx.config import CenterCrop, Normalize, Resize, Transform
 from birdsonnx.errors import ConfigError, ImageError
@@ -28,6 +28,18 @@ FORMATS = (
 # 512 MB of RGB; about 4 x the largest phone cameras. Checked from the header, before any pixel is decoded.
 MAX_PIXELS = 178_956_970
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets a photo upright, by its EXIF orientation."""
+
 # Filters are set once: changing them around each photo is not safe with decoding threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below, by name
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on odd metadata
@@ -92,13 +104,10 @@ def _open(path: Path, mode: str) -> Image.Image:
                 raise ImageError(
                     f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
                 )
-            if image.mode.startswith(("I", "F")):
-                raise ImageError(
-                    f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
-                )
+            if image.mode.startswith(("I", "F")) or _is_deep(image):
+                raise ImageError(f"{path}: more than 8 bits per channel; save it with 8 bits")
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image.convert(mode)
+            return _upright(image).convert(mode)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
     except UnidentifiedImageError:
@@ -113,6 +122,25 @@ def _open(path: Path, mode: str) -> Image.Image:
         # Pillow's decoders raise all of these on damaged files.
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether Pillow would cut 16-bit channels to 8: it tells so only in the raw modes of its tiles."""
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if any(isinstance(value, str) and ";16" in value for value in arguments):
+            return True
+        if image.format == "PPM" and any(isinstance(value, int) and value > 255 for value in arguments):
+            return True
+    return False
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged metadata: Pillow raises whatever its parser meets, and the pixels are fine
+        return image
+    return image.transpose(TURNED[orientation]) if orientation in TURNED else image
 
 
 def _resize(image: Image.Image, to: Resize) -> Image.Image:

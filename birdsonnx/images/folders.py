@@ -40,10 +40,12 @@ def read_class_folders(root: Path) -> LabelledFolder:
         DataError: no such folder, no class folder in it, or a class folder without photos.
     """
     _require_folder(root)
-    folders = sorted(
-        (entry for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda entry: entry.name,
-    )
+    try:
+        with os.scandir(root) as entries:
+            folders = [entry for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
+    folders.sort(key=lambda entry: entry.name)
     if not folders:
         raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
     photos: list[Photo] = []
@@ -158,7 +160,11 @@ def _is_image(name: str) -> bool:
 
 def _images_below(folder: Path) -> list[Path]:
     """Image files under `folder` by suffix, in path order. A broken link is listed: it is refused later,
-    by name, rather than passed over. Folder links are followed, but never into their own ancestors."""
+    by name, rather than passed over. Folder links are followed, but never into their own ancestors.
+
+    Raises:
+        DataError: a folder that cannot be read.
+    """
     found: list[Path] = []
 
     def walk(directory: str, ancestors: frozenset[tuple[int, int]]) -> None:
@@ -170,13 +176,23 @@ def _images_below(folder: Path) -> list[Path]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     walk(entry.path, ancestors | {identity})
                 elif _is_image(entry.name):
                     found.append(Path(entry.path))
 
-    walk(str(folder), frozenset())
+    try:
+        walk(str(folder), frozenset())
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
     return sorted(found)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

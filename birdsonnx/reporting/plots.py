@@ -18,6 +18,7 @@ def _pyplot() -> Any:
     except ImportError:
         raise InstallationError("plots need matplotlib; pip install 'birdsonnx[plot]'") from None
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
     from matplotlib import pyplot
 
     return pyplot

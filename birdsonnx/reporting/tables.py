@@ -66,7 +66,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """Figures, the per-class table, and the confusions that happened."""
-    width = max(len(name) for name in evaluation.classes)
+    width = max(len(name) for name in ("class", *evaluation.classes))
     lines = [
         f"accuracy {evaluation.accuracy:.4f}   top-5 {evaluation.top5:.4f}   loss {evaluation.loss:.6f}   "
         f"photos {evaluation.photos}",

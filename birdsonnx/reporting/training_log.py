@@ -22,7 +22,9 @@ TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
 
 
 def log_paths(outfile: str) -> tuple[Path, Path]:
-    """The two files of an `outfile` stem."""
+    """The two files of an `outfile` stem. Raises DataError where it names no file."""
+    if not Path(outfile).name:
+        raise DataError(f"{outfile}: names no file; give the config's outfile, e.g. out_classifier.txt")
     stem = Path(outfile).with_suffix("")
     return stem.with_name(f"{stem.name}_train.txt"), stem.with_name(f"{stem.name}_test.txt")
 

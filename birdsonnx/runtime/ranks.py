@@ -155,6 +155,7 @@ class MPIRanks(Ranks):
             finished += message is None
             if message is not None:
                 yield message
+        self.wait_for_all()
 
     def _send(self, items: Iterable[T]) -> Iterator[T]:
         sent: deque[Any] = deque()
@@ -164,6 +165,7 @@ class MPIRanks(Ranks):
                 self._sleep_until_done(sent.popleft())
         for request in sent:
             self._sleep_until_done(request)
+        self.wait_for_all()  # or rank 0 would count this end as one of its next call
         return iter(())
 
     def wait_for_all(self) -> None:

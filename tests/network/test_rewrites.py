@@ -1,0 +1,344 @@
+"""Every rewrite: the same answers before and after, and the graphs that it must leave alone."""
+
+import copy
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from birdsonnx.errors import ModelError
+from birdsonnx.network import rewrites
+from birdsonnx.network.preprocessing import of_mode
+from tests.network.graphs import answer, graph_of, operators
+
+node = helper.make_node
+# Rewrites reorder float32 sums; the values here are of the order of 1 to 10.
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def conv_then(nodes, constants, bias=True):
+    names = ["x", "w", *(["b"] if bias else [])]
+    return graph_of(
+        [node("Conv", names, ["c"], "conv", kernel_shape=[3, 3]), *nodes],
+        {"w": random(5, 4, 3, 3), **({"b": random(5, seed=1)} if bias else {}), **constants},
+        ["batch", 4, 8, 8],
+        ["batch", 5, 6, 6],
+    )
+
+
+NORM = {
+    "gamma": random(5, seed=2) + 2,
+    "beta": random(5, seed=3),
+    "mean": random(5, seed=4),
+    "variance": random(5, seed=5) ** 2 + 0.1,
+}
+BATCH_NORM = [node("BatchNormalization", ["c", *NORM], ["y"], epsilon=1e-3)]
+NORM_OF_4 = {name: value[:4] for name, value in NORM.items()}
+BATCH_NORM_OF_4 = [node("BatchNormalization", ["c", *NORM], ["y"])]
+MUL_ADD = [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "t"], ["y"])]
+AFFINE = {"s": random(1, 5, 1, 1, seed=6), "t": random(5, 1, 1, seed=7)}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("nodes", "constants", "folded"),
+    [(BATCH_NORM, NORM, 1), (MUL_ADD, AFFINE, 2)],
+    ids=["BatchNormalization", "Mul and Add"],
+)
+def test_fold_batch_norm(nodes, constants, folded, bias):
+    model = conv_then(nodes, constants, bias)
+    before = answer(model, random(2, 4, 8, 8, seed=8))
+    assert rewrites.fold_batch_norm(model.graph) == folded
+    assert operators(model.graph) == ["Conv"]
+    np.testing.assert_allclose(answer(model, random(2, 4, 8, 8, seed=8)), before, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Add", ["c", "row"], ["y"])],
+        [node("Add", ["c", "c"], ["y"])],
+        [node("Relu", ["c"], ["r"]), node("Mul", ["r", "s"], ["y"])],
+        [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "c"], ["y"])],
+        [node("Shape", ["c"], ["n"]), node("Expand", ["s", "n"], ["e"]), node("Mul", ["c", "e"], ["y"])],
+        [node("BatchNormalization", ["c", "gamma", "beta", "mean", "computed"], ["y"])],
+    ],
+    ids=["along the width", "itself", "behind a Relu", "two readers", "not constant", "no statistics"],
+)
+def test_fold_batch_norm_leaves_alone(nodes):
+    if "computed" in nodes[-1].input:
+        nodes = [node("Abs", ["variance"], ["computed"]), *nodes]
+    model = conv_then(nodes, {"row": random(6), "s": random(1, 5, 1, 1), **NORM})
+    before = copy.deepcopy(model)
+    assert rewrites.fold_batch_norm(model.graph) == 0
+    assert model == before
+
+
+def test_fold_batch_norm_of_a_grouped_convolution():
+    nodes = [node("Conv", ["x", "w"], ["c"], group=4), *BATCH_NORM_OF_4]
+    model = graph_of(nodes, {"w": random(4, 1, 1, 1), **NORM_OF_4}, ["batch", 4, 3, 3], ["batch", 4, 3, 3])
+    before = answer(model, random(2, 4, 3, 3))
+    assert rewrites.fold_batch_norm(model.graph) == 1
+    np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)
+
+
+def test_fold_batch_norm_spares_the_other_reader_of_shared_weights():
+    nodes = [
+        node("Conv", ["x", "w"], ["c1"], "one"),
+        node("Mul", ["c1", "s"], ["m1"]),
+        node("Conv", ["x", "w"], ["c2"], "two"),
+        node("Add", ["m1", "c2"], ["y"]),
+    ]
+    constants = {"w": random(5, 4, 1, 1), "s": random(1, 5, 1, 1, seed=1)}
+    model = graph_of(nodes, constants, ["batch", 4, 3, 3], ["batch", 5, 3, 3])
+    before = answer(model, random(2, 4, 3, 3))
+    assert rewrites.fold_batch_norm(model.graph) == 1
+    np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)
+
+
+def pad_and_pool(first="Relu", amounts=(0, 0, 1, 1, 0, 0, 1, 1), value=0.0, mode="constant", **pool):
+    return graph_of(
+        [
+            node(first, ["x"], ["a"]),
+            node("Pad", ["a", "amounts", "value"], ["p"], mode=mode),
+            node("MaxPool", ["p"], ["y"], kernel_shape=[3, 3], strides=[2, 2], **pool),
+        ],
+        {"amounts": np.array(amounts, np.int64), "value": np.float32(value)},
+        ["batch", 2, 8, 8],
+        ["batch", 2, None, None],
+    )
+
+
+def pad_read_twice():
+    model = pad_and_pool()
+    model.graph.node.append(node("GlobalMaxPool", ["p"], ["g"]))
+    model.graph.node.append(node("Add", ["pooled", "g"], ["y"]))
+    model.graph.node[2].output[0] = "pooled"
+    return model
+
+
+def test_zero_padding_would_win_over_negative_values():
+    """Why the rewrite asks for a Relu: without one the two paddings differ."""
+    zero, own = pad_and_pool(first="Neg"), pad_and_pool(first="Neg", amounts=[0] * 8, pads=[1, 1, 1, 1])
+    value = np.abs(random(1, 2, 8, 8))
+    assert (answer(zero, value) - answer(own, value)).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "amounts", [(0, 0, 1, 1, 0, 0, 1, 1), (0, 0, 0, 0, 0, 0, 1, 1), (0, 0, 2, 1, 0, 0, 0, 2)]
+)
+def test_pad_into_max_pool(amounts):
+    model = pad_and_pool(amounts=amounts)
+    value = random(3, 2, 8, 8) - 1  # mostly zeros behind the Relu: the padding would show
+    before = answer(model, value)
+    assert rewrites.pad_into_max_pool(model.graph) == 1
+    assert operators(model.graph) == ["Relu", "MaxPool"]
+    np.testing.assert_array_equal(answer(model, value), before)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pad_and_pool(first="Neg"),  # a zero pad would win over negative values
+        pad_and_pool(value=1.0),
+        pad_and_pool(amounts=(0, 0, 3, 3, 0, 0, 0, 0)),  # windows wholly in the padding
+        pad_and_pool(amounts=(0, 1, 1, 1, 0, 0, 1, 1)),  # a channel is added
+        pad_and_pool(pads=[1, 1, 1, 1]),
+        pad_and_pool(auto_pad="SAME_UPPER"),
+        pad_and_pool(mode="reflect"),
+        pad_read_twice(),
+    ],
+    ids=[
+        "negative values",
+        "not zero",
+        "wide",
+        "channels",
+        "pool pads too",
+        "pool pads by itself",
+        "reflected",
+        "two readers",
+    ],
+)
+def test_pad_into_max_pool_leaves_alone(model):
+    before = copy.deepcopy(model)
+    assert rewrites.pad_into_max_pool(model.graph) == 0
+    assert model == before
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_as_gemm(bias):
+    kernel, offset = random(4, 3), random(3, seed=1) if bias else np.zeros(3, np.float32)
+    last = [node("MatMul", ["x", "net/dense_1/kernel"], ["m" if bias else "y"], "net/dense_1/MatMul")]
+    if bias:
+        last.append(node("Add", ["m", "offset"], ["y"]))
+    constants = {"net/dense_1/kernel": kernel, **({"offset": offset} if bias else {})}
+    model = graph_of(last, constants, ["batch", 4], ["batch", 3])
+    before = answer(model, random(2, 4, seed=2))
+    assert rewrites.dense_as_gemm(model.graph, {"dense": (kernel, offset)}) == 1
+    assert operators(model.graph) == ["Gemm"]
+    assert list(model.graph.node[0].input) == ["x", "dense/kernel", "dense/bias"]
+    np.testing.assert_allclose(answer(model, random(2, 4, seed=2)), before, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kernel"),
+    [("dense", random(4, 3, seed=9)), ("other", random(4, 3)), ("dense", random(3, 4).reshape(4, 3) * 2)],
+)
+def test_dense_as_gemm_leaves_what_is_not_keras_own_weights(layer, kernel):
+    model = graph_of([node("MatMul", ["x", "dense/w"], ["y"])], {"dense/w": random(4, 3)}, ["b", 4], ["b", 3])
+    before = copy.deepcopy(model)
+    assert rewrites.dense_as_gemm(model.graph, {layer: (kernel, np.zeros(3, np.float32))}) == 0
+    assert model == before
+
+
+def test_dense_as_gemm_does_not_swallow_an_add_of_something_else():
+    nodes = [node("MatMul", ["x", "dense/w"], ["m"]), node("Add", ["m", "k"], ["y"])]
+    model = graph_of(nodes, {"dense/w": random(4, 3), "k": random(3, seed=1)}, ["b", 4], ["b", 3])
+    before = answer(model, random(2, 4))
+    assert rewrites.dense_as_gemm(model.graph, {"dense": (random(4, 3), np.zeros(3, np.float32))}) == 1
+    assert operators(model.graph) == ["Gemm", "Add"]
+    np.testing.assert_allclose(answer(model, random(2, 4)), before, **CLOSE)
+
+
+@pytest.mark.parametrize("last", ["Softmax", "LogSoftmax", None])
+def test_end_in_log_probs(last):
+    nodes = [node("MatMul", ["x", "w"], ["y" if last is None else "scores"])]
+    if last:
+        nodes.append(node(last, ["scores"], ["y"], axis=-1))
+    model = graph_of(nodes, {"w": random(4, 3)}, ["batch", 4], ["batch", 3])
+    scores = random(5, 4) @ random(4, 3)
+    rewrites.end_in_log_probs(model.graph)
+    assert [output.name for output in model.graph.output] == ["log_probs"]
+    expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(answer(model, random(5, 4)), expected, **CLOSE)
+
+
+def test_end_in_log_probs_refuses_what_is_no_classifier():
+    model = graph_of([node("Sigmoid", ["x"], ["y"])], {}, ["batch", 4], ["batch", 4])
+    with pytest.raises(ModelError, match="ends in Sigmoid"):
+        rewrites.end_in_log_probs(model.graph)
+
+
+def test_log_probs_stay_finite_where_probabilities_do_not():
+    nodes = [node("MatMul", ["x", "w"], ["s"]), node("Softmax", ["s"], ["y"], axis=-1)]
+    model = graph_of(nodes, {"w": np.eye(4, dtype=np.float32)}, ["batch", 4], ["batch", 4])
+    rewrites.end_in_log_probs(model.graph)
+    found = answer(model, np.array([[500, 0, 0, -500]], np.float32))
+    np.testing.assert_allclose(found, [[0, -500, -500, -1000]])
+
+
+def test_name_weights():
+    model = graph_of(
+        [
+            node("Conv", ["x", "net/stem_conv_1/merged:0", "b__12"], ["net/stem_conv_1/out:0"], "conv__3"),
+            node("Relu", ["net/stem_conv_1/out:0"], ["net/act_1/Relu:0"], "net/act_1/Relu"),
+            node("Add", ["net/act_1/Relu:0", "const__7"], ["y"], "plus__9"),
+        ],
+        {"net/stem_conv_1/merged:0": random(5, 4, 1, 1), "b__12": random(5), "const__7": random(1)},
+        ["batch", 4, 3, 3],
+        ["batch", 5, 3, 3],
+    )
+    before = answer(model, random(2, 4, 3, 3))
+    rewrites.name_weights(model.graph, ["stem_conv", "act"])
+    assert [item.name for item in model.graph.node] == ["stem_conv/Conv", "act/Relu", "plus"]
+    names = {tensor.name for tensor in model.graph.initializer}
+    assert names == {"stem_conv/kernel", "stem_conv/bias", "plus/input_1"}
+    assert list(model.graph.node[1].output) == ["act/Relu:0"]
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "y"]
+    np.testing.assert_array_equal(answer(model, random(2, 4, 3, 3)), before)
+
+
+def test_name_weights_does_not_depend_on_the_counters_of_tf2onnx():
+    def numbered(start):
+        names = [f"plus__{start + index}" for index in range(2)]
+        nodes = [node("Add", ["x", f"k__{start}"], ["m"], names[0]), node("Add", ["m", "m"], ["y"], names[1])]
+        model = graph_of(nodes, {f"k__{start}": random(4)}, ["batch", 4], ["batch", 4])
+        rewrites.name_weights(model.graph, ["dense"])
+        return model
+
+    assert numbered(5) == numbered(731)
+    assert [item.name for item in numbered(5).graph.node] == ["plus", "plus_2"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "layer"),
+    [
+        ("model_1/conv1_conv_1/convolution", "conv1_conv"),
+        ("functional_1/dense_1/MatMul:0", "dense"),
+        ("functional_1/dense_2/MatMul:0", "dense"),
+        ("functional_1/block_7/Relu", "block_7"),
+        ("const_fold_opt__99", None),
+    ],
+)
+def test_layer_of(scope, layer):
+    assert rewrites.layer_of(scope, ["conv1_conv", "dense", "dense_1", "block_7"]) == layer
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
+IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+FORMULAS = {  # float64, on RGB
+    "caffe": lambda rgb: rgb[..., ::-1] - [103.939, 116.779, 123.68],
+    "torch": lambda rgb: (rgb / 255 - IMAGENET[0]) / IMAGENET[1],
+    "tf": lambda rgb: rgb / 127.5 - 1,
+    "unit": lambda rgb: rgb / 255,
+    "none": lambda rgb: rgb,
+}
+
+
+def network_of_pixels(channels=3):
+    """Gives its NCHW input back."""
+    shape = ["batch", channels, 4, 6]
+    return graph_of([node("Identity", ["x"], ["y"])], {}, shape, shape)
+
+
+@pytest.mark.parametrize("mode", FORMULAS)
+def test_take_uint8(mode):
+    model = network_of_pixels()
+    rewrites.take_uint8(model.graph, of_mode(mode, 3))
+    [image] = model.graph.input
+    assert (image.name, image.type.tensor_type.elem_type) == ("images", TensorProto.UINT8)
+    assert [dim.dim_value or dim.dim_param for dim in image.type.tensor_type.shape.dim] == ["batch", 4, 6, 3]
+    expected = FORMULAS[mode](PIXELS.astype(np.float64)).transpose(0, 3, 1, 2)
+    # Products of values up to 255 with float32 constants.
+    np.testing.assert_allclose(answer(model, PIXELS), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_take_uint8_of_one_channel():
+    model = network_of_pixels(channels=1)
+    rewrites.take_uint8(model.graph, of_mode("tf", 1))
+    expected = (PIXELS[..., :1] / 127.5 - 1).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(answer(model, PIXELS[..., :1]), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", FORMULAS)
+@pytest.mark.parametrize("second", ["caffe", "unit", "none"])
+def test_take_uint8_replaces_an_older_preprocessing(first, second):
+    twice, once = network_of_pixels(), network_of_pixels()
+    rewrites.take_uint8(twice.graph, of_mode(first, 3))
+    for model in (twice, once):
+        rewrites.take_uint8(model.graph, of_mode(second, 3))
+    assert operators(twice.graph) == operators(once.graph)
+    np.testing.assert_array_equal(answer(twice, PIXELS), answer(once, PIXELS))
+
+
+def test_finish_keeps_only_what_is_needed():
+    nodes = [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["unused"])]
+    model = graph_of(nodes, {"idle": random(3)}, ["batch", 4], ["batch", 4])
+    model.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    before = answer(model, random(2, 4))
+    rewrites.finish(model)
+    np.testing.assert_array_equal(answer(model, random(2, 4)), before)
+    assert operators(model.graph) == ["Relu"]
+    assert not model.graph.initializer
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert model.ir_version <= 10
+
+
+def test_finish_refuses_foreign_operators():
+    model = graph_of([node("Gelu", ["x"], ["y"], domain="com.microsoft")], {}, ["b", 4], ["b", 4])
+    with pytest.raises(ModelError, match=r"com\.microsoft"):
+        rewrites.finish(model)

@@ -1,0 +1,136 @@
+"""Checkpoints: which one counts, and which state belongs to it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birdsonnx.config import Adam
+from birdsonnx.errors import TrainingError
+from birdsonnx.network.model_file import BirdModel
+from birdsonnx.training import checkpoints
+from birdsonnx.training.optimizers import build
+from tests.tiny import tiny_model
+
+FOLDER = Path("saved")
+
+
+def save(epoch, run=1, seed=0):
+    model = tiny_model(seed=seed)
+    model = BirdModel(model.proto, model.metadata.having(run={"run": run, "epoch": epoch}), "m")
+    optimizer = build(Adam(), 5)
+    optimizer.steps = 10 * epoch
+    optimizer.state["mean"][...] = epoch + np.arange(5)
+    return checkpoints.save(FOLDER, model, optimizer, 1.5, {"birdsonnx.seed": 3})
+
+
+def test_what_is_saved_comes_back():
+    path = save(2)
+    model, state = checkpoints.newest(FOLDER)
+    assert path == FOLDER / "model_checkpoint_2.onnx"
+    assert model.serialized() == path.read_bytes()
+    assert (state.epoch, state.run, state.steps, state.time_s) == (2, 1, 20, 1.5)
+    assert state.settings == {"birdsonnx.seed": 3}
+    np.testing.assert_array_equal(state.arrays["mean"], 2 + np.arange(5, dtype=np.float32))
+    assert set(state.arrays) == {"mean", "square"}
+
+
+def test_the_newest_is_told_by_the_runs_own_record():
+    paths = [save(6, run=1), save(2, run=2), save(4, run=1)]
+    for age, path in enumerate(paths):
+        os.utime(path, (1000 - age, 1000 - age))
+    assert checkpoints.newest(FOLDER)[1].epoch == 2
+    assert checkpoints.next_run(FOLDER) == 3
+    assert checkpoints.next_run(Path("empty")) == 1
+
+
+def cut_state(path):
+    state = checkpoints.state_path(path)
+    state.write_bytes(state.read_bytes()[:3])
+
+
+def foreign_state(path):
+    checkpoints.state_path(path).write_text("no state at all")
+
+
+def state_without_facts(path):
+    with checkpoints.state_path(path).open("wb") as file:
+        np.savez(file, mean=np.zeros(5))
+
+
+def pickled_state(path):
+    with checkpoints.state_path(path).open("wb") as file:
+        np.savez(file, facts=np.array([Bomb()], dtype=object))
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("ran"),))
+
+
+def no_state(path):
+    checkpoints.state_path(path).unlink()
+
+
+def cut_model(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def model_of_another_epoch(path):
+    path.write_bytes(checkpoints.model_path(FOLDER, 2).read_bytes())
+
+
+def killed_between_the_files(path):
+    """The model as it was, the state of the one that was to come."""
+    before = path.read_bytes()
+    save(4, seed=1)
+    path.write_bytes(before)
+
+
+DAMAGES = [
+    cut_state,
+    foreign_state,
+    state_without_facts,
+    pickled_state,
+    no_state,
+    cut_model,
+    model_of_another_epoch,
+    killed_between_the_files,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_pair_that_does_not_fit_together_is_passed_over(damage):
+    save(2)
+    damage(save(4))
+    model, state = checkpoints.newest(FOLDER)
+    assert state.epoch == 2
+    assert model.metadata.run == {"run": 1, "epoch": 2}
+    assert not Path("ran").exists(), "nothing of a pickle runs"
+
+
+def test_no_pair_at_all_is_refused():
+    cut_state(save(2))
+    with pytest.raises(TrainingError, match="no checkpoint to resume from"):
+        checkpoints.newest(FOLDER)
+
+
+def test_the_state_is_written_first(monkeypatch):
+    """So that a kill between the two leaves the older pair, and never a model without its state."""
+    written = []
+    write = checkpoints.artifacts.write_bytes
+    monkeypatch.setattr(
+        checkpoints.artifacts,
+        "write_bytes",
+        lambda path, content: (written.append(path.name), write(path, content)),
+    )
+    save(2)
+    assert written == ["model_checkpoint_2.state.npz", "model_checkpoint_2.onnx"]
+
+
+def test_saving_again_replaces_the_pair():
+    save(2)
+    save(2, run=2, seed=1)
+    assert checkpoints.newest(FOLDER)[1].run == 2
+    assert len(list(FOLDER.iterdir())) == 2
