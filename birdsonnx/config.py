@@ -546,7 +546,7 @@ def _assign(network: Any, override: str) -> None:
     if keys[0].lower() == "neural_network":
         keys = keys[1:]
     if not equals or not keys or not all(keys):
-        raise ConfigError(f"--set {shown(override)}: write KEY=VALUE, for example data.batch_size=32")
+        raise ConfigError(f"--set {override[:60]}: write KEY=VALUE, for example data.batch_size=32")
     try:
         value = _loads(text, f"--set {path}")
     except json.JSONDecodeError:

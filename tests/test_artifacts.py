@@ -142,3 +142,15 @@ def test_sha256(content):
     TARGET.write_bytes(content)
     expected = hashlib.sha256(content).hexdigest()
     assert artifacts.sha256(TARGET) == artifacts.sha256_of(content) == expected
+
+
+def test_a_name_as_long_as_the_file_system_allows():
+    artifacts.write_bytes(Path("n" * 255), b"content")
+    assert Path("n" * 255).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", ["file/x.bin", "file/y/x.bin"])
+def test_a_parent_that_is_a_file(name):
+    Path("file").write_text("x")
+    with pytest.raises(ArtifactError, match="cannot write"):
+        artifacts.write_bytes(Path(name), b"new")

@@ -488,7 +488,7 @@ def test_transforms_that_are_refused(transforms, said):
         ('{"neural_network": {"num_epochs": -Infinity}}', "-Infinity is not a JSON number"),
         ('{"neural_network": {"num_epochs": 1, "num_epochs": 2}}', "the key 'num_epochs' is given twice"),
         ('{"neural_network": {"data": {"preload": true, "preload": true}}}', "'preload' is given twice"),
-        ('{"neural_network": {"num_epochs": 1, "Num_Epochs": 2}}', "Num_Epochs: this key is given twice"),
+        ('{"neural_network": {"num_epochs": 1, "Num_Epochs": 2}}', "the key 'Num_Epochs' is given twice"),
         ("[]", "the root must be an object"),
         ("{}", "the root must hold one object 'neural_network'"),
         ('{"neural_netwrok": {}}', "found 'neural_netwrok'; did you mean 'neural_network'?"),
@@ -565,8 +565,8 @@ def test_the_last_override_wins():
         ("outfile.name=1", "--set outfile.name=1: 'outfile' is not an object"),
         ("data.batch_sise=1", "neural_network.data.batch_sise: unknown key"),
         ("num_epochs=many", 'neural_network.num_epochs: Input should be a valid integer, got "many"'),
-        ("optimizer.learning_rate=NaN", "neural_network.optimizer.learning_rate"),
-        ("optimizer.weight_decay=Infinity", "neural_network.optimizer.weight_decay"),
+        ("optimizer.learning_rate=NaN", "--set optimizer.learning_rate: NaN is not"),
+        ("optimizer.weight_decay=Infinity", "--set optimizer.weight_decay: Infinity is not"),
     ],
 )
 def test_overrides_that_are_refused(override, said):
@@ -622,3 +622,39 @@ def test_any_text_is_taken_or_refused(text):
         text = TUTORIAL[:position] + piece + TUTORIAL[position + 1 :]
     message = complaint(text)
     assert not message or message.startswith("config.json: ")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        '{"num_epochs": ' + "1" * 5000 + "}",
+        '{"data": {"transforms": [{"normalize": {"mean": ' + "1" * 400 + ', "std": 1}}]}}',
+        r'{"\ud800": 1}',
+        r'{"optimizer": {"type": "\ud800"}}',
+        '{"optimizer": {"dampening": 1e999}}',
+        '{"num_epochs": 1}, "Neural_Network": {"num_epochs": 3}',
+        '{"optimizer": {"type": "SGD", "Type": "Adam"}}',
+        '{"data": {"transforms": [{"normalize": {"mean": 0, "Mean": 1, "std": 1}}]}}',
+        '{"optimizer": {"type": 5}}',
+        '{"outfile": "."}',
+    ],
+    ids=["digits", "overflow", "key", "type", "inf", "root", "type twice", "mean twice", "number", "outfile"],
+)
+def test_odd_json_is_a_config_error(network):
+    with pytest.raises(ConfigError, match=r"^c\.json: "):
+        parse('{"neural_network": ' + network + "}", "c.json")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.dampening=NaN",
+        "num_epochs=" + "1" * 5000,
+        "num_epochs=" + "[" * 100_000,
+        "neural_network=1",
+    ],
+    ids=["nan", "digits", "deep", "root"],
+)
+def test_odd_overrides_are_config_errors(override):
+    with pytest.raises(ConfigError, match=r"^--set "):
+        parse('{"neural_network": {}}', "c.json", [override])

@@ -105,7 +105,9 @@ def _open(path: Path, mode: str) -> Image.Image:
                     f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
                 )
             if image.mode.startswith(("I", "F")) or _is_deep(image):
-                raise ImageError(f"{path}: more than 8 bits per channel; save it with 8 bits")
+                raise ImageError(
+                    f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
+                )
             image.load()
             return _upright(image).convert(mode)
     except FileNotFoundError:

@@ -316,3 +316,27 @@ def test_flipped_bytes_are_taken_or_refused(kind, flips, near_the_start):
     for position, change in flips:
         content[position % (60 if near_the_start else len(content))] ^= change
     taken_or_refused(bytes(content))
+
+
+@pytest.mark.parametrize(("color", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_a_16_bit_color_png_is_refused_not_cut(color, channels):
+    rows = (b"\0" + np.full(4 * channels, 40000, ">u2").tobytes()) * 4
+    header = struct.pack(">IIBBBBB", 4, 4, 16, color, 0, 0, 0)
+    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    PHOTO.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(ImageError, match="16 bits"):
+        decoder(4, 4, 3, ())(PHOTO)
+
+
+def test_a_16_bit_color_ppm_is_refused_not_cut():
+    PHOTO.write_bytes(b"P6 4 4 65535\n" + np.full(48, 40000, ">u2").tobytes())
+    with pytest.raises(ImageError, match="16 bits"):
+        decoder(4, 4, 3, ())(PHOTO)
+
+
+@pytest.mark.parametrize(("tag", "kind", "value"), [(0x10F, 11, b"\x3f\x80\0\0"), (0x100, 2, b"x\0\0\0")])
+def test_damaged_exif_stops_nothing(tag, kind, value):
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + struct.pack(">HHI4s", tag, kind, 1, value)
+    exif += struct.pack(">HHIHH", 0x112, 3, 1, 6, 0) + bytes(4)
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(PHOTO, "JPEG", exif=exif)
+    assert decoder(4, 4, 3, ())(PHOTO).shape == (4, 4, 3)

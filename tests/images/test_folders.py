@@ -202,3 +202,11 @@ def test_a_broken_link_is_listed_so_that_it_is_refused_by_name():
     Path("data/a/2.jpg").symlink_to("nowhere.jpg")
     assert names("data/a") == ["1.jpg", "2.jpg"]
     assert names("data/a/2.jpg") == ["2.jpg"]
+
+
+@pytest.mark.parametrize("link", ["data/A/loop", "data/loop"])
+def test_a_link_to_itself_stops_nothing(link):
+    make("data/A/1.jpg")
+    Path(link).symlink_to(Path(link).name)
+    assert [photo.name for photo in read_class_folders(Path("data")).photos] == ["A/1.jpg"]
+    assert names("data") == ["A/1.jpg"]

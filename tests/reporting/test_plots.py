@@ -111,3 +111,8 @@ def test_figures_are_closed():
     with pytest.raises(DataError):
         plot_confusion(CONFUSION, NAMES, Path("plot.xyz"), "data/test")
     assert pyplot.get_fignums() == []
+
+
+def test_a_class_name_with_dollars_is_no_formula():
+    plot_confusion(np.eye(2, dtype=np.int64), [r"A $\frac$ B", "B"], Path("p.png"), "t")
+    assert Path("p.png").stat().st_size
