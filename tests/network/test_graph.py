@@ -35,10 +35,13 @@ def test_producers_consumers_and_constants():
 
 
 def test_only_consumer():
-    graph = Graph(diamond().graph)
+    proto = diamond().graph
+    proto.node.append(node("Exp", ["y"], ["more"]))
+    graph = Graph(proto)
     assert graph.only_consumer("b").op_type == "Sum"
     assert graph.only_consumer("a") is None, "two readers"
-    assert graph.only_consumer("y") is None, "an output"
+    assert graph.only_consumer("y") is None, "a reader, and an output"
+    assert graph.only_consumer("more") is None, "no reader"
 
 
 def test_attribute():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from birdsonnx.config import parse
 from birdsonnx.errors import ConfigError, ModelError
@@ -109,22 +110,16 @@ def test_normalize_takes_the_place_of_the_models_preprocessing():
     assert loaded.metadata.preprocessing.name == "normalize"
     seen = (PIXELS / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.5]
     bare = tiny_model(size=24, mode="none").proto
-    inner = bare.graph.node
-    while inner[0].name.startswith("preprocess/"):
-        del inner[0]
-    bare.graph.input[0].CopyFrom(float_input())
+    while bare.graph.node[0].name.startswith("preprocess/"):
+        del bare.graph.node[0]
+    floats = helper.make_tensor_value_info("network_input", TensorProto.FLOAT, ["batch", 3, 24, 24])
+    bare.graph.input[0].CopyFrom(floats)
     np.testing.assert_allclose(
         answer(loaded.proto, PIXELS),
         answer(bare, seen.transpose(0, 3, 1, 2).astype(np.float32)),
         rtol=1e-4,
         atol=1e-5,
     )
-
-
-def float_input():
-    from onnx import TensorProto, helper
-
-    return helper.make_tensor_value_info("network_input", TensorProto.FLOAT, ["batch", 3, 24, 24])
 
 
 def test_prediction_takes_the_file_as_it_is_unless_the_config_changes_it(model):

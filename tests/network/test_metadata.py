@@ -38,6 +38,12 @@ def test_what_is_not_known_is_not_written():
     )
 
 
+def test_equal_contents_give_equal_texts():
+    turned = FULL.having(run={"epoch": 2, "run": 2})
+    assert turned == FULL
+    assert turned.as_props() == FULL.as_props()
+
+
 def test_keys_of_others_are_no_matter():
     props = {**FULL.as_props(), "author": "somebody", "birdsonnx.of_a_later_version": "{"}
     assert Metadata.from_props(props, "m") == FULL

@@ -65,17 +65,25 @@ def test_fold_batch_norm(nodes, constants, folded, bias):
         [node("Relu", ["c"], ["r"]), node("Mul", ["r", "s"], ["y"])],
         [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "c"], ["y"])],
         [node("Shape", ["c"], ["n"]), node("Expand", ["s", "n"], ["e"]), node("Mul", ["c", "e"], ["y"])],
-        [node("BatchNormalization", ["c", "gamma", "beta", "mean", "computed"], ["y"])],
+        [
+            node("Abs", ["variance"], ["computed"]),
+            node("BatchNormalization", ["c", "gamma", "beta", "mean", "computed"], ["y"]),
+        ],
     ],
     ids=["along the width", "itself", "behind a Relu", "two readers", "not constant", "no statistics"],
 )
 def test_fold_batch_norm_leaves_alone(nodes):
-    if "computed" in nodes[-1].input:
-        nodes = [node("Abs", ["variance"], ["computed"]), *nodes]
     model = conv_then(nodes, {"row": random(6), "s": random(1, 5, 1, 1), **NORM})
     before = copy.deepcopy(model)
     assert rewrites.fold_batch_norm(model.graph) == 0
     assert model == before
+
+
+def test_fold_batch_norm_tells_channels_from_a_width_of_the_same_size():
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("Mul", ["c", "row"], ["y"])]
+    shape = ["batch", 5, 3, 5]
+    model = graph_of(nodes, {"w": random(5, 5, 1, 1), "row": random(1, 1, 1, 5)}, shape, shape)
+    assert rewrites.fold_batch_norm(model.graph) == 0
 
 
 def test_fold_batch_norm_of_a_grouped_convolution():
