@@ -1,7 +1,8 @@
 """Fixtures of all tests. Nothing here needs files from outside the clone."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@contextlib.contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, the nearest thing to a full disk; only inside the `with`, or
+    pytest itself could not write its log."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

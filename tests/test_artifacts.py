@@ -10,18 +10,9 @@ import pytest
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError
+from tests.conftest import disk_of
 
 TARGET = Path("result.bin")
-
-
-@pytest.fixture
-def full_disk():
-    """From here on no file may grow beyond 1000 bytes."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_new_file_is_complete_and_alone():
@@ -104,10 +95,11 @@ def test_a_writer_that_writes_nothing_is_an_error():
 
 
 @pytest.mark.parametrize("before", [b"old", None])
-def test_a_full_disk(full_disk, before):
+def test_a_full_disk(before):
     if before is not None:
         TARGET.write_bytes(before)
-    with pytest.raises(ArtifactError, match=r"cannot write result\.bin: File too large") as caught:
+    too_large = pytest.raises(ArtifactError, match=r"cannot write result\.bin: File too large")
+    with too_large as caught, disk_of(1000):
         artifacts.write_bytes(TARGET, bytes(5000))
     assert ("the file that was there is intact" in str(caught.value)) == (before is not None)
     assert [path.read_bytes() for path in Path().iterdir()] == ([] if before is None else [before])

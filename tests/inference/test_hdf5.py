@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from birdsonnx.errors import ArtifactError, DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
 from birdsonnx.inference.hdf5 import read, require_storable, writing
+from tests.conftest import disk_of
 
 FILE = Path("output_1.h5")
 CLASSES = ("ANT BIRD", "BEE-EATER", "ÇA")
@@ -144,49 +145,38 @@ def test_an_error_keeps_the_old_file_and_leaves_no_litter(kept, error):
     assert [path.read_bytes() for path in Path().iterdir()] == ([before] if kept else [])
 
 
-@pytest.fixture
-def disk_of():
-    """Let no file grow beyond so many bytes."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.parametrize("size", [10, 1000, 5000, 50_000, 200_000])
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_litter(disk_of, size, capfd):
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_litter(size, capfd):
     write(["old.jpg"])
     before = FILE.read_bytes()
-    disk_of(size)
-    with pytest.raises(ArtifactError, match=r"cannot write output_1\.h5: File too large; .* is intact"):
+    too_large = pytest.raises(ArtifactError, match=r"cannot write output_1\.h5: File too large; .* is intact")
+    with too_large, disk_of(size):
         write([f"{number}.jpg" for number in range(2000)])
     assert [path.read_bytes() for path in Path().iterdir()] == [before]
     assert capfd.readouterr().err == ""
 
 
-def test_a_disk_that_is_full_at_the_very_end(disk_of):
+def test_a_disk_that_is_full_at_the_very_end():
     names = ["a.jpg", "b/1.jpg"]
     write(names)
     whole = FILE.stat().st_size
     write(["old.jpg"])
     before = FILE.read_bytes()
     for size in (*range(0, whole, 97), whole - 1):
-        disk_of(size)
-        with pytest.raises(ArtifactError):
+        with pytest.raises(ArtifactError), disk_of(size):
             write(names)
         assert [path.read_bytes() for path in Path().iterdir()] == [before]
-    disk_of(whole)
-    write(names)
+    with disk_of(whole):
+        write(names)
     assert read(FILE).names == tuple(names)
 
 
 @pytest.mark.parametrize("size", [0, 1, 300, 2000, 2**20])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_does_not_fit_on_the_disk_is_still_read_back(disk_of, size, seed):
+def test_what_does_not_fit_on_the_disk_is_still_read_back(size, seed):
     generator = np.random.default_rng(seed)
     oracle = io.BytesIO()
-    disk_of(size)
-    with DiskFile(Path("disk")) as disk:
+    with disk_of(size), DiskFile(Path("disk")) as disk:
         for _ in range(60):
             offset = int(generator.integers(0, len(oracle.getvalue()) + 1))
             piece = generator.bytes(int(generator.integers(1, 1000)))
