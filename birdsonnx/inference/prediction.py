@@ -23,6 +23,9 @@ from birdsonnx.network.metadata import INPUT, OUTPUT, PREFIX, Metadata
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
 
+EXTERNAL_DATA = b"\x0a\x08location"
+"""How an ONNX file begins to name another file that holds a tensor."""
+
 SHOWN = 50
 """Up to this many photos are listed one by one; beyond it a summary is enough."""
 
@@ -64,6 +67,8 @@ def open_classifier(
     """
     if isinstance(model, Path) and model.suffix.lower() in (".h5", ".hdf5", ".keras"):
         raise ModelError(f"{where}: a Keras file; convert it first: birdsonnx export {where} -o model.onnx")
+    if isinstance(model, Path) and model.is_file() and EXTERNAL_DATA in model.read_bytes():
+        _explain(model, where)  # the runtime would read whatever file it names
     streams, per_session = streams_for(photos, threads)
     try:
         session = Session(model, per_session)

@@ -98,7 +98,7 @@ def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
 
 
 def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
-    inputs, outputs = _as_list(network.model.input), _as_list(network.model.output)
+    inputs, outputs = list(network.model.inputs), list(network.model.outputs)
     shape = tuple(inputs[0].shape)
     if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or len(outputs[0].shape) != 2:
         raise ModelError(
@@ -137,10 +137,6 @@ def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
             bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
             weights[layer.name] = (kernel, bias)
     return weights
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _shapes_of(tensors: Sequence[Any]) -> str:

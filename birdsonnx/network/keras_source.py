@@ -87,7 +87,9 @@ def full_model(path: Path) -> KerasNetwork:
     if config is None:
         raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
     keras = import_keras()
-    _refuse_foreign_code(config, str(path), keras)
+    # How it was compiled is not read (compile=False), so its optimizer and losses need not be known.
+    network = {key: value for key, value in config.items() if key != "compile_config"}
+    _refuse_foreign_code(network, str(path), keras)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
@@ -108,6 +110,7 @@ def from_layers(
         ModelError: no Keras model, or frozen layers that get no weights.
     """
     keras = import_keras()
+    config = {key: value for key, value in config.items() if key != "compile_config"}
     _refuse_foreign_code(config, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:

@@ -1,5 +1,6 @@
 """The `.onnx` as product: read it, check that it is ours and keeps the contract, write it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def parse(content: bytes, where: str) -> BirdModel:
         proto = onnx.load_model_from_string(content)
     except (DecodeError, ValueError, TypeError):
         raise ModelError(f"{where}: not a complete ONNX file (truncated, or of another kind)") from None
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in proto.graph.initializer):
+    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(proto.graph)):
         raise ModelError(
             f"{where}: its weights lie in other files; a birdsonnx model holds everything itself"
         )
@@ -90,6 +91,16 @@ def parse(content: bytes, where: str) -> BirdModel:
     if len(_dims(inputs[0])) != 4 or len(_dims(outputs[0])) != 2:
         raise ModelError(f"{where}: '{INPUT}' must have 4 dimensions and '{OUTPUT}' 2")
     return BirdModel(proto, metadata, where)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
