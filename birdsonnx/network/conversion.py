@@ -115,9 +115,12 @@ def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
 
 
 def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> Any:
+    import keras
     import tensorflow as tf
     import tf2onnx
 
+    if type(model).__name__ == "Sequential":  # tf2onnx loses the names of its tensors
+        model = keras.Model(model.inputs, model.outputs)
     signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
     try:
         proto, _ = tf2onnx.convert.from_keras(
