@@ -102,5 +102,5 @@ def _load_state(path: Path) -> State | None:
             return State(
                 facts["epoch"], facts["run"], facts["steps"], facts["time_s"], arrays, facts["settings"]
             )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile):
+        return None  # damaged: NumPy and zipfile raise all of these (NotImplementedError is a RuntimeError)

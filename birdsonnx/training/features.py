@@ -134,7 +134,7 @@ def cached(
     """
     name = ranks.first(lambda: key(backbone, photos))
     path = folder / f"features-{name}.npy"
-    have = ranks.everyone(path.is_file())
+    have = ranks.everyone(_is_whole(path, len(photos), backbone.split.feature_size))
     if not all(have):
         _fill(path, have, backbone, photos, ranks, advance)
     return CachedFeatures(path)
@@ -267,6 +267,16 @@ def _header(count: int, width: int) -> bytes:
     description = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()  # padded to 128 bytes, whatever the shape
+
+
+def _is_whole(path: Path, count: int, width: int) -> bool:
+    """Whether the table is there with the header and the size it must have; else it is made again."""
+    header = _header(count, width)
+    try:
+        with path.open("rb") as file:
+            return file.read(len(header)) == header and path.stat().st_size == len(header) + count * width * 4
+    except OSError:
+        return False
 
 
 def _group(folder: Path, ranks: Ranks) -> list[int]:

@@ -262,3 +262,13 @@ def test_bad_photos_are_told_to_every_rank_and_nothing_is_kept(photos, homes):
     assert str(photos[2].path) in lines[1]
     assert str(photos[14].path) in lines[2]
     assert [path for home in homes for path in Path(home, "birdsonnx").iterdir()] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no table", b"\x93NUMPY" + bytes(500)])
+def test_a_damaged_table_is_made_again(photos, content):
+    first, _ = table(photos)
+    [path] = Path("cache").glob("features-*.npy")
+    path.write_bytes(content)
+    again, computed = table(photos)
+    assert computed == len(photos)
+    np.testing.assert_array_equal(again, first)
