@@ -207,6 +207,7 @@ def report(
             "",
             "< 10 s",
         ),
+        ("accuracy on valid/ after training", f"{median('accuracy'):.4f}", "", ""),
         ("same bits as the cold training", "yes" if median("same_bits") == 1 else "NO", "", "yes"),
         (
             f"predict {named} photos, files to closed HDF5",

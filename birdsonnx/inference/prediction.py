@@ -23,8 +23,8 @@ from birdsonnx.network.metadata import INPUT, OUTPUT, PREFIX, Metadata
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
 
-EXTERNAL_DATA = b"\x0a\x08location"
-"""How an ONNX file begins to name another file that holds a tensor."""
+EXTERNAL_DATA = b"location"
+"""The key under which an ONNX file names another file that holds a tensor."""
 
 SHOWN = 50
 """Up to this many photos are listed one by one; beyond it a summary is enough."""
@@ -67,13 +67,14 @@ def open_classifier(
     """
     if isinstance(model, Path) and model.suffix.lower() in (".h5", ".hdf5", ".keras"):
         raise ModelError(f"{where}: a Keras file; convert it first: birdsonnx export {where} -o model.onnx")
-    if isinstance(model, Path) and model.is_file() and EXTERNAL_DATA in model.read_bytes():
-        _explain(model, where)  # the runtime would read whatever file it names
+    content = model if isinstance(model, bytes) else _content(model)
+    if EXTERNAL_DATA in content:
+        _explain(content, where)  # the runtime would read whatever file it names
     streams, per_session = streams_for(photos, threads)
     try:
-        session = Session(model, per_session)
+        session = Session(content, per_session)
     except ModelError:
-        _explain(model, where)
+        _explain(content, where)
         raise
     metadata = Metadata.from_props(session.metadata_props, where)
     inputs, outputs = session.input_shapes, session.output_shapes
@@ -86,18 +87,24 @@ def open_classifier(
         decoder(height, width, channels, metadata.transforms if transforms is None else transforms),
         outputs[OUTPUT][1],
         streams,
-        artifacts.sha256_of(model) if isinstance(model, bytes) else artifacts.sha256(model),
+        artifacts.sha256_of(content),
     )
 
 
-def _explain(model: Path | bytes, where: str) -> None:
-    """Raises ModelError in our own words where the onnx package sees what the runtime choked on."""
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such model") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _explain(content: bytes, where: str) -> None:
+    """Raises ModelError in our own words where the onnx package sees what is wrong with a model."""
     from birdsonnx.network import model_file  # not at the top: prediction itself starts faster without onnx
 
-    if isinstance(model, bytes):
-        model_file.parse(model, where)
-    else:
-        model_file.load(model)
+    model_file.parse(content, where)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> 
     import tensorflow as tf
     import tf2onnx
 
-    if type(model).__name__ == "Sequential":  # tf2onnx loses the names of its tensors
+    if isinstance(model, keras.Sequential):  # tf2onnx loses the names of its tensors
         model = keras.Model(model.inputs, model.outputs)
     signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
     try:

@@ -87,9 +87,7 @@ def full_model(path: Path) -> KerasNetwork:
     if config is None:
         raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
     keras = import_keras()
-    # How it was compiled is not read (compile=False), so its optimizer and losses need not be known.
-    network = {key: value for key, value in config.items() if key != "compile_config"}
-    _refuse_foreign_code(network, str(path), keras)
+    _refuse_foreign_code(_uncompiled(config), str(path), keras)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
@@ -110,7 +108,7 @@ def from_layers(
         ModelError: no Keras model, or frozen layers that get no weights.
     """
     keras = import_keras()
-    config = {key: value for key, value in config.items() if key != "compile_config"}
+    config = _uncompiled(config)
     _refuse_foreign_code(config, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
@@ -281,6 +279,11 @@ def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
     if not isinstance(config, dict) or "config" not in config:
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
+
+
+def _uncompiled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The network alone: how it was compiled is never read, so its optimizer and losses may be anything."""
+    return {key: value for key, value in config.items() if key != "compile_config"}
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:

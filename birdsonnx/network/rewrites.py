@@ -1,5 +1,6 @@
 """Named graph rewrites, each exact up to float32 rounding, each with an equality test of its own."""
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 
@@ -208,11 +209,12 @@ def name_weights(proto: GraphProto, layers: Iterable[str]) -> None:
 
 
 def _name_nodes_once(proto: GraphProto) -> None:
-    used: dict[str, int] = {}
+    used: set[str] = set()
     for node in proto.node:
         name = re.sub(r"__\d+", "", node.name) or node.op_type
-        used[name] = used.get(name, 0) + 1
-        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        node.name = next(free for free in itertools.chain([name], numbered) if free not in used)
+        used.add(node.name)
 
 
 def _name_tensors(proto: GraphProto, keep: set[str]) -> None:

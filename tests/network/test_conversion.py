@@ -1,11 +1,13 @@
 """Keras to `.onnx`, compared with Keras itself, and the parity check that guards it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
 
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import parity
+from birdsonnx.network import keras_source, parity
 from birdsonnx.network.conversion import convert
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.preprocessing import Preprocessing, of_mode
@@ -221,3 +223,15 @@ def test_one_channel(keras):
     scores = model.predict(gray.astype(np.float32) / 127.5 - 1, verbose=0)
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(answer(proto, gray), expected, rtol=0, atol=1e-4)
+
+
+def test_a_compiled_sequential_model(keras):
+    layers = [keras.layers.Conv2D(4, 3, name="conv"), keras.layers.GlobalAveragePooling2D(name="average")]
+    layers.append(keras.layers.Dense(3, activation="softmax", name="dense"))
+    model = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save("chain.keras")
+    found = convert(keras_source.full_model(Path("chain.keras")), "chain", "unit").model.proto
+    pixels = parity.natural_images(7, 16, 16, 3, seed=9)
+    expected = np.log(model.predict(pixels / np.float32(255), verbose=0))
+    np.testing.assert_allclose(answer(found, pixels), expected, atol=1e-4)
