@@ -72,7 +72,7 @@ def open_classifier(
         _explain(content, where)  # the runtime would read whatever file it names
     streams, per_session = streams_for(photos, threads)
     try:
-        session = Session(content, per_session)
+        session = Session(content, per_session, where)
     except ModelError:
         _explain(content, where)
         raise

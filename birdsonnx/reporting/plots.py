@@ -50,7 +50,7 @@ def plot_curves(curves: Curves, path: Path, title: str) -> None:
             f"{curves.test[best, 3]:.4f}",
             (curves.test[best, 1], curves.test[best, 3]),
             textcoords="offset points",
-            xytext=(0, -14),
+            xytext=(0, 7),
             ha="center",
         )
         accuracy.set(xlabel="epoch", ylabel="test accuracy", title="accuracy")

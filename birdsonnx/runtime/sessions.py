@@ -6,11 +6,9 @@ settings, ResNet50 on 2 cores) that is about 1.1 x the images/s before any decod
 neither a thread of its own nor a core that the pool spins on.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -28,14 +26,15 @@ class Session:
     """An ONNX Runtime CPU session.
 
     Args:
-        model: a file, or the serialized model itself.
+        model: the serialized model; never a path, next to which the runtime would look for more files.
         threads: threads inside one run; 1 lets several streams share the session without a pool.
+        where: what the model is called in messages.
 
     Raises:
         ModelError: the runtime cannot load the model.
     """
 
-    def __init__(self, model: Path | bytes, threads: int = 1) -> None:
+    def __init__(self, model: bytes, threads: int = 1, where: str = "the model") -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -44,12 +43,8 @@ class Session:
         options.log_severity_level = 3
         # A spinning pool takes cores from decoding and from other ranks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        where = "the model" if isinstance(model, bytes) else str(model)
-        if isinstance(model, Path) and not model.is_file():
-            raise ModelError(f"{where}: there is no such model")
         try:
-            source = model if isinstance(model, bytes) else os.fspath(model)
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{where}: not an ONNX model this runtime can load ({reason})") from None
