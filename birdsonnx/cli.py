@@ -428,23 +428,62 @@ def sample(
             )
 
 
-@app.command(epilog="Example: birdsonnx plot out_classifier.txt")
+@app.command(
+    epilog="Example: birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json"
+)
 def plot(
-    outfile: Annotated[str, typer.Argument(help="The config's outfile; its _train and _test logs are read.")],
+    outfile: Annotated[
+        str | None, typer.Argument(help="The config's outfile; its _train and _test logs are read.")
+    ] = None,
+    augmented: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CONFIG", help="Instead: training photos as this config's first epochs see them."
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The PNG (default: OUTFILE with .png).")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="The PNG (default: OUTFILE with .png, CONFIG with _augmented.png)."
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw a run's loss and accuracy curves."""
+    """Draw a run's loss and accuracy curves, or what its random transforms make of photos."""
     with running(json, debug) as job:
-        from birdsonnx.reporting import plots, training_log
-
-        path = output or Path(outfile).with_suffix(".png")
-        plots.plot_curves(training_log.read_curves(outfile), path, Path(outfile).stem)
-        job.result = {"output": str(path)}
+        if outfile is not None and augmented is None:
+            path = _plot_curves(outfile, output)
+        elif augmented is not None and outfile is None:
+            path = _plot_augmented(job, augmented, output)
+        else:
+            raise ConfigError("plot takes either an outfile or --augmented CONFIG")
+        job.result["output"] = str(path)
         job.say(f"wrote {path}")
+
+
+def _plot_curves(outfile: str, output: Path | None) -> Path:
+    from birdsonnx.reporting import plots, training_log
+
+    path = output or Path(outfile).with_suffix(".png")
+    plots.plot_curves(training_log.read_curves(outfile), path, Path(outfile).stem)
+    return path
+
+
+def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
+    from birdsonnx import config as configs
+    from birdsonnx.reporting import augmentation, plots
+
+    path = output or config.with_name(f"{config.stem}_augmented.png")
+    shown = augmentation.preview(configs.read(config), job.say)
+    plots.plot_preview(shown, path, config.name)
+    job.result = {
+        "photos": [row.name for row in shown.rows],
+        "epochs": list(shown.epochs),
+        "note": shown.note,
+    }
+    job.say(shown.note)
+    return path
 
 
 @app.command(epilog="Example: birdsonnx info models/resnet50_birds.onnx")

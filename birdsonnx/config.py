@@ -11,8 +11,9 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -132,6 +133,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
 # --- Transforms -----------------------------------------------------------------------------------------
@@ -170,16 +172,70 @@ class Normalize:
         return {"normalize": {"mean": list(self.mean), "std": list(self.std)}}
 
 
-Transform = Resize | CenterCrop | Normalize
-LATER_TRANSFORMS = (
-    "jitter_crop",
-    "random_horizontal_flip",
-    "random_vertical_flip",
-    "random_zoom",
-    "rotate",
-    "random_rotate",
-    "convert_color",
-)
+@dataclass(frozen=True)
+class Rotate:
+    """A turn by so many degrees, clockwise; the size stays, and the corners become black."""
+
+    degrees: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rotate": self.degrees}
+
+
+@dataclass(frozen=True)
+class JitterCrop:
+    """c x side / 2 pixels less at both ends of each direction; c below `most`, drawn for each direction."""
+
+    most: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"jitter_crop": self.most}
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip:
+    """Left becomes right with this probability."""
+
+    probability: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"random_horizontal_flip": self.probability}
+
+
+@dataclass(frozen=True)
+class RandomVerticalFlip:
+    """Top becomes bottom with this probability."""
+
+    probability: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"random_vertical_flip": self.probability}
+
+
+@dataclass(frozen=True)
+class RandomZoom:
+    """The centre (1 - c) of both sides, enlarged to the size before; one c below `most` for both."""
+
+    most: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"random_zoom": self.most}
+
+
+@dataclass(frozen=True)
+class RandomRotate:
+    """A turn by an angle between -`degrees` and `degrees`."""
+
+    degrees: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {"random_rotate": self.degrees}
+
+
+RandomTransform = JitterCrop | RandomHorizontalFlip | RandomVerticalFlip | RandomZoom | RandomRotate
+"""These act in training only, and differently on each photo in each epoch."""
+Transform = Resize | CenterCrop | Rotate | RandomTransform | Normalize
+LATER_TRANSFORMS = ("convert_color",)
 
 
 def _size(name: str, value: Any) -> tuple[int, int]:
@@ -213,9 +269,35 @@ def _normalize(value: Any) -> Normalize:
     return Normalize(mean, std)
 
 
+def _share(name: str, value: Any) -> float:
+    if not _is_finite(value) or not 0 <= value < 1:
+        raise _refusal(f"'{name}' takes a number from 0 to below 1, a share of each side, got {shown(value)}")
+    return float(value)
+
+
+def _probability(name: str, value: Any) -> float:
+    if not _is_finite(value) or not 0 <= value <= 1:
+        raise _refusal(f"'{name}' takes a probability from 0 to 1, got {shown(value)}")
+    return float(value)
+
+
+def _degrees(name: str, value: Any, least: int, most: int) -> float:
+    if not _is_finite(value) or not least <= value <= most:
+        raise _refusal(f"'{name}' takes degrees from {least} to {most}, got {shown(value)}")
+    return float(value)
+
+
 _TRANSFORMS: dict[str, Callable[[Any], Transform]] = {
     "resize": lambda value: Resize(*_size("resize", value)),
     "center_crop": lambda value: CenterCrop(*_size("center_crop", value)),
+    "jitter_crop": lambda value: JitterCrop(_share("jitter_crop", value)),
+    "random_horizontal_flip": lambda value: RandomHorizontalFlip(
+        _probability("random_horizontal_flip", value)
+    ),
+    "random_vertical_flip": lambda value: RandomVerticalFlip(_probability("random_vertical_flip", value)),
+    "random_zoom": lambda value: RandomZoom(_share("random_zoom", value)),
+    "rotate": lambda value: Rotate(_degrees("rotate", value, -360, 360)),
+    "random_rotate": lambda value: RandomRotate(_degrees("random_rotate", value, 0, 180)),
     "normalize": _normalize,
 }
 
@@ -271,6 +353,19 @@ class Data(Section):
     transforms: Annotated[tuple[Transform, ...] | None, PlainValidator(parse_transforms)] = None
     """None: a plain resize to the network's input."""
 
+    @property
+    def augments(self) -> bool:
+        """Whether training sees a photo differently in each epoch."""
+        return any(isinstance(step, RandomTransform) for step in self.transforms or ())
+
+    @property
+    def lasting_transforms(self) -> tuple[Transform, ...] | None:
+        """What becomes of a photo's pixels everywhere, not only in training; a trained model records it.
+        Without `normalize`, which lives in the graph. None: a plain resize to the network's input."""
+        if self.transforms is None:
+            return None
+        return tuple(step for step in self.transforms if not isinstance(step, RandomTransform | Normalize))
+
     synonyms = {"type": "input_type", "input_transforms": "transforms", "input_grayscale": "grayscale"}
     later = ("training_tag", "test_tag", "testing_tag")
     elsewhere = {
@@ -284,8 +379,13 @@ class Data(Section):
     }
 
 
+def _kinds(union: Any) -> tuple[str, ...]:
+    """The names of a union's section classes, which are the values of their `type`."""
+    return tuple(section.__name__ for section in get_args(union))
+
+
 def _typed(
-    kinds: tuple[str, ...], later: tuple[str, ...], elsewhere: dict[str, str] | None = None, default: str = ""
+    kinds: tuple[str, ...], elsewhere: dict[str, str] | None = None, default: str = ""
 ) -> BeforeValidator:
     """Settle an object's `type`, in any case, so that pydantic can pick the section class."""
 
@@ -300,96 +400,182 @@ def _typed(
             raise _refusal(f"type {shown(name)} is not one of {', '.join(kinds)}")
         canonical = {kind.lower(): kind for kind in kinds}.get(name.lower())
         if canonical is None:
-            if name.lower() in {kind.lower() for kind in later}:
-                raise _refusal(f"type '{name}' {NOT_YET} (it has {', '.join(kinds)})")
             if elsewhere and name.lower() in elsewhere:
                 raise _refusal(
                     f"type '{name}' is {elsewhere[name.lower()]}, which birdsonnx does not support"
                 )
-            hint = nearest(name, (*kinds, *later)) or f"; it is one of {', '.join(kinds)}"
+            hint = nearest(name, kinds) or f"; it is one of {', '.join(kinds)}"
             raise _refusal(f"unknown type '{name}'{hint}")
         return {**section, "type": canonical}
 
     return BeforeValidator(settle)
 
 
-class Step(Section):
+class _Schedule(Section):
+    """What every schedule has."""
+
+    verbose: bool = False
+    """Print the learning rate whenever it changes."""
+
+
+class Step(_Schedule):
     """Multiply the learning rate by `gamma` every `step_size` epochs (PyTorch's StepLR)."""
 
     type: Literal["Step"] = "Step"
     gamma: Positive = 0.1
     step_size: PositiveInt
-    verbose: bool = False
-    """Print the learning rate whenever it changes."""
 
 
-class Exponential(Section):
+class MultiStep(_Schedule):
+    """Multiply the learning rate by `gamma` after each number of epochs in `milestones` (MultiStepLR)."""
+
+    type: Literal["MultiStep"] = "MultiStep"
+    gamma: Positive = 0.1
+    milestones: Annotated[tuple[PositiveInt, ...], BeforeValidator(_tuple), Field(min_length=1)]
+
+    @validator(mode="after")
+    def _milestones_rise(self) -> "MultiStep":
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise _refusal(f"must rise, got {shown(self.milestones)}", "milestones")
+        return self
+
+
+class Exponential(_Schedule):
     """Multiply the learning rate by `gamma` every epoch (PyTorch's ExponentialLR)."""
 
     type: Literal["Exponential"] = "Exponential"
     gamma: Positive
-    verbose: bool = False
-    """Print the learning rate whenever it changes."""
 
 
-Schedule = Annotated[
-    Step | Exponential,
-    Field(discriminator="type"),
-    _typed(("Step", "Exponential"), later=("MultiStep", "Warmup", "Cosine")),
-]
+class Warmup(_Schedule):
+    """Raise the learning rate in equal steps, from `start_factor` times itself in the first epoch to itself
+    after `num_epochs` (PyTorch's LinearLR)."""
+
+    type: Literal["Warmup"] = "Warmup"
+    num_epochs: PositiveInt
+    start_factor: Annotated[float, Field(gt=0, lt=1)]
 
 
-class SGD(Section):
-    """PyTorch's torch.optim.SGD."""
+class Cosine(_Schedule):
+    """Lower the learning rate along half a cosine over the run's epochs, towards `min_factor` times itself
+    (PyTorch's CosineAnnealingLR)."""
 
-    type: Literal["SGD"] = "SGD"
+    type: Literal["Cosine"] = "Cosine"
+    min_factor: Fraction = 0.0
+
+
+ScheduleSettings = Step | MultiStep | Exponential | Warmup | Cosine
+Schedule = Annotated[ScheduleSettings, Field(discriminator="type"), _typed(_kinds(ScheduleSettings))]
+
+
+class _Optimizer(Section):
+    """What every optimizer has. Defaults are PyTorch's, but for the learning rate."""
+
     learning_rate: Positive = 0.01
     weight_decay: NonNegative = 0.0
-    momentum: NonNegative = 0.0
-    dampening: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    nesterov: bool = False
     lr_scheduler: Schedule | None = None
 
+
+class _Momentum(_Optimizer):
+    """The keys of SGD."""
+
+    momentum: NonNegative = 0.0
+    dampening: Finite = 0.0
+    nesterov: bool = False
+
     @validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "SGD":
+    def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and (self.momentum <= 0 or self.dampening != 0):
             raise _refusal("'nesterov' needs a momentum above 0 and no dampening")
         return self
 
 
-class Adam(Section):
-    """PyTorch's torch.optim.Adam."""
+class _Moments(_Optimizer):
+    """The keys of Adam."""
 
-    type: Literal["Adam"] = "Adam"
-    learning_rate: Positive = 0.01
-    weight_decay: NonNegative = 0.0
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Positive = 1e-8
     amsgrad: bool = False
-    lr_scheduler: Schedule | None = None
 
 
+class SGD(_Momentum):
+    """PyTorch's torch.optim.SGD."""
+
+    type: Literal["SGD"] = "SGD"
+
+
+class Adagrad(_Optimizer):
+    """PyTorch's torch.optim.Adagrad."""
+
+    type: Literal["Adagrad"] = "Adagrad"
+    lr_decay: NonNegative = 0.0
+
+
+class Adam(_Moments):
+    """PyTorch's torch.optim.Adam: weight decay is added to the gradient."""
+
+    type: Literal["Adam"] = "Adam"
+
+
+class AdamW(_Moments):
+    """PyTorch's torch.optim.AdamW: weight decay shrinks the weights. As for all others here, and not as in
+    PyTorch (0.01), there is none by default."""
+
+    type: Literal["AdamW"] = "AdamW"
+
+
+class RMSprop(_Optimizer):
+    """PyTorch's torch.optim.RMSprop."""
+
+    type: Literal["RMSprop"] = "RMSprop"
+    momentum: NonNegative = 0.0
+    alpha: Fraction = 0.99
+    eps: Positive = 1e-8
+    centered: bool = False
+
+
+class LARS(_Momentum):
+    """SGD with a rate of its own for each layer's weights (You et al. 2017, arXiv 1708.03888)."""
+
+    type: Literal["LARS"] = "LARS"
+    eta: Positive = 1e-3
+    """The trust coefficient: how large a step is against the weights."""
+
+
+class LAMB(_Moments):
+    """Adam with a rate of its own for each layer's weights (You et al. 2019, arXiv 1904.00962)."""
+
+    type: Literal["LAMB"] = "LAMB"
+
+
+OptimizerSettings = SGD | Adagrad | Adam | AdamW | RMSprop | LARS | LAMB
 Optimizer = Annotated[
-    SGD | Adam,
+    OptimizerSettings,
     Field(discriminator="type"),
-    _typed(
-        ("SGD", "Adam"),
-        later=("Adagrad", "AdamW", "RMSprop", "LARS", "LAMB"),
-        elsewhere={"hessian": "a second-order optimizer"},
-        default="SGD",
-    ),
+    _typed(_kinds(OptimizerSettings), elsewhere={"hessian": "a second-order optimizer"}, default="SGD"),
 ]
 
 
 class Loss(Section):
-    """Negative log-likelihood of the right class, averaged over the batch."""
+    """How far the predictions are from the labels, averaged over the batch."""
 
     function: Annotated[
-        Literal["NLL"], _one_of("NLL", later=("Focal",), elsewhere="; other losses are for other tasks")
+        Literal["NLL", "Focal"], _one_of("NLL", "Focal", elsewhere="; other losses are for other tasks")
     ] = "NLL"
+    """Negative log-likelihood of the right class, or the focal loss (Lin et al. 2017, arXiv 1708.02002)."""
+    weight: Annotated[tuple[NonNegative, ...], BeforeValidator(_tuple)] | None = None
+    """One factor per class; None: all 1."""
+    gamma: NonNegative = 2.0
+    """Focal: how much less a photo counts that is already recognised."""
 
-    later = ("weight",)
+    @validator(mode="after")
+    def _settings_fit(self) -> "Loss":
+        if self.weight is not None and not any(self.weight):
+            raise _refusal("at least one class needs a weight above 0", "weight")
+        if self.function != "Focal" and "gamma" in self.model_fields_set:
+            raise _refusal(f"{self.function} has none; it belongs to the function Focal", "gamma")
+        return self
 
 
 class Checkpoints(Section):
@@ -411,15 +597,23 @@ class Own(Section):
     trainable: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] | None = None
     """Layer-name globs; None: the network's own flags."""
     feature_precision: Annotated[
-        Literal["fp32"], _one_of("fp32", later=("int8",), elsewhere=" (precision of the cached features)")
+        Literal["fp32", "fp16"],
+        _one_of("fp32", "fp16", later=("int8",), elsewhere=" (precision of the cached features)"),
     ] = "fp32"
+    """In which numbers features are cached; fp16 halves their size."""
     cache: Text | Literal[False] | None = None
     """Folder of the feature cache; false: none, every epoch runs the whole network; None: the user's own
     cache folder."""
     threads: PositiveInt | None = None
     """Threads per rank; None: this rank's share of the cores."""
+    label_smoothing: Fraction = 0.0
+    """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
+    early_stopping: PositiveInt | None = None
+    """Epochs without a lower test loss before the run stops; None: it never does."""
+    clip_norm: Positive | None = None
+    """The largest norm of the whole gradient, which is scaled down to it; None: any."""
 
-    later = ("label_smoothing", "early_stopping", "clip_norm", "quantize")
+    later = ("quantize",)
 
     @property
     def cache_folder(self) -> Path | None:
@@ -457,6 +651,15 @@ class Settings(Section):
                 if key.lower() == "layers" and isinstance(content, list):
                     raise _refusal(f"an array {NOT_YET}; give a Keras model object or the path of one", key)
         return value
+
+    @validator(mode="after")
+    def _sections_fit(self) -> "Settings":
+        if self.birdsonnx.label_smoothing and self.loss.function == "Focal":
+            raise _refusal("does not go with the loss function Focal", "birdsonnx.label_smoothing")
+        # Without input_path nothing is trained, and what a training run needs is of no concern.
+        if self.birdsonnx.early_stopping and self.data.input_path and not self.data.test_input_path:
+            raise _refusal("needs a test loss; give data.test_input_path", "birdsonnx.early_stopping")
+        return self
 
 
 # --- Text to settings -----------------------------------------------------------------------------------
@@ -566,7 +769,7 @@ def _first_line(error: ValidationError) -> str:
     problems = error.errors(include_url=False)
     first = problems[0]
     # A union's location names the class that was tried; only keys and indices say where.
-    classes = {"Step", "Exponential", "SGD", "Adam"}
+    classes = {*_kinds(ScheduleSettings), *_kinds(OptimizerSettings)}
     parts = ["neural_network"]
     parts += [
         str(part)

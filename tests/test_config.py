@@ -11,14 +11,25 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from birdsonnx.config import (
+    LAMB,
+    LARS,
     SGD,
+    Adagrad,
     Adam,
+    AdamW,
     CenterCrop,
+    Cosine,
+    Data,
     Exponential,
+    Loss,
+    MultiStep,
     Normalize,
     Resize,
+    RMSprop,
+    Rotate,
     Settings,
     Step,
+    Warmup,
     parse,
     read,
 )
@@ -150,7 +161,36 @@ def test_there_are_shipped_configs():
             {"type": "Adam", "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "amsgrad": True},
             Adam(beta1=0.5, beta2=0.6, eps=1e-3, amsgrad=True),
         ),
+        (
+            {"type": "AdamW", "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "amsgrad": True, "weight_decay": 0.01},
+            AdamW(beta1=0.5, beta2=0.6, eps=1e-3, amsgrad=True, weight_decay=0.01),
+        ),
+        (
+            {"type": "lamb", "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "amsgrad": True},
+            LAMB(beta1=0.5, beta2=0.6, eps=1e-3, amsgrad=True),
+        ),
+        ({"type": "adaGrad", "lr_decay": 0.5}, Adagrad(lr_decay=0.5)),
+        (
+            {"type": "rmsprop", "momentum": 0.9, "alpha": 0.5, "eps": 1e-3, "centered": True},
+            RMSprop(momentum=0.9, alpha=0.5, eps=1e-3, centered=True),
+        ),
+        (
+            {"type": "lars", "momentum": 0.9, "dampening": 0.1, "eta": 0.02},
+            LARS(momentum=0.9, dampening=0.1, eta=0.02),
+        ),
         ({"lr_scheduler": {"type": "STEP", "step_size": 3}}, SGD(lr_scheduler=Step(gamma=0.1, step_size=3))),
+        (
+            {"lr_scheduler": {"type": "multistep", "gamma": 0.5, "milestones": [1, 5]}},
+            SGD(lr_scheduler=MultiStep(gamma=0.5, milestones=(1, 5))),
+        ),
+        (
+            {"lr_scheduler": {"type": "WarmUp", "num_epochs": 3, "start_factor": 0.25, "verbose": True}},
+            SGD(lr_scheduler=Warmup(num_epochs=3, start_factor=0.25, verbose=True)),
+        ),
+        (
+            {"type": "adam", "lr_scheduler": {"type": "COSINE", "min_factor": 0.1}},
+            Adam(lr_scheduler=Cosine(min_factor=0.1)),
+        ),
         ({"lr_scheduler": None}, SGD()),
     ],
 )
@@ -158,6 +198,41 @@ def test_optimizers_and_schedules(optimizer, expected):
     found = settings_of({"optimizer": optimizer}).optimizer
     assert found == expected
     assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ({"function": "nll", "weight": [1, 0, 0.5]}, Loss(weight=(1, 0, 0.5))),
+        ({"function": "FOCAL"}, Loss(function="Focal", gamma=2)),
+        ({"Function": "focal", "Gamma": 0, "Weight": [1]}, Loss(function="Focal", gamma=0, weight=(1,))),
+        ({"weight": None}, Loss()),
+    ],
+)
+def test_losses(loss, expected):
+    assert settings_of({"loss": loss}).loss == expected
+
+
+def test_our_own_keys():
+    own = settings_of(
+        {
+            "data": {"input_path": "train/", "test_input_path": "valid/"},
+            "birdsonnx": {
+                "label_smoothing": 0.1,
+                "early_stopping": 3,
+                "clip_norm": 2,
+                "feature_precision": "FP16",
+            },
+        }
+    ).birdsonnx
+    assert (own.label_smoothing, own.early_stopping, own.clip_norm) == (0.1, 3, 2)
+    assert own.feature_precision == "fp16"
+
+
+def test_a_config_that_only_predicts_may_keep_what_training_needs():
+    own = {"early_stopping": 3, "label_smoothing": 0.1, "clip_norm": 1}
+    for data in ({"test_input_path": "photos/"}, {}):
+        assert settings_of({"data": data, "birdsonnx": own}).birdsonnx.early_stopping == 3
 
 
 @pytest.mark.parametrize("layers", ["layers.json", {"class_name": "Functional", "config": {"Name": 1}}])
@@ -173,10 +248,38 @@ def test_settings_are_frozen():
         found.data.batch_size = 2
 
 
-@pytest.mark.parametrize("value", [[], [{"resize": [8, 9]}], [{"normalize": {"mean": [0.5], "std": [2.0]}}]])
+AUGMENTED = [
+    {"jitter_crop": 0},
+    {"jitter_crop": 0.999},
+    {"resize": [8, 9]},
+    {"random_horizontal_flip": 0},
+    {"random_vertical_flip": 1},
+    {"random_zoom": 0.25},
+    {"rotate": -360},
+    {"rotate": 12.5},
+    {"random_rotate": 180},
+    {"random_rotate": 0},
+]
+
+
+@pytest.mark.parametrize(
+    "value", [[], [{"resize": [8, 9]}], [{"normalize": {"mean": [0.5], "std": [2.0]}}], AUGMENTED]
+)
 def test_transforms_survive_their_own_json(value):
     found = settings_of({"data": {"transforms": value}}).data.transforms
     assert [step.as_json() for step in found] == value
+
+
+def test_what_training_alone_does_and_what_lasts():
+    def data(*transforms: Any) -> Data:
+        return settings_of({"data": {"transforms": list(transforms)}}).data
+
+    steps = data(*AUGMENTED, {"normalize": {"mean": 0, "std": 1}})
+    assert steps.augments
+    assert steps.lasting_transforms == (Resize(8, 9), Rotate(-360.0), Rotate(12.5))
+    assert all(data(step).augments == (not {"resize", "rotate"} & set(step)) for step in AUGMENTED)
+    assert (Data().augments, Data().lasting_transforms) == (False, None)
+    assert (data().augments, data().lasting_transforms) == (False, ())
 
 
 # --- Defaults -------------------------------------------------------------------------------------------
@@ -204,6 +307,8 @@ DEFAULTS = {
     "optimizer.nesterov": False,
     "optimizer.lr_scheduler": None,
     "loss.function": "NLL",
+    "loss.weight": None,
+    "loss.gamma": 2.0,
     "checkpoints.load": None,
     "checkpoints.save": None,
     "checkpoints.interval": 1,
@@ -212,17 +317,11 @@ DEFAULTS = {
     "birdsonnx.feature_precision": "fp32",
     "birdsonnx.cache": None,
     "birdsonnx.threads": None,
+    "birdsonnx.label_smoothing": 0.0,
+    "birdsonnx.early_stopping": None,
+    "birdsonnx.clip_norm": None,
 }
-ADAM_DEFAULTS = {
-    "type": "Adam",
-    "learning_rate": 0.01,
-    "weight_decay": 0.0,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "eps": 1e-8,
-    "amsgrad": False,
-    "lr_scheduler": None,
-}
+ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
 
 
 @pytest.mark.parametrize("sections", [(), ("data", "optimizer", "loss", "checkpoints", "birdsonnx")])
@@ -236,15 +335,35 @@ def test_defaults(sections):
         assert set(getattr(found, section).model_dump()) == keys
 
 
-def test_defaults_of_adam_and_step():
-    assert settings_of({"optimizer": {"type": "Adam"}}).optimizer.model_dump() == ADAM_DEFAULTS
-    schedule = settings_of({"optimizer": {"lr_scheduler": {"type": "Step", "step_size": 2}}})
-    assert schedule.optimizer.lr_scheduler.model_dump() == {
-        "type": "Step",
-        "gamma": 0.1,
-        "step_size": 2,
-        "verbose": False,
-    }
+@pytest.mark.parametrize(
+    ("kind", "defaults"),
+    [
+        ("Adam", ADAM_DEFAULTS),
+        ("AdamW", ADAM_DEFAULTS),
+        ("LAMB", ADAM_DEFAULTS),
+        ("Adagrad", {"lr_decay": 0.0}),
+        ("RMSprop", {"momentum": 0.0, "alpha": 0.99, "eps": 1e-8, "centered": False}),
+        ("LARS", {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "eta": 1e-3}),
+    ],
+)
+def test_defaults_of_optimizers(kind, defaults):
+    shared = {"type": kind, "learning_rate": 0.01, "weight_decay": 0.0, "lr_scheduler": None}
+    assert settings_of({"optimizer": {"type": kind}}).optimizer.model_dump() == shared | defaults
+
+
+@pytest.mark.parametrize(
+    ("schedule", "defaults"),
+    [
+        ({"type": "Step", "step_size": 2}, {"gamma": 0.1}),
+        ({"type": "MultiStep", "milestones": [2]}, {"gamma": 0.1, "milestones": (2,)}),
+        ({"type": "Exponential", "gamma": 0.5}, {}),
+        ({"type": "Warmup", "num_epochs": 3, "start_factor": 0.5}, {}),
+        ({"type": "Cosine"}, {"min_factor": 0.0}),
+    ],
+)
+def test_defaults_of_schedules(schedule, defaults):
+    found = settings_of({"optimizer": {"lr_scheduler": schedule}}).optimizer.lr_scheduler
+    assert found.model_dump() == {"verbose": False} | schedule | defaults
 
 
 def test_the_cache_folder(monkeypatch):
@@ -283,6 +402,10 @@ def test_the_cache_folder(monkeypatch):
             "optimizer.momentun: unknown key (with value 1); did you mean 'momentum'?",
         ),
         ({"optimizer": {"type": "Adam", "momentum": 1}}, "optimizer.momentum: unknown key (with value 1)"),
+        ({"optimizer": {"type": "Adagrad", "eps": 1}}, "optimizer.eps: unknown key (with value 1)"),
+        ({"optimizer": {"eta": 1}}, "optimizer.eta: unknown key (with value 1)"),
+        ({"birdsonnx": {"early_stop": 1}}, "birdsonnx.early_stop: unknown key (with value 1); did you mean"),
+        ({"loss": {"weights": [1]}}, "loss.weights: unknown key (with value [1]); did you mean 'weight'?"),
         (
             {"optimizer": {"lr_scheduler": {"type": "Step", "step_size": 1, "gama": 2}}},
             "optimizer.lr_scheduler.gama: unknown key (with value 2); did you mean 'gamma'?",
@@ -327,13 +450,49 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(network, said):
             "optimizer.lr_scheduler.gamma",
             "-1",
         ),
+        ({"optimizer": {"type": "Adagrad", "lr_decay": -1}}, "optimizer.lr_decay", "-1"),
+        ({"optimizer": {"type": "AdamW", "beta2": 1}}, "optimizer.beta2", "1"),
+        ({"optimizer": {"type": "LAMB", "amsgrad": 0}}, "optimizer.amsgrad", "0"),
+        ({"optimizer": {"type": "RMSprop", "alpha": 1}}, "optimizer.alpha", "1"),
+        ({"optimizer": {"type": "RMSprop", "momentum": -1}}, "optimizer.momentum", "-1"),
+        ({"optimizer": {"type": "RMSprop", "centered": "yes"}}, "optimizer.centered", '"yes"'),
+        ({"optimizer": {"type": "LARS", "eta": 0}}, "optimizer.eta", "0"),
+        *(
+            ({"optimizer": {"lr_scheduler": {"type": kind, **keys}}}, f"optimizer.lr_scheduler.{where}", got)
+            for kind, keys, where, got in (
+                ("MultiStep", {"milestones": [1, 0]}, "milestones.1", "0"),
+                ("MultiStep", {"milestones": [1, 2.5]}, "milestones.1", "2.5"),
+                ("MultiStep", {"milestones": []}, "milestones", "[]"),
+                ("MultiStep", {"milestones": 3}, "milestones", "3"),
+                ("MultiStep", {"milestones": [3, 3]}, "milestones", "[3, 3]"),
+                ("MultiStep", {"milestones": [3, 1]}, "milestones", "[3, 1]"),
+                ("MultiStep", {"milestones": [1], "gamma": 0}, "gamma", "0"),
+                ("Warmup", {"num_epochs": 0, "start_factor": 0.5}, "num_epochs", "0"),
+                ("Warmup", {"num_epochs": 1, "start_factor": 0}, "start_factor", "0"),
+                ("Warmup", {"num_epochs": 1, "start_factor": 1}, "start_factor", "1"),
+                ("Cosine", {"min_factor": 1}, "min_factor", "1"),
+                ("Cosine", {"min_factor": -0.1}, "min_factor", "-0.1"),
+                ("Cosine", {"verbose": 1}, "verbose", "1"),
+            )
+        ),
         ({"loss": []}, "loss", "[]"),
+        ({"loss": {"weight": 1}}, "loss.weight", "1"),
+        ({"loss": {"weight": [1, -1]}}, "loss.weight.1", "-1"),
+        ({"loss": {"weight": [True]}}, "loss.weight.0", "true"),
+        ({"loss": {"function": "Focal", "gamma": -1}}, "loss.gamma", "-1"),
+        ({"loss": {"function": "Focal", "gamma": None}}, "loss.gamma", "null"),
         ({"checkpoints": {"load": ""}}, "checkpoints.load", '""'),
         ({"checkpoints": {"interval": 0}}, "checkpoints.interval", "0"),
         ({"birdsonnx": {"seed": -1}}, "birdsonnx.seed", "-1"),
         ({"birdsonnx": {"seed": 2**63}}, "birdsonnx.seed", str(2**63)),
         ({"birdsonnx": {"cache": True}}, "birdsonnx.cache", "true"),
         ({"birdsonnx": {"threads": 0}}, "birdsonnx.threads", "0"),
+        ({"birdsonnx": {"label_smoothing": 1}}, "birdsonnx.label_smoothing", "1"),
+        ({"birdsonnx": {"label_smoothing": -0.1}}, "birdsonnx.label_smoothing", "-0.1"),
+        ({"birdsonnx": {"early_stopping": 0}}, "birdsonnx.early_stopping", "0"),
+        ({"birdsonnx": {"early_stopping": True}}, "birdsonnx.early_stopping", "true"),
+        ({"birdsonnx": {"clip_norm": 0}}, "birdsonnx.clip_norm", "0"),
+        ({"birdsonnx": {"clip_norm": "1"}}, "birdsonnx.clip_norm", '"1"'),
         ({"birdsonnx": {"trainable": "dense"}}, "birdsonnx.trainable", '"dense"'),
         ({"birdsonnx": {"trainable": ["dense", 5]}}, "birdsonnx.trainable.1", "5"),
         ([], "", "[]"),
@@ -362,32 +521,11 @@ def test_a_long_value_is_shortened():
         ({"data": {"input_grayscale": True}}, "data.grayscale"),
         ({"debug": True}, "debug"),
         ({"layers": [{"Dense": {}}]}, "layers"),
-        ({"loss": {"weight": [1, 2]}}, "loss.weight"),
-        ({"loss": {"function": "focal"}}, "loss.function"),
-        *(
-            ({"birdsonnx": {key: 1}}, f"birdsonnx.{key}")
-            for key in ("label_smoothing", "early_stopping", "clip_norm", "quantize")
-        ),
+        ({"birdsonnx": {"quantize": 1}}, "birdsonnx.quantize"),
         ({"birdsonnx": {"feature_precision": "INT8"}}, "birdsonnx.feature_precision"),
         *(
-            ({"optimizer": {"type": kind}}, "optimizer")
-            for kind in ("Adagrad", "adamw", "RMSprop", "LARS", "lamb")
-        ),
-        *(
-            ({"optimizer": {"lr_scheduler": {"type": kind}}}, "optimizer.lr_scheduler")
-            for kind in ("MultiStep", "warmup", "Cosine")
-        ),
-        *(
             ({"data": {"transforms": [{kind: []}]}}, "data.transforms")
-            for kind in (
-                "jitter_crop",
-                "Random_Horizontal_Flip",
-                "random_vertical_flip",
-                "random_zoom",
-                "rotate",
-                "random_rotate",
-                "convert_color",
-            )
+            for kind in ("convert_color", "Convert_Color")
         ),
     ],
 )
@@ -423,19 +561,41 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
             {"data": {"target_type": "label"}},
             "data.target_type: \"label\" is not one of labels; did you mean 'labels'?",
         ),
-        ({"loss": {"function": "MSE"}}, 'loss.function: "MSE" is not one of NLL'),
+        ({"loss": {"function": "MSE"}}, 'loss.function: "MSE" is not one of NLL, Focal; other losses'),
+        ({"loss": {"function": "Focl"}}, "did you mean 'Focal'?"),
+        ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
+        ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
+        ({"loss": {"gamma": 2}}, "loss.gamma: NLL has none; it belongs to the function Focal"),
+        ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16"),
+        (
+            {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},
+            "neural_network.birdsonnx.label_smoothing: does not go with the loss function Focal",
+        ),
+        (
+            {"data": {"input_path": "train/"}, "birdsonnx": {"early_stopping": 1}},
+            "neural_network.birdsonnx.early_stopping: needs a test loss; give data.test_input_path",
+        ),
         ({"optimizer": {"type": "Adamm"}}, "optimizer: unknown type 'Adamm'; did you mean 'Adam'?"),
-        ({"optimizer": {"type": "zzz"}}, "optimizer: unknown type 'zzz'; it is one of SGD, Adam"),
+        ({"optimizer": {"type": "zzz"}}, "optimizer: unknown type 'zzz'; it is one of SGD, Adagrad, Adam,"),
         (
             {"optimizer": {"lr_scheduler": {}}},
-            "lr_scheduler: 'type' is missing; it is one of Step, Exponential",
+            "lr_scheduler: 'type' is missing; it is one of Step, MultiStep, Exponential, Warmup, Cosine",
         ),
         ({"optimizer": {"lr_scheduler": {"type": "Step"}}}, "lr_scheduler.step_size: this key is required"),
         (
             {"optimizer": {"lr_scheduler": {"type": "Exponential"}}},
             "lr_scheduler.gamma: this key is required",
         ),
+        (
+            {"optimizer": {"lr_scheduler": {"type": "MultiStep"}}},
+            "lr_scheduler.milestones: this key is required",
+        ),
+        (
+            {"optimizer": {"lr_scheduler": {"type": "Warmup", "num_epochs": 2}}},
+            "lr_scheduler.start_factor: this key is required",
+        ),
         ({"optimizer": {"nesterov": True}}, "optimizer: 'nesterov' needs a momentum"),
+        ({"optimizer": {"type": "LARS", "nesterov": True}}, "optimizer: 'nesterov' needs a momentum"),
         ({"optimizer": {"nesterov": True, "momentum": 1, "dampening": 1}}, "no dampening"),
     ],
 )
@@ -447,7 +607,7 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
     ("transforms", "said"),
     [
         ([{"rezise": [8, 8]}], "unknown transform 'rezise'; did you mean 'resize'?"),
-        ([{"zzz": 1}], "unknown transform 'zzz'; known: resize, center_crop, normalize"),
+        ([{"zzz": 1}], "unknown transform 'zzz'; known: resize, center_crop, jitter_crop, "),
         (["resize"], 'an object with one key, got "resize"'),
         ([{}], "an object with one key, got {}"),
         ([{"resize": [8, 8], "center_crop": [8, 8]}], "an object with one key"),
@@ -464,6 +624,25 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
         ([{"normalize": {"mean": 0, "std": [True]}}], "'normalize.std' takes"),
         ([{"normalize": {"mean": 0, "std": [1, 0, 1]}}], "'normalize.std' must be above 0"),
         ([{"normalize": {"mean": 0, "std": 1}}] * 2, "'normalize' is given twice"),
+        ([{"random_zom": 0.1}], "unknown transform 'random_zom'; did you mean 'random_zoom'?"),
+        *(
+            ([{name: share}], f"'{name}' takes a number from 0 to below 1, a share of each side, got ")
+            for name in ("jitter_crop", "random_zoom")
+            for share in (1, 1.0, -0.1, "0.1", True, None, [0.1], {"c": 0.1}, 10**400)
+        ),
+        *(
+            ([{name: probability}], f"'{name}' takes a probability from 0 to 1, got ")
+            for name in ("random_horizontal_flip", "random_vertical_flip")
+            for probability in (1.01, -0.1, "0.5", False, [0.5])
+        ),
+        *(
+            ([{"rotate": degrees}], "'rotate' takes degrees from -360 to 360, got ")
+            for degrees in (361, -360.5, "90", True, [90])
+        ),
+        *(
+            ([{"random_rotate": degrees}], "'random_rotate' takes degrees from 0 to 180, got ")
+            for degrees in (-1, 180.5, "90", True, [-10, 10])
+        ),
     ],
 )
 def test_transforms_that_are_refused(transforms, said):
@@ -636,9 +815,24 @@ def test_any_text_is_taken_or_refused(text):
         '{"optimizer": {"type": "SGD", "Type": "Adam"}}',
         '{"data": {"transforms": [{"normalize": {"mean": 0, "Mean": 1, "std": 1}}]}}',
         '{"optimizer": {"type": 5}}',
+        '{"loss": {"weight": [1e999]}}',
+        '{"birdsonnx": {"clip_norm": 1e999}}',
         '{"outfile": "."}',
     ],
-    ids=["digits", "overflow", "key", "type", "inf", "root", "type twice", "mean twice", "number", "outfile"],
+    ids=[
+        "digits",
+        "overflow",
+        "key",
+        "type",
+        "inf",
+        "root",
+        "type twice",
+        "mean twice",
+        "number",
+        "weight",
+        "clip",
+        "outfile",
+    ],
 )
 def test_odd_json_is_a_config_error(network):
     with pytest.raises(ConfigError, match=r"^c\.json: "):

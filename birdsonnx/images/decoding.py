@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from birdsonnx.config import CenterCrop, Normalize, Resize, Transform
+from birdsonnx.config import CenterCrop, JitterCrop, Normalize, Resize, Transform
 from birdsonnx.errors import ConfigError, ImageError
+from birdsonnx.images.transforms import transformed
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # rema
 
 @dataclass(frozen=True)
 class Decoder:
-    """What every photo goes through: decode, then the deterministic transforms.
+    """What every photo goes through: decode, then the transforms in their order.
 
     `normalize` is no step here: it is arithmetic, and lives in the network's graph.
     """
@@ -57,19 +58,21 @@ class Decoder:
     channels: int
     transforms: tuple[Transform, ...]
 
-    def __call__(self, path: Path) -> Pixels:
+    def __call__(self, path: Path, chance: np.random.Generator | None = None) -> Pixels:
         """Read one photo as uint8 `[height, width, channels]`.
+
+        Training gives the photo's generator (`transforms.chance_of`); the random transforms act only then.
 
         Raises:
             ImageError: missing, truncated, oversized, of another format, or of another size than the
                 network's when no transform settles it.
         """
         image = _open(path, "RGB" if self.channels == 3 else "L")
-        for transform in self.transforms:
-            if isinstance(transform, Resize):
-                image = _resize(image, transform)
-            elif isinstance(transform, CenterCrop):
-                image = _center_crop(image, transform, path)
+        try:
+            for step in self.transforms:
+                image = transformed(image, step, chance)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from None
         if image.size != (self.width, self.height):
             raise ImageError(
                 f"{path}: {image.width} x {image.height} pixels, but the network takes {self.width} x "
@@ -83,18 +86,36 @@ def decoder(height: int, width: int, channels: int, transforms: Sequence[Transfo
     """A decoder for a network's input; without transforms, a plain resize to it.
 
     Raises:
-        ConfigError: the transforms end at another size than the network's, whatever the photo.
+        ConfigError: the transforms end at another size than the network's, whatever the photo, or at
+            another one each time.
     """
     if transforms is None:
         transforms = (Resize(width, height),)
-    geometric = [step for step in transforms if not isinstance(step, Normalize)]
-    if geometric and (geometric[-1].width, geometric[-1].height) != (width, height):
-        last = geometric[-1]
+    steps = tuple(step for step in transforms if not isinstance(step, Normalize))
+    _require_size(steps, width, height)
+    return Decoder(height, width, channels, steps)
+
+
+def _require_size(steps: Sequence[Transform], width: int, height: int) -> None:
+    last: Resize | CenterCrop | None = None
+    jitter: JitterCrop | None = None
+    for step in steps:
+        if isinstance(step, JitterCrop):
+            jitter = step
+        elif isinstance(step, CenterCrop) and jitter is not None:
+            break  # it would undo the jitter, which keeps the centre, or lack pixels by chance
+        elif isinstance(step, Resize | CenterCrop):
+            last, jitter = step, None
+    if jitter is not None:
+        raise ConfigError(
+            f"the transform {jitter.as_json()} leaves another size each time; put a resize after it, before "
+            f'any center_crop: {{"resize": [{width}, {height}]}}'
+        )
+    if last is not None and (last.width, last.height) != (width, height):
         raise ConfigError(
             f"the transforms end at {last.width} x {last.height} pixels ({last.as_json()}), but the network "
             f"takes {width} x {height}"
         )
-    return Decoder(height, width, channels, tuple(geometric))
 
 
 def _open(path: Path, mode: str) -> Image.Image:
@@ -143,18 +164,3 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # damaged metadata: Pillow raises whatever its parser meets, and the pixels are fine
         return image
     return image.transpose(TURNED[orientation]) if orientation in TURNED else image
-
-
-def _resize(image: Image.Image, to: Resize) -> Image.Image:
-    size = (to.width, to.height)
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
-
-
-def _center_crop(image: Image.Image, to: CenterCrop, path: Path) -> Image.Image:
-    left, top = (image.width - to.width) // 2, (image.height - to.height) // 2
-    if left < 0 or top < 0:
-        raise ImageError(
-            f"{path}: {image.width} x {image.height} pixels are too few for center_crop "
-            f"{to.width} x {to.height}; put a resize before it"
-        )
-    return image.crop((left, top, left + to.width, top + to.height))

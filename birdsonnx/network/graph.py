@@ -1,4 +1,4 @@
-"""Small questions to an ONNX graph, shared by the rewrites and the split at the head."""
+"""Small questions to an ONNX graph, shared by the rewrites and the division in front of what is trained."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -43,6 +43,17 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
         if item.name == name:
             return helper.get_attribute_value(item)
     return default
+
+
+def integers(node: NodeProto, name: str, default: int, count: int = 2) -> list[int]:
+    """The values of a node's attribute such as strides, or `count` times `default` where it is not given."""
+    value: Any = attribute(node, name)
+    return list(value) if value else [default] * count
+
+
+def pads_are_given(node: NodeProto) -> bool:
+    """Whether padding is what `pads` says, and not computed from the input's size."""
+    return attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
 
 
 def set_constant(proto: GraphProto, name: str, value: Array) -> None:

@@ -30,7 +30,7 @@ def fold_batch_norm(proto: GraphProto) -> int:
             if conv.op_type != "Conv" or graph.constant(conv.input[1]) is None:
                 continue
             follower = graph.only_consumer(conv.output[0])
-            affine = follower and _channel_affine(graph, follower, conv.output[0])
+            affine = follower and channel_affine(graph, follower, conv.output[0])
             if follower is None or affine is None:
                 continue
             scale, shift = affine
@@ -55,7 +55,7 @@ def fold_batch_norm(proto: GraphProto) -> int:
             return folded
 
 
-def _channel_affine(graph: Graph, node: NodeProto, data: str) -> tuple[Array, Array] | None:
+def channel_affine(graph: Graph, node: NodeProto, data: str) -> tuple[Array, Array] | None:
     """`(scale, shift)` in float64 per channel if the node maps `data` by constants along axis 1."""
     if node.op_type == "BatchNormalization":
         values = [graph.constant(name) for name in node.input[1:5]]

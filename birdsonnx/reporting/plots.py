@@ -1,5 +1,6 @@
 """Curves and matrices as PNG."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.reporting.augmentation import Preview
 from birdsonnx.reporting.training_log import Curves
 
 
@@ -87,6 +89,32 @@ def plot_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], pat
     axis.set_yticks(range(count), classes, fontsize=size)
     axis.set(xlabel="named", ylabel="is", title=title)
     figure.colorbar(image, fraction=0.046, label="share of the class")
+    _save(figure, path)
+
+
+def plot_preview(preview: Preview, path: Path, title: str) -> None:
+    """Photos in rows: as evaluation sees them, then as each epoch does.
+
+    Raises:
+        InstallationError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    headings = ["evaluation", *(f"epoch {epoch}" for epoch in preview.epochs)]
+    rows = preview.rows
+    height, width, _ = rows[0].evaluated.shape
+    size = (1.75 * len(headings), 1.5 + (1.75 * height / width + 0.25) * len(rows))
+    figure, axes = pyplot.subplots(len(rows), len(headings), figsize=size, squeeze=False)
+    for row, line in zip(rows, axes, strict=True):
+        for pixels, axis in zip((row.evaluated, *row.trained), line, strict=True):
+            axis.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
+            axis.set_axis_off()
+        # The name may run over the next pictures: a blank keeps its line free, not its width.
+        line[0].set_title(row.name, loc="left", fontsize=8).set_in_layout(False)
+        line[0].set_title(" ", fontsize=8)
+    for heading, axis in zip(headings, axes[0], strict=True):
+        axis.set_title(f"{heading}\n", fontsize=10)
+    figure.suptitle(title)
+    figure.supxlabel(textwrap.fill(preview.note, 140), fontsize=8)
     _save(figure, path)
 
 

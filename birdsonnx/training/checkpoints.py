@@ -21,6 +21,8 @@ from birdsonnx.inference.prediction import run_record
 from birdsonnx.network.model_file import BirdModel, load
 from birdsonnx.training.optimizers import Optimizer
 
+BEST = "model_best.onnx"
+
 
 @dataclass(frozen=True)
 class State:
@@ -72,6 +74,13 @@ def save(
     np.savez(buffer, **arrays)
     artifacts.write_bytes(state_path(path), buffer.getvalue())
     artifacts.write_bytes(path, content)
+    return path
+
+
+def save_best(folder: Path, model: BirdModel) -> Path:
+    """Keep the model with the lowest test loss so far as `model_best.onnx`. Raises ArtifactError."""
+    path = folder / BEST
+    model.save(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""What the head sees of each photo: the frozen backbone's output, computed once and kept.
+"""What the trained part sees of each photo: a frozen backbone's output, computed once and kept, or pixels.
 
 With deterministic transforms a photo's features never change, so every rank runs its share of the photos
 once through the backbone, and each epoch only looks rows up. The table is a memory-mapped `.npy`, keyed by
@@ -20,31 +20,39 @@ from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
+from birdsonnx.images.transforms import chance_of
 from birdsonnx.inference.forward import decode, forward
-from birdsonnx.network.head import FEATURES, Split
-from birdsonnx.network.metadata import INPUT
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
 
-Rows = npt.NDArray[np.float32]
+Rows = npt.NDArray[Any]
 Advance = Callable[[int], None]
 
-EXCHANGED_ROWS = 1024
-"""Rows per message between hosts: 8 MB of ResNet50 features."""
+EXCHANGED_BYTES = 8_000_000
+"""Of rows per message between hosts."""
 
 
 class Features(Protocol):
-    """A table of float32 `[photos, feature_size]`, however it comes about."""
+    """Rows of photos at the boundary of the trained part, however they come about."""
 
-    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
-        """The features of these photos, float32 `[len(indices), feature_size]`."""
+    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:
+        """The rows of these photos, `[len(photos), *row_shape]`, as training sees them in an epoch, or
+        without an epoch, as everyone else does. Safe to call from several threads at once."""
 
 
 class Backbone:
-    """The frozen part of a network, loaded when it is first needed: cached features never need it."""
+    """The frozen part of a network, loaded when it is first needed: cached features never need it.
 
-    def __init__(self, split: Split, decoder: Decoder, streams: int) -> None:
-        self.split = split
+    Args:
+        model: `images` to `features`, serialized.
+        row: the type of one photo's features, such as `np.dtype(("<f4", (2048,)))`.
+        decoder: from a photo's file to its pixels.
+        streams: threads that run photos.
+    """
+
+    def __init__(self, model: bytes, row: np.dtype[Any], decoder: Decoder, streams: int) -> None:
+        self.model = model
+        self.row = row
         self.decoder = decoder
         self.streams = streams
         self._session: Session | None = None
@@ -52,7 +60,7 @@ class Backbone:
     @property
     def session(self) -> Session:
         if self._session is None:
-            self._session = Session(self.split.backbone)
+            self._session = Session(self.model)
         return self._session
 
     def release(self) -> None:
@@ -66,46 +74,47 @@ class CachedFeatures:
     def __init__(self, path: Path) -> None:
         self._table: Rows = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
-    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
-        rows: Rows = self._table[indices]
+    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:  # noqa: ARG002 - the same in all
+        rows: Rows = self._table[np.asarray(photos, np.int64)]
         return rows
 
 
-class RecomputedFeatures:
-    """The full forward pass for each batch, for runs that keep no features.
+class Decoded:
+    """The photos themselves: decoded, and changed by the random transforms anew in each epoch.
 
-    `preload` keeps each decoded photo in memory after its first use.
+    `preload` keeps each photo's pixels in memory after their first use; `seed` is the random transforms',
+    None where there are none.
     """
 
-    def __init__(self, backbone: Backbone, photos: Sequence[Photo], preload: bool) -> None:
-        self._backbone = backbone
+    def __init__(self, decoder: Decoder, photos: Sequence[Photo], preload: bool, seed: int | None) -> None:
+        self._decoder = decoder
         self._photos = photos
-        self._decoded: dict[int, Pixels] | None = {} if preload else None
+        self._kept: dict[int, Pixels] | None = {} if preload else None
+        self._seed = seed
 
-    def rows(self, indices: npt.NDArray[np.int64]) -> Rows:
-        if not len(indices):
-            return np.empty((0, self._backbone.split.feature_size), np.float32)
-        session = self._backbone.session
+    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:
+        return np.stack([self._pixels(int(photo), epoch) for photo in photos])
 
-        def run(piece: Sequence[int]) -> Rows:
-            return session.run({INPUT: np.stack([self._pixels(index) for index in piece])})[FEATURES]
-
-        return np.concatenate(
-            list(in_streams(self._backbone.streams, run, slices(indices.tolist(), PHOTOS_PER_RUN)))
-        )
-
-    def _pixels(self, index: int) -> Pixels:
-        if self._decoded is None:
-            return self._backbone.decoder(self._photos[index].path)
-        if index not in self._decoded:
-            self._decoded[index] = self._backbone.decoder(self._photos[index].path)
-        return self._decoded[index]
+    def _pixels(self, photo: int, epoch: int | None) -> Pixels:
+        if epoch is not None and self._seed is not None:
+            return self._decoder(self._photos[photo].path, chance_of(self._seed, epoch, photo))
+        if self._kept is None:
+            return self._decoder(self._photos[photo].path)
+        if photo not in self._kept:
+            self._kept[photo] = self._decoder(self._photos[photo].path)
+        return self._kept[photo]
 
 
-def recomputed(
-    backbone: Backbone, photos: Sequence[Photo], preload: bool, ranks: Ranks, advance: Advance
-) -> RecomputedFeatures:
-    """Features that are computed anew for each batch, of photos that were all seen to decode.
+def decoded(
+    decoder: Decoder,
+    photos: Sequence[Photo],
+    preload: bool,
+    seed: int | None,
+    streams: int,
+    ranks: Ranks,
+    advance: Advance,
+) -> Decoded:
+    """Photos that are decoded for each batch, and were all seen to decode.
 
     Raises:
         DataError: photos that cannot be decoded, all of them listed.
@@ -114,13 +123,13 @@ def recomputed(
     share = ranks.share(len(photos))
 
     def check(piece: Sequence[int]) -> list[tuple[int, str]]:
-        return decode(backbone.decoder, photos, piece)[2]
+        return decode(decoder, photos, piece)[2]
 
-    for refused in in_streams(backbone.streams, check, slices(share, PHOTOS_PER_RUN)):
+    for refused in in_streams(streams, check, slices(share, PHOTOS_PER_RUN)):
         problems += [reason for _, reason in refused]
         advance(PHOTOS_PER_RUN)
     _refuse_together(ranks, problems, len(photos))
-    return RecomputedFeatures(backbone, photos, preload)
+    return Decoded(decoder, photos, preload, seed)
 
 
 def cached(
@@ -134,7 +143,7 @@ def cached(
     """
     name = ranks.first(lambda: key(backbone, photos))
     path = folder / f"features-{name}.npy"
-    have = ranks.everyone(_is_whole(path, len(photos), backbone.split.feature_size))
+    have = ranks.everyone(_is_whole(path, len(photos), backbone.row))
     if not all(have):
         _fill(path, have, backbone, photos, ranks, advance)
     return CachedFeatures(path)
@@ -146,7 +155,7 @@ def key(backbone: Backbone, photos: Sequence[Photo]) -> str:
     import onnxruntime
     import PIL
 
-    digest = hashlib.sha256(hashlib.sha256(backbone.split.backbone).digest())
+    digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
     digest.update(repr((backbone.decoder, PIL.__version__, onnxruntime.__version__)).encode())
     for photo in photos:
         try:
@@ -169,17 +178,17 @@ def _fill(
     """Let every group of ranks that share a cache folder hold the whole table."""
     group = _group(path.parent, ranks)
     writes = not have[ranks.rank]
-    count, width = len(photos), backbone.split.feature_size
+    count, row = len(photos), backbone.row
     problems: list[str] = []
     with contextlib.ExitStack() as stack:
         temporary = path
         if group[0] == ranks.rank and writes:
-            problems += _too_little_space(path.parent, count * width * 4)
+            problems += _too_little_space(path.parent, count * row.itemsize)
             temporary = stack.enter_context(artifacts.replacing(path))
-            temporary.write_bytes(_header(count, width))
+            temporary.write_bytes(_header(count, row))
         temporary = Path(ranks.everyone(str(temporary))[group[0]])
         _refuse_together(ranks, problems, len(photos), ArtifactError)
-        table = _TableFile(temporary, width) if writes else None
+        table = _TableFile(temporary, row) if writes else None
         if any(have):
             owners = [(have.index(True), range(count))]
         else:
@@ -188,7 +197,7 @@ def _fill(
             _refuse_together(ranks, problems, count)
         groups = {tuple(members) for members in ranks.everyone(group)}
         if len(groups) > 1:
-            _exchange(path, table, width, owners, group, ranks)
+            _exchange(path, table, row, owners, group, ranks)
         if table is not None:
             table.close()
         ranks.wait_for_all()
@@ -214,18 +223,19 @@ def _compute(
 def _exchange(
     path: Path,
     table: "_TableFile | None",
-    width: int,
+    row: np.dtype[Any],
     owners: Sequence[tuple[int, range]],
     group: list[int],
     ranks: Ranks,
 ) -> None:
     """Send every owner's rows to the groups that lack them; each group's first rank writes them down."""
+    most = max(1, EXCHANGED_BYTES // row.itemsize)
     for owner, rows in owners:
-        for start in range(rows.start, rows.stop, EXCHANGED_ROWS):
-            count = min(EXCHANGED_ROWS, rows.stop - start)
-            message = np.empty((count, width), np.float32)
+        for start in range(rows.start, rows.stop, most):
+            count = min(most, rows.stop - start)
+            message = np.empty(count * row.itemsize, np.uint8)  # bytes: MPI knows no float16
             if ranks.rank == owner:
-                message[...] = (_TableFile(path, width) if table is None else table).read(start, count)
+                message[...] = (_TableFile(path, row) if table is None else table).read(start, count)
             ranks.copy_from(owner, message)
             if table is not None and group[0] == ranks.rank and owner not in group:
                 table.write(start, message)
@@ -237,10 +247,10 @@ class _TableFile:
     Plain writes, not a memory map: a full disk is then an error, not a signal.
     """
 
-    def __init__(self, path: Path, width: int) -> None:
+    def __init__(self, path: Path, row: np.dtype[Any]) -> None:
         self._file = path.open("r+b" if os.access(path, os.W_OK) else "rb", buffering=0)
-        self._row_bytes = width * 4
-        self._start = len(_header(0, width))
+        self._row_bytes = row.itemsize
+        self._start = len(_header(0, row))
 
     def write(self, row: int, values: Rows) -> None:
         self._file.seek(self._start + row * self._row_bytes)
@@ -251,30 +261,32 @@ class _TableFile:
         except OSError as error:
             raise ArtifactError(f"cannot write the feature cache: {error.strerror}") from None
 
-    def read(self, row: int, count: int) -> Rows:
+    def read(self, row: int, count: int) -> npt.NDArray[np.uint8]:
+        """The bytes of some rows."""
         self._file.seek(self._start + row * self._row_bytes)
-        content = self._file.read(count * self._row_bytes) or b""
-        return np.frombuffer(content, np.float32).reshape(count, -1)
+        return np.frombuffer(self._file.read(count * self._row_bytes) or b"", np.uint8)
 
     def close(self) -> None:
         self._file.close()
 
 
-def _header(count: int, width: int) -> bytes:
+def _header(count: int, row: np.dtype[Any]) -> bytes:
     import io
 
     buffer = io.BytesIO()
-    description = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
+    description = {"descr": row.base.str, "fortran_order": False, "shape": (count, *row.shape)}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()  # padded to 128 bytes, whatever the shape
 
 
-def _is_whole(path: Path, count: int, width: int) -> bool:
+def _is_whole(path: Path, count: int, row: np.dtype[Any]) -> bool:
     """Whether the table is there with the header and the size it must have; else it is made again."""
-    header = _header(count, width)
+    header = _header(count, row)
     try:
         with path.open("rb") as file:
-            return file.read(len(header)) == header and path.stat().st_size == len(header) + count * width * 4
+            return (
+                file.read(len(header)) == header and path.stat().st_size == len(header) + count * row.itemsize
+            )
     except OSError:
         return False
 

@@ -1,7 +1,8 @@
 """A training run from its settings: check everything, say what will happen, train, keep checkpoints."""
 
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,20 +11,23 @@ from typing import Any, Protocol
 import numpy as np
 
 from birdsonnx import artifacts
-from birdsonnx.config import Normalize, Settings
+from birdsonnx.config import Cosine, RandomTransform, Settings
 from birdsonnx.errors import ConfigError, DataError, TrainingError
-from birdsonnx.images.decoding import decoder
+from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, read_class_folders, require_same_classes
 from birdsonnx.inference import hdf5
-from birdsonnx.network import head, loading, model_file
+from birdsonnx.network import loading, model_file, partition
 from birdsonnx.network.metadata import Metadata
 from birdsonnx.network.model_file import BirdModel
+from birdsonnx.network.partition import Boundary, Network, Partition
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.training import boundary as boundaries
 from birdsonnx.training import checkpoints, features, optimizers
 from birdsonnx.training.features import Backbone, Features
-from birdsonnx.training.gradients import HeadGradients, require_training
-from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training
+from birdsonnx.training.gradients import Gradients, require_training
+from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training, best_epoch
+from birdsonnx.training.losses import Loss
 from birdsonnx.training.parameters import FlatWeights
 
 
@@ -62,97 +66,146 @@ class Audience(Listener, Protocol):
 
 
 def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = False) -> Outcome:
-    """Train the head of a network as `settings` say; every rank calls this.
+    """Train the layers of a network that `settings` name; every rank calls this.
 
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first epoch where possible.
     """
     began = time.perf_counter()
     require_training()
-    cache = settings.birdsonnx.cache_folder
+    data, own = settings.data, settings.birdsonnx
+    cache = None if data.augments else own.cache_folder
     plan = ranks.first(lambda: _plan(settings, resume, audience.say))
     model = model_file.parse(plan.content, plan.where)
-    trainable, split = ranks.together(lambda: _trainable_part(model, settings))
+    trainable = ranks.together(lambda: partition.trainable_layers(model.metadata, own.trainable))
+    network = ranks.together(lambda: Network(model, trainable))
     model = BirdModel(
         model.proto,
         model.metadata.having(
             classes=plan.train.classes,
             trainable=trainable,
-            transforms=None if settings.data.transforms is None else _geometric(settings),
+            transforms=data.lasting_transforms,
             history=() if plan.state is None else model.metadata.history,
         ),
         model.where,
     )
-    share = threads.share(ranks, settings.birdsonnx.threads)
+    loss = ranks.together(lambda: _loss(settings, model))
+    share = threads.share(ranks, own.threads)
     if share.note:
         audience.say(share.note)
-    decode = ranks.together(lambda: decoder(*model.input_size, settings.data.transforms))
-    backbone = Backbone(split, decode, share.threads)
+    decode = ranks.together(lambda: decoder(*model.input_size, data.transforms))
+    boundary = ranks.first(lambda: _boundary(network, plan, cache, decode, share.threads * ranks.size))
+    part = network.divide(boundary, half=own.feature_precision == "fp16" and cache is not None)
 
-    weights = FlatWeights(split.weights)
-    weights.set(split.weights)
-    optimizer = optimizers.build(settings.optimizer, weights.flat.size)
+    weights = FlatWeights(part.weights)
+    weights.set(part.weights)
+    optimizer = optimizers.build(settings.optimizer, weights, share.threads)
     done, spent_s = _restore(optimizer, plan.state)
-    audience.begin(_summary(settings, ranks, plan, model, share.threads, weights), done, spent_s)
+    summary = _summary(settings, ranks, plan, model, share.threads, weights, part, cache)
+    audience.begin(summary, done, spent_s)
     started = time.perf_counter()
 
-    def prepare(folder: LabelledFolder, what: str) -> Dataset:
-        with audience.progress(f"features of {what}", len(ranks.share(len(folder.photos)))) as advance:
-            table: Features
-            if cache is None:
-                table = features.recomputed(backbone, folder.photos, settings.data.preload, ranks, advance)
+    backbone: Backbone | None = None
+    if part.backbone is not None:
+        row = np.dtype((part.row_type, part.row_shape))
+        backbone = Backbone(part.backbone, row, decode, share.threads)
+
+    def prepare(folder: LabelledFolder, what: str, seed: int | None) -> Dataset:
+        title = f"{'photos' if backbone is None else 'features'} of {what}"
+        table: Features
+        with audience.progress(title, len(ranks.share(len(folder.photos)))) as advance:
+            if backbone is None:
+                table = features.decoded(
+                    decode, folder.photos, data.preload, seed, share.threads, ranks, advance
+                )
             else:
-                table = features.cached(backbone, folder.photos, cache, ranks, advance)
+                table = features.cached(backbone, folder.photos, Path(str(cache)), ranks, advance)
         return Dataset(table, np.array([photo.label for photo in folder.photos], np.int64))
 
-    train_set = prepare(plan.train, "train")
-    test_set = prepare(plan.test, "test") if plan.test is not None else None
-    if cache is not None:
+    train_set = prepare(plan.train, "train", own.seed if data.augments else None)
+    test_set = prepare(plan.test, "test", None) if plan.test is not None else None
+    if backbone is not None:
         backbone.release()
     prepared = time.perf_counter()
 
     outcome = Outcome([], [], {})
-    history = list(model.metadata.history)
+    before = [Epoch(**entry) for entry in model.metadata.history]
 
-    def keep(epoch: Epoch) -> None:
+    def keep(epoch: Epoch, last: bool) -> None:
         outcome.epochs.append(epoch)
-        history.append({key: value for key, value in asdict(epoch).items() if value is not None})
-        checkpoint = settings.checkpoints
-        due = epoch.epoch % checkpoint.interval == 0 or epoch.epoch == settings.num_epochs
-        if checkpoint.save is None or not due:
+        history = [*before, *outcome.epochs]
+        folder, interval = settings.checkpoints.save, settings.checkpoints.interval
+        due = last or epoch.epoch % interval == 0
+        best = own.early_stopping is not None and best_epoch(history) == epoch.epoch
+        if folder is None or not (due or best):
             return
-        trained = head.with_weights(model, weights.named)
+        entries = [
+            {key: value for key, value in asdict(entry).items() if value is not None} for entry in history
+        ]
+        trained = partition.with_weights(model, weights.named)
         record = {"run": plan.run, "epoch": epoch.epoch}
-        metadata = trained.metadata.having(history=tuple(history), run=record)
-        path = ranks.first(
-            lambda: checkpoints.save(
-                Path(str(checkpoint.save)),
-                BirdModel(trained.proto, metadata, trained.where),
-                optimizer,
-                spent_s + time.perf_counter() - started,
-                _binding(settings),
-            )
-        )
-        outcome.checkpoints.append(path)
-        audience.say(f"checkpoint {path}")
+        metadata = trained.metadata.having(history=tuple(entries), run=record)
+        checkpoint = BirdModel(trained.proto, metadata, trained.where)
+        if due:
+            time_s = spent_s + time.perf_counter() - started
+            binding = {**_binding(settings), "boundary": list(boundary.tensors)}
+            path = ranks.first(lambda: checkpoints.save(Path(folder), checkpoint, optimizer, time_s, binding))
+            outcome.checkpoints.append(path)
+            audience.say(f"checkpoint {path}")
+        if best:
+            path = ranks.first(lambda: checkpoints.save_best(Path(folder), checkpoint))
+            audience.say(f"best so far {path}")
 
     Training(
         settings,
         ranks,
-        HeadGradients(split.head, split.weights, share.threads),
+        part,
+        Gradients(part, loss, weights, share.threads),
+        loss,
         weights,
         optimizer,
         train_set,
         test_set,
+        share.threads,
         audience,
         keep,
         _prediction_keeper(settings, ranks, plan, model, weights),
-    ).run(done + 1)
+    ).run(before)
     ended = time.perf_counter()
+    if own.early_stopping is not None:
+        epochs = [*before, *outcome.epochs]
+        why = "" if epochs[-1].epoch == settings.num_epochs else f"stopped after epoch {epochs[-1].epoch}; "
+        audience.say(f"{why}the lowest test loss was that of epoch {best_epoch(epochs)}")
     outcome.seconds.update(
         startup=started - began, features=prepared - started, epochs=ended - prepared, total=ended - began
     )
     return outcome
+
+
+def _loss(settings: Settings, model: BirdModel) -> Loss:
+    weight = settings.loss.weight
+    if weight is not None and len(weight) != model.num_classes:
+        raise ConfigError(
+            f"neural_network.loss.weight: {len(weight)} numbers for {model.num_classes} classes; give one "
+            "for each"
+        )
+    return Loss.of(settings, model.num_classes)
+
+
+def _boundary(network: Network, plan: Plan, cache: Path | None, decode: Decoder, threads: int) -> Boundary:
+    """Where to divide the network; a resumed run is divided where it was."""
+    candidates = network.boundaries()
+    if cache is None:
+        return candidates[-1]
+    if plan.state is not None:
+        known = plan.state.settings.get("boundary")
+        for candidate in candidates:
+            if list(candidate.tensors) == known:
+                return candidate
+    photos = [*plan.train.photos, *(plan.test.photos if plan.test else ())]
+    read = boundaries.decoder_of([photo.path for photo in photos], decode)
+    existing = next((folder for folder in (cache, *cache.parents) if folder.is_dir()), Path())
+    return boundaries.cheapest(network, len(photos), threads, shutil.disk_usage(existing).free, read)
 
 
 def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
@@ -187,11 +240,6 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
     return Plan(model.serialized(), model.where, train, test, run, state)
 
 
-def _trainable_part(model: BirdModel, settings: Settings) -> tuple[tuple[str, ...], head.Split]:
-    trainable = head.trainable_layers(model.metadata, settings.birdsonnx.trainable)
-    return trainable, head.split(model, trainable)
-
-
 def _require_matching_classes(metadata: Metadata, model: BirdModel, train: LabelledFolder) -> None:
     if model.num_classes != len(train.classes):
         raise DataError(
@@ -220,9 +268,19 @@ def _binding(settings: Settings) -> dict[str, Any]:
         "data.batch_size": settings.data.batch_size,
         "data.transforms": None if transforms is None else [step.as_json() for step in transforms],
         "optimizer": settings.optimizer.model_dump(),
+        "loss": settings.loss.model_dump(),
+        **({"num_epochs": settings.num_epochs} if _depends_on_length(settings) else {}),
         "birdsonnx.seed": settings.birdsonnx.seed,
+        "birdsonnx.label_smoothing": settings.birdsonnx.label_smoothing,
+        "birdsonnx.clip_norm": settings.birdsonnx.clip_norm,
+        "birdsonnx.feature_precision": settings.birdsonnx.feature_precision,
         "birdsonnx.trainable": settings.birdsonnx.trainable and list(settings.birdsonnx.trainable),
     }
+
+
+def _depends_on_length(settings: Settings) -> bool:
+    """Whether the learning rate of an epoch follows from the number of epochs."""
+    return isinstance(settings.optimizer.lr_scheduler, Cosine)
 
 
 def _restore(optimizer: optimizers.Optimizer, state: checkpoints.State | None) -> tuple[int, float]:
@@ -235,10 +293,6 @@ def _restore(optimizer: optimizers.Optimizer, state: checkpoints.State | None) -
     return state.epoch, state.time_s
 
 
-def _geometric(settings: Settings) -> tuple[Any, ...]:
-    return tuple(step for step in settings.data.transforms or () if not isinstance(step, Normalize))
-
-
 def _summary(
     settings: Settings,
     ranks: Ranks,
@@ -246,6 +300,8 @@ def _summary(
     model: BirdModel,
     threads_per_rank: int,
     weights: FlatWeights,
+    part: Partition,
+    cache: Path | None,
 ) -> dict[str, str]:
     """What is about to happen, as pairs of a title and a line."""
     data, optimizer = settings.data, settings.optimizer
@@ -261,28 +317,55 @@ def _summary(
         f"{model.num_classes} classes, input {' x '.join(map(str, model.input_size))}",
         "preprocessing": model.metadata.preprocessing.name,
         "parameters": f"{parameters.total - parameters.statistics:,} in total{statistics}, "
-        f"{weights.flat.size:,} trainable: {', '.join(model.metadata.trainable)}",
+        f"{weights.flat.size:,} trainable: {_layers(model.metadata.trainable)}",
         "optimizer": f"{optimizer.type} ({_pairs(optimizer.model_dump(exclude={'type', 'lr_scheduler'}))})",
         "schedule": schedule,
-        "loss": f"{settings.loss.function} (negative log-likelihood)",
+        "loss": _loss_line(settings),
         "train": f"{len(plan.train.photos):,} photos of {len(plan.train.classes)} classes "
         f"in {data.input_path}",
         "test": "none"
         if plan.test is None
         else f"{len(plan.test.photos):,} photos in {data.test_input_path}",
+        "features": boundaries.describe(
+            part.boundary,
+            len(plan.train.photos) + (len(plan.test.photos) if plan.test else 0),
+            part.row_type == np.float16,
+            cache,
+        ),
         "ranks": f"{ranks.size} x {threads_per_rank} thread{'s' * (threads_per_rank > 1)}, "
         f"{rank_photos:,.0f} photos each",
         "batch": f"{data.batch_size} over all ranks, {data.batch_size / ranks.size:g} per rank",
         "epochs": f"{settings.num_epochs}" + (f", {plan.state.epoch} done" if plan.state else ""),
     }
-    if data.preload and settings.birdsonnx.cache is not False:
+    if data.preload and not part.boundary.is_photo:
         summary["preload"] = "changes nothing: features are kept, each photo is read once"
+    if data.augments:
+        steps = [step for step in data.transforms or () if isinstance(step, RandomTransform)]
+        summary["augmentation"] = ", ".join(
+            f"{name} {value:g}" for step in steps for name, value in step.as_json().items()
+        )
     return summary
+
+
+def _layers(names: Sequence[str], most: int = 6) -> str:
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def _loss_line(settings: Settings) -> str:
+    loss, own = settings.loss, settings.birdsonnx
+    name = "negative log-likelihood" if loss.function == "NLL" else f"gamma {loss.gamma:g}"
+    extras = [
+        f"{len(loss.weight)} class weights" if loss.weight is not None else "",
+        f"label smoothing {own.label_smoothing:g}" if own.label_smoothing else "",
+        f"gradient norm at most {own.clip_norm:g}" if own.clip_norm else "",
+    ]
+    return ", ".join([f"{loss.function} ({name})", *filter(None, extras)])
 
 
 def _pairs(content: dict[str, Any]) -> str:
     return ", ".join(
-        f"{key} {value:g}" if not isinstance(value, bool) else f"{key} {value}".lower()
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}".lower()
         for key, value in content.items()
     )
 
@@ -299,7 +382,7 @@ def _prediction_keeper(
         pieces = ranks.merge(predictions)
         if not ranks.is_first:
             return
-        digest = artifacts.sha256_of(head.with_weights(model, weights.named).serialized())
+        digest = artifacts.sha256_of(partition.with_weights(model, weights.named).serialized())
         with hdf5.writing(Path(folder) / f"output_{epoch}.h5", model.metadata.classes, digest) as writer:
             for rows, log_probs in pieces:
                 for row, values in zip(rows, log_probs, strict=True):

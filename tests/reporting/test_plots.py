@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import ArtifactError, DataError
-from birdsonnx.reporting.plots import plot_confusion, plot_curves
+from birdsonnx.reporting.augmentation import Preview, Row
+from birdsonnx.reporting.plots import plot_confusion, plot_curves, plot_preview
 from birdsonnx.reporting.training_log import Curves
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -25,6 +26,18 @@ def curves(epochs: int = 3, batches: int = 4, tested: bool = True) -> Curves:
     )
 
 
+def preview(
+    rows: int = 2, height: int = 12, width: int = 16, channels: int = 3, note: str = "seed 5"
+) -> Preview:
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (rows, 6, height, width, channels), np.uint8)
+    return Preview(
+        tuple(Row(f"BIRD $1$/{n}.jpg", first, tuple(rest)) for n, (first, *rest) in enumerate(pictures)),
+        (1, 2, 3, 4, 5),
+        note,
+    )
+
+
 CONFUSION = np.array([[7, 0, 3], [0, 0, 0], [1, 123, 4]])
 NAMES = ("ANT BIRD", "BEE-EATER", "COOT")
 
@@ -37,6 +50,7 @@ def test_the_suffix_gives_the_format(name, kind):
     for draw in (
         lambda path: plot_curves(curves(), path, "out.txt"),
         lambda path: plot_confusion(CONFUSION, NAMES, path, "data/test"),
+        lambda path: plot_preview(preview(), path, "config.json"),
     ):
         path = Path(name)
         draw(path)
@@ -81,6 +95,32 @@ def test_the_curves_mark_the_best_accuracy():
     text = Path("plot.svg").read_text()
     for word in ("out.txt", ">0.7500<", "test accuracy", "train, per batch"):
         assert word in text
+
+
+def test_the_preview_names_its_photos_epochs_and_transforms():
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_preview(preview(note="seed 5: random_zoom 0.3"), Path("plot.svg"), "config.json")
+    text = Path("plot.svg").read_text()
+    headings = ("evaluation", *(f"epoch {epoch}" for epoch in range(1, 6)))
+    for word in ("config.json", "seed 5: random_zoom 0.3", "BIRD $1$/0.jpg", "BIRD $1$/1.jpg", *headings):
+        assert text.count(f">{word}<") == 1
+    assert text.count("<image") == 12
+
+
+@pytest.mark.parametrize(
+    ("rows", "height", "width", "channels"), [(1, 12, 16, 3), (6, 32, 32, 1), (6, 10, 80, 3), (2, 80, 10, 3)]
+)
+def test_previews_of_any_shape_show_their_pictures(rows, height, width, channels):
+    shown = preview(rows, height, width, channels, "word " * 100)
+    black = np.zeros_like(shown.rows[0].evaluated)
+    shown = Preview(tuple(Row(row.name, black, (black,) * 5) for row in shown.rows), shown.epochs, shown.note)
+    plot_preview(shown, Path("plot.png"), "config.json")
+    with Image.open("plot.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    assert (pixels[[0, -1]] == 255).all()
+    assert (pixels[:, [0, -1]] == 255).all()
+    share = (pixels == 0).mean()
+    assert share > 0.25 * min(1, height / width, width / height), share
 
 
 def test_nothing_to_plot_is_refused():

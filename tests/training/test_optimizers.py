@@ -1,115 +1,180 @@
-"""SGD and Adam against the algorithm boxes of PyTorch's documentation, written down here in float64."""
+"""The optimizers against PyTorch: its stored results, and PyTorch itself where it is installed."""
+
+import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from birdsonnx.config import SGD, Adam
+from birdsonnx.config import OptimizerSettings, parse
+from birdsonnx.training import optimizers
 from birdsonnx.training.optimizers import build
+from birdsonnx.training.parameters import FlatWeights
+from tests.training.make_optimizer_values import CASES, PLAIN, RATES, STEPS, VALUES, oracle, problem
 
-STEPS, SIZE = 20, 50
-START = np.random.default_rng(0).normal(size=SIZE)
-# They fade, so that the largest second moment of amsgrad is not always the newest.
-GRADIENTS = np.random.default_rng(1).normal(size=(STEPS, SIZE)) * np.geomspace(3, 0.03, STEPS)[:, None]
+STORED = [
+    [np.array(tensor) for tensor in case["weights"]] for case in json.loads(VALUES.read_text())["weights"]
+]
+KINDS = [kind.__name__ for kind in OptimizerSettings.__args__]
+MILLION = 10**6
 
-
-def sgd(rate, weight_decay=0.0, momentum=0.0, dampening=0.0, nesterov=False):
-    theta, buffer = START.copy(), None
-    for gradient in GRADIENTS:
-        g = gradient + weight_decay * theta
-        if momentum:
-            buffer = g.copy() if buffer is None else momentum * buffer + (1 - dampening) * g
-            g = g + momentum * buffer if nesterov else buffer
-        theta = theta - rate * g
-    return theta
+each_case = pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def adam(rate, weight_decay=0.0, beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=False):
-    theta, m, v, v_max = START.copy(), np.zeros(SIZE), np.zeros(SIZE), np.zeros(SIZE)
-    for t, gradient in enumerate(GRADIENTS, 1):
-        g = gradient + weight_decay * theta
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g**2
-        v_max = np.maximum(v_max, v)
-        v_hat = (v_max if amsgrad else v) / (1 - beta2**t)
-        theta = theta - rate * (m / (1 - beta1**t)) / (np.sqrt(v_hat) + eps)
-    return theta
+def settings_of(kind, **options):
+    network = {"optimizer": {"type": kind, **options}}
+    return parse(json.dumps({"neural_network": network}), "config.json").optimizer
 
 
-def after_20_steps(settings):
-    optimizer = build(settings, SIZE)
-    weights = START.astype(np.float32)
-    for gradient in GRADIENTS:
-        optimizer.step(weights, gradient.astype(np.float32), settings.learning_rate)
+def flat_weights(tensors):
+    named = {str(number): np.float32(tensor) for number, tensor in enumerate(tensors)}
+    weights = FlatWeights(named)
+    weights.set(named)
+    return weights
+
+
+def run(optimizer, weights, gradients, rates):
+    for of_step, rate in zip(gradients, rates, strict=True):
+        optimizer.step(weights.flat, flat_weights(of_step).flat, float(rate))
+
+
+def after_all_steps(kind, options, seed=0, threads=1):
+    start, gradients = problem(seed)
+    weights = flat_weights(start)
+    optimizer = build(settings_of(kind, **options), weights, threads)
+    run(optimizer, weights, gradients, RATES)
     assert optimizer.steps == STEPS
     return weights
 
 
-def assert_close(found, expected):
-    moved = np.linalg.norm(expected - START)
-    assert moved > 0.01 * np.linalg.norm(START)
-    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) <= 1e-6
-    assert np.linalg.norm(found - expected) / moved <= 1e-5
+def assert_close(weights, expected, seed=0):
+    """Each tensor by itself: they differ in size, and in how far they go."""
+    for span, wanted, start in zip(weights.spans, expected, problem(seed)[0], strict=True):
+        error = np.linalg.norm(weights.flat[span] - wanted.ravel())
+        assert error <= 1e-5 * np.linalg.norm(wanted)
+        moved = np.linalg.norm(wanted.ravel() - start.ravel())
+        rounding = np.finfo(np.float32).eps * np.linalg.norm(wanted)
+        assert error <= 1e-5 * moved + STEPS * rounding
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weight_decay": 0.1},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
-        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
-    ],
-    ids=str,
-)
-def test_sgd(options):
-    assert_close(after_20_steps(SGD(learning_rate=0.05, **options)), sgd(0.05, **options))
+# --- The formulas ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weight_decay": 0.1},
-        {"amsgrad": True},
-        {"beta1": 0.5, "beta2": 0.9, "eps": 1e-3, "amsgrad": True},
-    ],
-    ids=str,
-)
-def test_adam(options):
-    assert_close(after_20_steps(Adam(learning_rate=0.05, **options)), adam(0.05, **options))
+@pytest.mark.parametrize("block", [optimizers.BLOCK, 5])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
+def test_stored_results(number, block, monkeypatch):
+    monkeypatch.setattr(optimizers, "BLOCK", block)
+    assert len(STORED) == len(CASES)
+    assert_close(after_all_steps(*CASES[number]), STORED[number])
 
 
-@pytest.mark.parametrize("make", [SGD, Adam])
-def test_the_rate_of_each_step_is_the_one_given(make):
+@each_case
+@pytest.mark.parametrize("seed", [0, 1])
+def test_results_of_today(kind, options, seed):
+    """PyTorch, and for what it does not have the papers' formulas."""
+    if kind not in PLAIN:
+        pytest.importorskip("torch")
+    assert_close(after_all_steps(kind, options, seed), oracle(kind, options, seed), seed)
+
+
+@each_kind
+def test_every_option_is_among_the_cases(kind):
+    options = {key for name, given in CASES if name == kind for key in given}
+    assert options == set(settings_of(kind).model_dump()) - {"type", "learning_rate", "lr_scheduler"}
+
+
+def test_a_variance_that_rounds_below_zero_is_none():
+    """PyTorch gives NaN here."""
+    start = np.zeros(1000)
+    gradient = np.random.default_rng(0).normal(size=1000)
+    weights = flat_weights([start])
+    optimizer = build(settings_of("RMSprop", centered=True, alpha=0.5), weights)
+    run(optimizer, weights, [[gradient]] * 60, np.full(60, 1e-12))
+    assert np.isfinite(weights.flat).all()
+
+
+# --- How a step is carried out --------------------------------------------------------------------------
+
+
+@each_kind
+def test_the_rate_of_each_step_is_the_one_given(kind):
     """The schedule's rate counts, not the config's."""
-    found = []
-    for settings in (make(learning_rate=0.05), make(learning_rate=7)):
-        weights = START.astype(np.float32)
-        optimizer = build(settings, SIZE)
-        for gradient, rate in zip(GRADIENTS, np.linspace(0.1, 0, STEPS), strict=True):
-            optimizer.step(weights, gradient.astype(np.float32), rate)
-        found.append(weights)
-    np.testing.assert_array_equal(found[0], found[1])
+    (start, gradients), found = problem(), []
+    for rate in (0.05, 7):
+        weights = flat_weights(start)
+        run(build(settings_of(kind, learning_rate=rate), weights), weights, gradients, RATES)
+        found.append(weights.flat)
+    np.testing.assert_array_equal(*found)
 
 
-def test_a_rate_of_zero_changes_nothing():
-    for settings in (SGD(momentum=0.9, weight_decay=0.1), Adam(weight_decay=0.1)):
-        weights = START.astype(np.float32)
-        build(settings, SIZE).step(weights, GRADIENTS[0].astype(np.float32), 0)
-        np.testing.assert_array_equal(weights, START.astype(np.float32))
+@each_case
+def test_a_rate_of_zero_changes_nothing(kind, options):
+    start, gradients = problem()
+    weights = flat_weights(start)
+    run(build(settings_of(kind, **options), weights), weights, gradients, np.zeros(STEPS))
+    np.testing.assert_array_equal(weights.flat, flat_weights(start).flat)
 
 
-@pytest.mark.parametrize("settings", [SGD(momentum=0.9), Adam(amsgrad=True)])
-def test_the_state_is_all_that_resuming_needs(settings):
-    whole = after_20_steps(settings)
-    weights = START.astype(np.float32)
-    first, second = build(settings, SIZE), build(settings, SIZE)
-    for gradient in GRADIENTS[:7]:
-        first.step(weights, gradient.astype(np.float32), settings.learning_rate)
-    for name, values in first.state.items():
-        second.state[name][...] = values
+@each_case
+def test_the_state_is_all_that_resuming_needs(kind, options):
+    settings, (start, gradients) = settings_of(kind, **options), problem()
+    weights = flat_weights(start)
+    first, second = build(settings, weights), build(settings, weights)
+    run(first, weights, gradients[:10], RATES[:10])
+    assert {values.dtype for values in first.state.values()} <= {np.dtype(np.float32)}
+    for name, saved in first.state.items():
+        second.state[name][...] = saved
     second.steps = first.steps
-    for gradient in GRADIENTS[7:]:
-        second.step(weights, gradient.astype(np.float32), settings.learning_rate)
-    np.testing.assert_array_equal(weights, whole)
+    run(second, weights, gradients[10:], RATES[10:])
+    np.testing.assert_array_equal(weights.flat, after_all_steps(kind, options).flat)
+
+
+@each_case
+@pytest.mark.parametrize("threads", [2, 3, 9])
+def test_threads_change_no_bit(kind, options, threads, monkeypatch):
+    monkeypatch.setattr(optimizers, "BLOCK", 5)
+    np.testing.assert_array_equal(
+        after_all_steps(kind, options, threads=threads).flat, after_all_steps(kind, options).flat
+    )
+
+
+@each_kind
+def test_threads_change_no_bit_of_many_whole_blocks_and_a_part(kind):
+    generator, found = np.random.default_rng(0), []
+    start = [generator.normal(size=size) for size in (2 * optimizers.BLOCK + 17, optimizers.BLOCK, 1000)]
+    gradients = [[generator.normal(size=tensor.size) for tensor in start] for _ in range(2)]
+    for threads in (1, 3):
+        weights = flat_weights(start)
+        optimizer = build(settings_of(kind, weight_decay=0.1), weights, threads)
+        run(optimizer, weights, gradients, [0.1, 0.05])
+        found.append(weights.flat)
+    np.testing.assert_array_equal(*found)
+    for span in weights.spans:  # no block is left out; LARS moves a few weights by less than rounding
+        assert (found[0][span] != flat_weights(start).flat[span]).mean() > 0.9
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "options", "buffers"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": True}, 1),
+        ("LARS", {}, 0),
+        ("Adam", {"amsgrad": True}, 3),
+        ("LAMB", {}, 2),
+    ],
+)
+def test_nothing_of_the_models_size_but_the_state(kind, options, buffers, threads):
+    weights = FlatWeights({"kernel": np.broadcast_to(np.float32(0), 4 * MILLION)})
+    weights.flat[...] = 1
+    gradient = np.ones_like(weights.flat)
+    tracemalloc.start()
+    try:
+        optimizer = build(settings_of(kind, weight_decay=0.1, **options), weights, threads)
+        kept, peak = tracemalloc.get_traced_memory()
+        assert kept < peak < buffers * 16 * MILLION + 4 * MILLION
+        tracemalloc.reset_peak()
+        optimizer.step(weights.flat, gradient, 0.1)
+        assert tracemalloc.get_traced_memory()[1] - kept < 4 * MILLION
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,93 @@
+"""A few training photos as the network will see them: once as in evaluation, then epoch by epoch."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdsonnx.config import CenterCrop, Resize, Settings
+from birdsonnx.errors import ConfigError
+from birdsonnx.images.decoding import Pixels, decoder
+from birdsonnx.images.folders import LabelledFolder, read_class_folders
+from birdsonnx.images.transforms import chance_of
+from birdsonnx.network import loading, model_file
+
+PHOTOS = 6
+EPOCHS = (1, 2, 3, 4, 5)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo, uint8 `[height, width, channels]` each time."""
+
+    name: str
+    """Its class folder and file."""
+    evaluated: Pixels
+    trained: tuple[Pixels, ...]
+    """In each of the epochs."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What there is to show."""
+
+    rows: tuple[Row, ...]
+    epochs: tuple[int, ...]
+    note: str
+    """The transforms, or that none of them is random."""
+
+
+def preview(settings: Settings, say: Say) -> Preview:
+    """Photos of all over the training folder, with the very draws that a training by this config makes.
+
+    Raises:
+        ConfigError: no training folder, no way to tell the network's input size, or transforms that miss it.
+        DataError: a training folder that cannot be used.
+        ImageError: a photo that cannot be decoded.
+        ModelError: an `.onnx` in `checkpoints.load` that cannot be used.
+    """
+    data, seed = settings.data, settings.birdsonnx.seed
+    if data.input_path is None:
+        raise ConfigError("neural_network.data.input_path: this key is required to show training photos")
+    decode = decoder(*_input_size(settings, say), data.transforms)
+    folder = read_class_folders(Path(data.input_path))
+    rows = []
+    for index in _spread(folder):
+        photo = folder.photos[index]
+        trained = tuple(decode(photo.path, chance_of(seed, epoch, index)) for epoch in EPOCHS)
+        rows.append(Row(photo.name, decode(photo.path), trained))
+    if data.augments:
+        steps = [pair for step in data.transforms or () for pair in step.as_json().items()]
+        note = f"seed {seed}: " + ", ".join(f"{name} {json.dumps(value)}" for name, value in steps)
+    else:
+        note = "no transform is random: every epoch sees a photo as evaluation does"
+    return Preview(tuple(rows), EPOCHS, note)
+
+
+def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:
+    """`(height, width, channels)`: of the `.onnx`, else (converting a Keras file takes long) what the
+    transforms end at."""
+    if settings.checkpoints.load is not None:
+        path = loading.checkpoint_file(settings.checkpoints.load, say)
+        if path.suffix.lower() not in loading.KERAS_SUFFIXES:
+            return model_file.load(path).input_size
+    sizes = [step for step in settings.data.transforms or () if isinstance(step, Resize | CenterCrop)]
+    if not sizes:
+        raise ConfigError(
+            "the network's input size is not known: name an .onnx in checkpoints.load, or end transforms "
+            "with a resize"
+        )
+    return sizes[-1].height, sizes[-1].width, 3
+
+
+def _spread(folder: LabelledFolder) -> Sequence[int]:
+    """Indices of up to PHOTOS photos, from classes at even distances, and apart within a class."""
+    classes = [row * len(folder.classes) // PHOTOS for row in range(PHOTOS)]
+    chosen = []
+    for label in dict.fromkeys(classes):
+        members = [index for index, photo in enumerate(folder.photos) if photo.label == label]
+        count = min(classes.count(label), len(members))
+        chosen += [members[row * len(members) // count] for row in range(count)]
+    return chosen

@@ -1,0 +1,126 @@
+"""Where to divide a network: which tensors to keep of every photo, by measured size and time."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from birdsonnx.network.partition import Boundary, Network
+from birdsonnx.runtime.sessions import Session
+
+PROBED = 4
+"""Photos per timing run."""
+DECISIVE = 0.8
+"""A boundary further from the trained part must cost less than this share of the nearer one: timings are
+noisy, and the same run should be divided at the same place every time."""
+DISK_BYTES_PER_S = 200e6
+"""Assumed of tables that memory cannot hold: a plain disk's."""
+
+
+def cheapest(
+    network: Network, photos: int, threads: int, space: int, decode: Callable[[int], object]
+) -> Boundary:
+    """The boundary whose features cost least per photo and epoch: to read them, and to run the frozen layers
+    between them and the trained part.
+
+    Args:
+        network: frozen and trained nodes.
+        photos: in training and test set together.
+        threads: that run photos beside each other.
+        space: bytes that the tables may take; the frontier itself is never passed over for its size.
+        decode: reads the n-th photo, which the boundary at the photos needs in every epoch.
+    """
+    boundaries = network.boundaries()
+    best, least = boundaries[0], np.inf
+    frontier = boundaries[0]
+    considered = np.inf
+    for boundary in boundaries:
+        # What is further away takes more time, so it must at least be smaller.
+        if boundary.size >= considered and not boundary.is_photo:
+            continue
+        if not boundary.is_photo and boundary is not frontier and 4 * boundary.size * photos > space:
+            continue
+        considered = min(considered, boundary.size)
+        if boundary.is_photo:
+            reading_s = _time_of(lambda: [decode(number) for number in range(PROBED)]) / threads
+        else:
+            rate = _copy_rate() if 4 * boundary.size * photos < _memory() / 2 else DISK_BYTES_PER_S
+            reading_s = 4 * boundary.size / rate
+        if boundary is not frontier and reading_s >= DECISIVE * least:
+            continue
+        cost = reading_s + (0.0 if boundary is frontier else _frozen_s(network, boundary, frontier) / threads)
+        if cost < (1.0 if boundary is frontier else DECISIVE) * least:
+            best, least = boundary, cost
+    return best
+
+
+def describe(boundary: Boundary, photos: int, half: bool, folder: Path | None) -> str:
+    """Which features are kept, how large they are and where."""
+    if boundary.is_photo or folder is None:
+        return "none; every epoch decodes the photos and runs the whole network"
+    size = boundary.size * (2 if half else 4)
+    names = ", ".join(name.split("/")[0] for name in boundary.tensors[:3])
+    more = f" and {len(boundary.tensors) - 3} more" if len(boundary.tensors) > 3 else ""
+    return (
+        f"{names}{more}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in {folder}"
+        f"{' (float16)' if half else ''}"
+    )
+
+
+def _frozen_s(network: Network, start: Boundary, end: Boundary) -> float:
+    session = Session(network.between(start, end).SerializeToString())
+    generator = np.random.default_rng(0)
+    if start.is_photo:
+        shape = (PROBED, *network.model.input_size)
+        feeds = {start.tensors[0]: generator.integers(0, 256, shape, np.uint8)}
+    else:
+        feeds = {
+            name: generator.random((PROBED, *shape), np.float32)
+            for name, shape in zip(start.tensors, start.shapes, strict=True)
+        }
+    return _time_of(lambda: session.run(feeds))
+
+
+def _time_of(work: Callable[[], object]) -> float:
+    """Seconds per photo of `PROBED` photos, the better of two runs after a first one."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) / PROBED
+
+
+def _copy_rate() -> float:
+    """Bytes per second of reading rows that memory holds."""
+    table = np.ones(16_000_000, np.float32)
+    into = np.empty_like(table)
+    return table.nbytes / (PROBED * _time_of(lambda: np.copyto(into, table)))
+
+
+def _memory() -> int:
+    """Bytes of memory that could be used now, or half of all where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return 4 * 2**30
+
+
+def decoder_of(paths: Sequence[Path], decode: Callable[[Path], object]) -> Callable[[int], object]:
+    """Reads the n-th photo; a damaged one takes its time too, and is refused elsewhere."""
+    from birdsonnx.errors import ImageError
+
+    def read(number: int) -> object:
+        try:
+            return decode(paths[number % len(paths)])
+        except ImageError:
+            return None
+
+    return read
