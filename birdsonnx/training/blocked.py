@@ -531,7 +531,8 @@ def _fusable(graph: Graph, order: Mapping[int, int], node: NodeProto) -> NodePro
         conv = graph.producers.get(name)
         if conv is None or (conv.op_type, conv.domain) != ("Conv", BLOCKED_DOMAIN):
             continue
-        if attribute(conv, "activation") is not None or graph.only_consumer(name) is not node:
+        only_here = graph.only_consumer(name) is node
+        if attribute(conv, "activation") is not None or not only_here:
             continue
         if node.op_type == "Relu" or len(conv.input) < 4:
             found.append(conv)
