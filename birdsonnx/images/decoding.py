@@ -67,7 +67,14 @@ class Decoder:
             ImageError: missing, truncated, oversized, of another format, or of another size than the
                 network's when no transform settles it.
         """
-        image = _open(path, "RGB" if self.channels == 3 else "L")
+        return self.transformed(self.opened(path), path, chance)
+
+    def opened(self, path: Path) -> Image.Image:
+        """The whole photo, upright, in the network's channels. Raises ImageError."""
+        return _open(path, "RGB" if self.channels == 3 else "L")
+
+    def transformed(self, image: Image.Image, path: Path, chance: np.random.Generator | None) -> Pixels:
+        """What the transforms make of an opened photo; `path` names it in messages. Raises ImageError."""
         try:
             for step in self.transforms:
                 image = transformed(image, step, chance)

@@ -11,10 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
@@ -27,6 +28,7 @@ from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slic
 
 Rows = npt.NDArray[Any]
 Advance = Callable[[int], None]
+Kept = TypeVar("Kept")
 
 EXCHANGED_BYTES = 8_000_000
 """Of rows per message between hosts."""
@@ -82,27 +84,35 @@ class CachedFeatures:
 class Decoded:
     """The photos themselves: decoded, and changed by the random transforms anew in each epoch.
 
-    `preload` keeps each photo's pixels in memory after their first use; `seed` is the random transforms',
-    None where there are none.
+    `preload` keeps each photo in memory after its first use: its pixels, or with random transforms the whole
+    picture that they start from. `seed` is the random transforms', None where there are none.
     """
 
     def __init__(self, decoder: Decoder, photos: Sequence[Photo], preload: bool, seed: int | None) -> None:
         self._decoder = decoder
         self._photos = photos
-        self._kept: dict[int, Pixels] | None = {} if preload else None
+        self._pixels: dict[int, Pixels] | None = {} if preload and seed is None else None
+        self._pictures: dict[int, Image.Image] | None = {} if preload and seed is not None else None
         self._seed = seed
 
     def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:
-        return np.stack([self._pixels(int(photo), epoch) for photo in photos])
+        return np.stack([self._row(int(photo), epoch) for photo in photos])
 
-    def _pixels(self, photo: int, epoch: int | None) -> Pixels:
-        if epoch is not None and self._seed is not None:
-            return self._decoder(self._photos[photo].path, chance_of(self._seed, epoch, photo))
-        if self._kept is None:
-            return self._decoder(self._photos[photo].path)
-        if photo not in self._kept:
-            self._kept[photo] = self._decoder(self._photos[photo].path)
-        return self._kept[photo]
+    def _row(self, photo: int, epoch: int | None) -> Pixels:
+        path = self._photos[photo].path
+        if self._seed is None or epoch is None:
+            return _kept(self._pixels, photo, lambda: self._decoder(path))
+        picture = _kept(self._pictures, photo, lambda: self._decoder.opened(path))
+        return self._decoder.transformed(picture, path, chance_of(self._seed, epoch, photo))
+
+
+def _kept(store: dict[int, Kept] | None, photo: int, make: Callable[[], Kept]) -> Kept:
+    """What the store holds of a photo, made and stored the first time; two threads may both make it."""
+    if store is None:
+        return make()
+    if photo not in store:
+        store[photo] = make()
+    return store[photo]
 
 
 def decoded(

@@ -288,6 +288,13 @@ def _restore(optimizer: optimizers.Optimizer, state: checkpoints.State | None) -
     if state is None:
         return 0, 0.0
     for name, values in optimizer.state.items():
+        if name not in state.arrays or state.arrays[name].shape != values.shape:
+            error = TrainingError(
+                f"epoch {state.epoch} of run {state.run}: its optimizer state is that of another version or "
+                "network; start a new run from its .onnx with checkpoints.load"
+            )
+            error.agreed = True  # rank 0 gave every rank the same state
+            raise error
         values[...] = state.arrays[name]
     optimizer.steps = state.steps
     return state.epoch, state.time_s
