@@ -1,10 +1,10 @@
-"""A small network and small photos, made here, so that tests need neither Keras nor a data folder."""
+"""Small networks and small photos, made here, so that tests need neither Keras nor a data folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from birdsonnx.network import rewrites
@@ -76,6 +76,72 @@ def tiny_model(
         versions={"birdsonnx": "test"},
     )
     return BirdModel(proto, metadata, "tiny")
+
+
+def residual_model(num_classes: int = 3, seed: int = 0, activation: str = "Relu") -> BirdModel:
+    """stem (16 filters, 3x3/2) - block_a (16, 3x3) - block_b (16, 3x3) + stem - max pool - last (32, 1x1/2) -
+    global average - dense - log_softmax: what fine-tuning meets in a ResNet, in the channel counts that its
+    fastest convolutions want. `activation` is that behind block_a.
+    """
+    generator = np.random.default_rng(seed)
+    layers = {
+        "stem": (16, 3, 3, 3),
+        "block_a": (16, 16, 3, 3),
+        "block_b": (16, 16, 3, 3),
+        "last": (32, 16, 1, 1),
+    }
+    constants: dict[str, np.ndarray] = {"axes": np.array([2, 3], np.int64)}
+    for name, shape in layers.items():
+        kernel = generator.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        constants[f"{name}/kernel"] = (kernel / (64 if name == "stem" else 1)).astype(np.float32)
+        constants[f"{name}/bias"] = generator.normal(0, 0.1, shape[0]).astype(np.float32)
+    constants["dense/kernel"] = generator.normal(0, 0.25, (32, num_classes)).astype(np.float32)
+    constants["dense/bias"] = np.zeros(num_classes, np.float32)
+    node = helper.make_node
+
+    def convolution(name: str, source: str, **options: list[int]) -> NodeProto:
+        return node("Conv", [source, f"{name}/kernel", f"{name}/bias"], [name], f"{name}/Conv", **options)
+
+    around = {"pads": [1, 1, 1, 1]}
+    nodes = [
+        convolution("stem", "input", strides=[2, 2], **around),
+        node("Relu", ["stem"], ["stem/relu"], "stem/Relu"),
+        convolution("block_a", "stem/relu", **around),
+        node(activation, ["block_a"], ["block_a/active"], f"block_a/{activation}"),
+        convolution("block_b", "block_a/active", **around),
+        node("Add", ["block_b", "stem/relu"], ["sum"], "block_add/Add"),
+        node("Relu", ["sum"], ["sum/relu"], "block_out/Relu"),
+        node("MaxPool", ["sum/relu"], ["pooled"], "pool/MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
+        convolution("last", "pooled", kernel_shape=[1, 1], strides=[2, 2]),
+        node("Relu", ["last"], ["last/relu"], "last/Relu"),
+        node("GlobalAveragePool", ["last/relu"], ["mean"], "mean/GlobalAveragePool"),
+        node("Squeeze", ["mean", "axes"], ["flat"], "mean/Squeeze"),
+        node("Gemm", ["flat", "dense/kernel", "dense/bias"], ["logits"], "dense/Gemm"),
+        node("LogSoftmax", ["logits"], ["log_probs"], "log_softmax", axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "residual",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", num_classes])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    before = of_mode("caffe", 3)
+    rewrites.take_uint8(proto.graph, before)
+    metadata = Metadata(
+        preprocessing=before,
+        layers=(
+            *(Layer(name, "Conv2D", shape[0], False) for name, shape in layers.items()),
+            Layer("dense", "Dense", num_classes, True),
+        ),
+        trainable=("dense",),
+        parameters=Parameters(sum(value.size for value in constants.values()) - 2, 33 * num_classes, 0),
+        classes=None,
+        source={"file": "residual"},
+        versions={"birdsonnx": "test"},
+    )
+    return BirdModel(proto, metadata, "residual")
 
 
 def photo(label: int, generator: np.random.Generator, size: int = SIZE) -> Image.Image:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, helper
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ConfigError
 from birdsonnx.network.graph import Array, Graph, attribute, integers, pads_are_given, set_constant
@@ -21,7 +21,6 @@ DIFFERENTIABLE = frozenset(
         "Concat",
         "Conv",
         "Div",
-        "Dropout",
         "Erf",
         "Exp",
         "Flatten",
@@ -48,14 +47,14 @@ DIFFERENTIABLE = frozenset(
         "Sqrt",
         "Squeeze",
         "Sub",
-        "Sum",
         "Tanh",
         "Transpose",
         "Unsqueeze",
     ]
 )
-"""Operations whose gradients were compared with finite differences. No others: some gradients of the runtime
-end the process (AveragePool), some do not exist (BatchNormalization, Elu, HardSigmoid, Resize …)."""
+"""Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. No
+others: some gradients of the runtime end the process (AveragePool), some do not exist (BatchNormalization,
+Elu, HardSigmoid, Resize, Sum …)."""
 
 
 def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[str], where: str) -> None:
@@ -71,14 +70,46 @@ def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[st
             behind.update(node.output)
     batch_norm_as_affine(graph, behind)
     average_pool_as_convolution(graph, behind)
+    view = Graph(graph)
     for node in graph.node:
-        if behind.intersection(node.input) and node.op_type not in DIFFERENTIABLE:
+        if not behind.intersection(node.input):
+            continue
+        known = node.op_type in DIFFERENTIABLE
+        if not known or not _in_a_form(node, view, behind):
             layer = layer_of(node.name, layers) or node.name.split("/")[0]
             raise ConfigError(
-                f"{where}: layer {layer!r} is a {node.op_type}, which has no gradient in ONNX Runtime, and "
-                "layers in front of it are to be trained; choose only layers behind it with "
-                '"birdsonnx": {"trainable": [...]}'
+                f"{where}: layer {layer!r} is a {node.op_type}, which has no gradient in ONNX Runtime"
+                f"{' in this form' if known else ''}, and layers in front of it are to be trained; choose only "
+                'layers behind it with "birdsonnx": {"trainable": [...]}'
             )
+
+
+def _in_a_form(node: NodeProto, graph: Graph, behind: Collection[str]) -> bool:
+    """Whether the gradient of an operation is right for a node's attributes and constants. Elsewhere it is
+    wrong without a word (Conv, MaxPool, Split) or an error of the runtime (the others)."""
+    match node.op_type:
+        case "Cast":
+            return attribute(node, "to") == TensorProto.FLOAT
+        case "Conv":
+            return pads_are_given(node)
+        case "MatMul":
+            return all(len(graph.constants[name].dims) > 1 for name in node.input if name in graph.constants)
+        case "MaxPool":
+            return not attribute(node, "storage_order", 0)
+        case "Pad":
+            return attribute(node, "mode", b"constant") == b"constant" and len(node.input) < 4
+        case "Pow":
+            return node.input[1] not in behind
+        case "ReduceSum":
+            return not attribute(node, "noop_with_empty_axes", 0)
+        case "Slice":
+            steps = graph.constant(node.input[4]) if len(node.input) > 4 else np.ones(1)
+            return steps is not None and bool((steps > 0).all())
+        case "Split":
+            return all(name in graph.consumers for name in node.output)
+        case "Transpose":
+            return attribute(node, "perm") is not None
+    return True
 
 
 def stride_before_pointwise(graph: GraphProto) -> int:

@@ -139,7 +139,7 @@ class Network:
                 needed.update(name for name in node.input if name and name not in constants)
             if len(needed) == 1 and needed != set(found[-1].tensors):
                 found.append(self._boundary(needed))
-        known = [boundary for boundary in found if boundary.tensors[0] in self._shapes]
+        known = [each for each in found if self._shapes.keys() >= set(each.tensors)]
         return known if known[-1] == photo else [*known, photo]
 
     def divide(self, boundary: Boundary, half: bool = False) -> Partition:
@@ -278,12 +278,13 @@ def _descendants(nodes: Sequence[NodeProto], tensors: set[str]) -> list[NodeProt
 
 
 def _shapes(proto: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Each tensor's dimensions behind the batch, where they are known."""
+    """Each float32 tensor's dimensions behind the batch, where they are known; of the photos too."""
     values = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     shapes = {}
     for value in (*values.value_info, *values.input, *values.output):
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if len(dims) > 1 and all(dims[1:]):
+        floats = value.type.tensor_type.elem_type == TensorProto.FLOAT or value.name == INPUT
+        if floats and len(dims) > 1 and all(dims[1:]):
             shapes[value.name] = tuple(dims[1:])
     return shapes
 

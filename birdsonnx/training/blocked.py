@@ -182,6 +182,7 @@ def blocked(model: ModelProto, shapes: Shapes, block: int) -> BlockedGraph:
     relu_grad_as_mask(proto, shapes)
     if block == 1:
         return BlockedGraph(proto, ())
+    _name_kernel_shapes(proto, shapes)
     layout = _Layout(proto, shapes, block)
     layout.rewrite()
     fuse_sums_and_activations(proto)
@@ -545,6 +546,14 @@ def _drop_identities(proto: ModelProto) -> None:
         if node.op_type == "Identity" and node.output[0] not in outputs:
             redirect(proto.graph, node.output[0], node.input[0])
             proto.graph.node.remove(node)
+
+
+def _name_kernel_shapes(proto: ModelProto, shapes: Shapes) -> None:
+    """The attribute is optional."""
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "ConvGrad") and attribute(node, "kernel_shape") is None:
+            weight = node.input[1 if node.op_type == "Conv" else 2]
+            node.attribute.append(helper.make_attribute("kernel_shape", shapes[weight][2:]))
 
 
 def _in_order(nodes: Iterable[NodeProto], known: Iterable[str]) -> list[NodeProto]:

@@ -11,6 +11,7 @@ from birdsonnx.errors import TrainingError
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.training import checkpoints
 from birdsonnx.training.optimizers import build
+from birdsonnx.training.parameters import FlatWeights
 from tests.tiny import tiny_model
 
 FOLDER = Path("saved")
@@ -19,9 +20,9 @@ FOLDER = Path("saved")
 def save(epoch, run=1, seed=0):
     model = tiny_model(seed=seed)
     model = BirdModel(model.proto, model.metadata.having(run={"run": run, "epoch": epoch}), "m")
-    optimizer = build(Adam(), 5)
+    optimizer = build(Adam(), FlatWeights({"dense/bias": np.zeros(5, np.float32)}))
     optimizer.steps = 10 * epoch
-    optimizer.state["mean"][...] = epoch + np.arange(5)
+    optimizer.state["gradient_sum"][...] = epoch + np.arange(5)
     return checkpoints.save(FOLDER, model, optimizer, 1.5, {"birdsonnx.seed": 3})
 
 
@@ -32,8 +33,8 @@ def test_what_is_saved_comes_back():
     assert model.serialized() == path.read_bytes()
     assert (state.epoch, state.run, state.steps, state.time_s) == (2, 1, 20, 1.5)
     assert state.settings == {"birdsonnx.seed": 3}
-    np.testing.assert_array_equal(state.arrays["mean"], 2 + np.arange(5, dtype=np.float32))
-    assert set(state.arrays) == {"mean", "square"}
+    np.testing.assert_array_equal(state.arrays["gradient_sum"], 2 + np.arange(5, dtype=np.float32))
+    assert set(state.arrays) == {"gradient_sum", "square_sum"}
 
 
 def test_the_newest_is_told_by_the_runs_own_record():
@@ -56,7 +57,7 @@ def foreign_state(path):
 
 def state_without_facts(path):
     with checkpoints.state_path(path).open("wb") as file:
-        np.savez(file, mean=np.zeros(5))
+        np.savez(file, gradient_sum=np.zeros(5))
 
 
 def pickled_state(path):
@@ -134,3 +135,17 @@ def test_saving_again_replaces_the_pair():
     save(2, run=2, seed=1)
     assert checkpoints.newest(FOLDER)[1].run == 2
     assert len(list(FOLDER.iterdir())) == 2
+
+
+def test_the_best_is_a_model_by_itself_that_no_run_goes_on_from():
+    save(2)
+    model = tiny_model(seed=4)
+    best = BirdModel(model.proto, model.metadata.having(run={"run": 1, "epoch": 9}), "m")
+    path = checkpoints.save_best(FOLDER, best)
+    assert path == FOLDER / "model_best.onnx"
+    assert path.read_bytes() == best.serialized()
+    assert checkpoints.newest(FOLDER)[1].epoch == 2
+    assert checkpoints.next_run(FOLDER) == 2
+    checkpoints.save_best(FOLDER, tiny_model(seed=5))
+    assert path.read_bytes() == tiny_model(seed=5).serialized()
+    assert len(list(FOLDER.iterdir())) == 3

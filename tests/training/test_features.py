@@ -1,4 +1,5 @@
-"""Cached features: what they are, when they are computed anew, and how hosts exchange them."""
+"""What the trained part sees: cached features, when they are computed anew and how hosts exchange them; and
+photos that are decoded for each batch."""
 
 import os
 import subprocess
@@ -7,40 +8,87 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, Resize
+from birdsonnx.config import CenterCrop, JitterCrop, RandomHorizontalFlip, RandomRotate, Resize
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.network.head import split, with_weights
+from birdsonnx.images.transforms import chance_of
+from birdsonnx.network.partition import Network, with_weights
 from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import in_streams
 from birdsonnx.training import features
 from birdsonnx.training.features import Backbone
 from tests.command import MPIRUN
-from tests.tiny import FEATURES, make_class_folders, photo, tiny_model
+from tests.tiny import FEATURES, make_class_folders, photo, residual_model, tiny_model
+
+KINDS = {
+    "one tensor": (tiny_model, ["dense"], False, [("s", (FEATURES,))]),
+    "half": (tiny_model, ["dense"], True, [("s", (FEATURES,))]),
+    "two tensors": (
+        residual_model,
+        ["block_b", "dense"],
+        False,
+        [("block_a/active", (16, 16, 16)), ("stem/relu", (16, 16, 16))],
+    ),
+    "two tensors, half": (
+        residual_model,
+        ["block_b", "dense"],
+        True,
+        [("block_a/active", (16, 16, 16)), ("stem/relu", (16, 16, 16))],
+    ),
+}
+"""Network, trained layers, whether rows are float16; and what must be at the boundary."""
 
 
-def backbone(seed=0, transforms=None):
-    return Backbone(split(tiny_model(seed=seed), ["dense"]), decoder(32, 32, 3, transforms), 2)
+def backbone(seed=0, transforms=None, kind="one tensor", model=None):
+    make, trainable, half, _ = KINDS[kind]
+    network = Network(make(seed=seed) if model is None else model, trainable)
+    part = network.divide(network.frontier, half)
+    row = np.dtype((part.row_type, part.row_shape))
+    return Backbone(part.backbone, row, decoder(32, 32, 3, transforms), 2)
 
 
-def oracle(photos):
-    """Pillow and the bare runtime, one photo at a time."""
-    session = onnxruntime.InferenceSession(backbone().split.backbone, providers=["CPUExecutionProvider"])
-    pixels = [
-        np.asarray(Image.open(photo.path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))
-        for photo in photos
-    ]
-    return np.concatenate([session.run(None, {"images": image[None]})[0] for image in pixels])
+def oracle(photos, kind="one tensor"):
+    """Pillow and the bare runtime on the whole model, one photo at a time."""
+    make, _, half, tensors = KINDS[kind]
+    proto = make().proto
+    proto.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name, _ in tensors
+    )
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    rows = []
+    for shown in photos:
+        image = Image.open(shown.path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+        found = session.run([name for name, _ in tensors], {"images": np.asarray(image)[None]})
+        assert [value.shape[1:] for value in found] == [shape for _, shape in tensors]
+        rows.append(np.concatenate([value.ravel() for value in found]))
+    return np.array(rows, np.float16 if half else np.float32)
 
 
-def table(photos, seed=0, transforms=None, folder="cache"):
+def assert_rows(found, expected):
+    """A float16 may be rounded to the other neighbour."""
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    error = 2e-3 if found.dtype == np.float16 else 1e-5
+    np.testing.assert_allclose(found, expected, rtol=error, atol=error)
+
+
+def table(photos, seed=0, transforms=None, folder="cache", kind="one tensor"):
     advanced = []
-    found = features.cached(backbone(seed, transforms), photos, Path(folder), Ranks(), advanced.append)
-    return found.rows(np.arange(len(photos))), sum(advanced)
+    made = backbone(seed, transforms, kind)
+    found = features.cached(made, photos, Path(folder), Ranks(), advanced.append)
+    return found.rows(range(len(photos)), 1), sum(advanced)
+
+
+def decoded(photos, transforms=None, preload=False, seed=None, ranks=None, advance=lambda _: None):
+    return features.decoded(
+        decoder(32, 32, 3, transforms), photos, preload, seed, 2, ranks or Ranks(), advance
+    )
 
 
 @pytest.fixture
@@ -51,20 +99,26 @@ def photos():
     return found
 
 
-def test_they_are_the_backbones_output(photos):
-    rows, computed = table(photos)
-    assert rows.shape == (15, FEATURES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_are_the_tensors_at_the_boundary(photos, kind):
+    rows, computed = table(photos, kind=kind)
     assert computed == 15
-    np.testing.assert_allclose(rows, oracle(photos), rtol=1e-5, atol=1e-5)
+    assert_rows(rows, oracle(photos, kind))
 
 
-def test_recomputed_ones_are_the_same_with_and_without_preload(photos):
-    for preload in (False, True):
-        found = features.recomputed(backbone(), photos, preload, Ranks(), lambda _: None)
-        for _ in range(2):
-            np.testing.assert_allclose(
-                found.rows(np.array([7, 3, 11])), oracle(photos)[[7, 3, 11]], rtol=1e-5, atol=1e-5
-            )
+def test_they_are_the_same_in_any_order_and_epoch(photos):
+    rows, _ = table(photos)
+    found = features.cached(backbone(), photos, Path("cache"), Ranks(), lambda _: None)
+    for epoch in (1, 7, None):
+        np.testing.assert_array_equal(found.rows([7, 3, 11, 3], epoch), rows[[7, 3, 11, 3]])
+
+
+def test_float16_takes_half_the_space_and_a_table_of_its_own(photos):
+    table(photos)
+    _, computed = table(photos, kind="half")
+    assert computed == 15
+    small, large = sorted(path.stat().st_size for path in Path("cache").iterdir())
+    assert (small - 128, large - 128) == (15 * FEATURES * 2, 15 * FEATURES * 4)
 
 
 def test_a_second_time_nothing_is_computed(photos):
@@ -95,7 +149,7 @@ def test_a_changed_photo_is_seen(photos, change):
     photos = read_class_folders(Path("photos")).photos
     rows, computed = table(photos)
     assert computed == 15
-    np.testing.assert_allclose(rows, oracle(photos), rtol=1e-5, atol=1e-5)
+    assert_rows(rows, oracle(photos))
 
 
 def test_a_moved_folder_is_the_same_folder(photos):
@@ -129,9 +183,8 @@ def test_another_order_of_the_photos_has_a_table_of_its_own(photos):
 def test_another_head_shares_the_features(photos):
     table(photos)
     trained = with_weights(tiny_model(), {"dense/bias": np.ones(3, np.float32)})
-    other = Backbone(split(trained, ["dense"]), backbone().decoder, 2)
     done = []
-    features.cached(other, photos, Path("cache"), Ranks(), done.append)
+    features.cached(backbone(model=trained), photos, Path("cache"), Ranks(), done.append)
     assert done == []
 
 
@@ -140,7 +193,7 @@ def test_bad_photos_are_refused_all_at_once(photos):
     photos[9].path.write_bytes(photos[9].path.read_bytes()[:90])
     photos[14].path.unlink()
     with pytest.raises(DataError, match="3 of 15 photos cannot be used, nothing was trained") as refusal:
-        features.recomputed(backbone(), photos, False, Ranks(), lambda _: None)
+        decoded(photos)
     lines = str(refusal.value).splitlines()[1:]
     assert len(lines) == 3
     for line, index in zip(lines, (2, 9, 14), strict=True):
@@ -173,23 +226,24 @@ from tests.training.test_features import backbone
 
 photos = read_class_folders(Path("photos")).photos
 cache = parse('{"neural_network": {}}', "c").birdsonnx.cache_folder  # below XDG_CACHE_HOME
+features.EXCHANGED_BYTES = 70_000  # several messages, the last one shorter
 ranks, done = join(), []
 try:
-    table = features.cached(backbone(), photos, cache, ranks, done.append)
+    table = features.cached(backbone(kind=sys.argv[1]), photos, cache, ranks, done.append)
 except DataError as refusal:
     assert refusal.agreed
     Path(f"refusal{ranks.rank}").write_text(str(refusal))
 else:
-    np.savez(f"rank{ranks.rank}.npz", rows=table.rows(np.arange(len(photos))), computed=sum(done))
+    np.savez(f"rank{ranks.rank}.npz", rows=table.rows(range(len(photos)), 1), computed=sum(done))
 """
 
 
-def run_ranks(*homes):
+def run_ranks(*homes, kind="one tensor"):
     """One rank per cache home, each told of it by its environment: as on hosts with disks of their own."""
     Path("script.py").write_text(SCRIPT)
     command = []
     for home in homes:
-        command += [":", "-np", "1", "env", f"XDG_CACHE_HOME={home}", sys.executable, "script.py"]
+        command += [":", "-np", "1", "env", f"XDG_CACHE_HOME={home}", sys.executable, "script.py", kind]
     done = subprocess.run(
         [str(MPIRUN), *command[1:]],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -223,9 +277,20 @@ def test_ranks_compute_their_shares_and_all_get_everything(photos, homes, shares
     rows, computed = results(len(homes))
     assert computed == shares
     for found in rows:
-        np.testing.assert_allclose(found, oracle(photos), rtol=1e-5, atol=1e-5)
+        assert_rows(found, oracle(photos))
     for home in set(homes):
         assert len(list(Path(home, "birdsonnx").iterdir())) == 1
+
+
+@pytest.mark.parametrize("kind", list(KINDS)[1:])
+def test_hosts_exchange_rows_of_any_kind(photos, kind):
+    run_ranks("one", "two", kind=kind)
+    rows, computed = results(2)
+    assert computed == [7, 8]
+    for found in rows:
+        assert_rows(found, oracle(photos, kind))
+    [one], [two] = (list(Path(home, "birdsonnx").iterdir()) for home in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
 
 
 @pytest.mark.parametrize("has", ["one", "two"])
@@ -272,3 +337,77 @@ def test_a_damaged_table_is_made_again(photos, content):
     again, computed = table(photos)
     assert computed == len(photos)
     np.testing.assert_array_equal(again, first)
+
+
+RANDOM = (JitterCrop(0.4), Resize(32, 32), RandomHorizontalFlip(0.5), RandomRotate(40.0))
+ORDER = [7, 3, 11, 0]
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_decoded_photos_are_the_pixels(photos, preload):
+    found = decoded(photos, preload=preload)
+    expected = [
+        np.asarray(Image.open(photos[index].path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR))
+        for index in ORDER
+    ]
+    for epoch in (1, 2, None):
+        rows = found.rows(ORDER, epoch)
+        assert rows.dtype == np.uint8
+        np.testing.assert_array_equal(rows, expected)
+
+
+def test_all_photos_are_seen_to_decode_before(photos):
+    advanced = []
+    decoded(photos, advance=advanced.append)
+    assert sum(advanced) >= 15
+
+
+def test_random_ones_follow_from_seed_epoch_and_photo_alone(photos):
+    first = decoded(photos, RANDOM, seed=5).rows(ORDER, 3)
+    again = decoded(photos, RANDOM, seed=5)
+    again.rows([1, 2], 3)
+    again.rows(ORDER, 2)
+    np.testing.assert_array_equal(again.rows(ORDER, 3), first)
+    np.testing.assert_array_equal(again.rows(ORDER[::-1], 3)[::-1], first)
+    for index, row in zip(ORDER, first, strict=True):
+        expected = decoder(32, 32, 3, RANDOM)(photos[index].path, chance_of(5, 3, index))
+        np.testing.assert_array_equal(row, expected)
+
+
+def test_another_seed_epoch_or_photo_gives_others(photos):
+    photos[3].path.write_bytes(photos[7].path.read_bytes())
+    found = decoded(photos, RANDOM, seed=5)
+    [seven, three] = found.rows([7, 3], 1)
+    others = [three, found.rows([7], 2)[0], decoded(photos, RANDOM, seed=6).rows([7], 1)[0]]
+    assert all((other != seven).any() for other in others)
+    assert (others[1] != others[2]).any()
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_nothing_is_random_without_an_epoch_or_a_seed(photos, preload):
+    still = tuple(step for step in RANDOM if isinstance(step, Resize))
+    expected = decoded(photos, still).rows(ORDER, 1)
+    seeded = decoded(photos, RANDOM, preload, seed=5)
+    seeded.rows(ORDER, 1)
+    np.testing.assert_array_equal(seeded.rows(ORDER, None), expected)
+    np.testing.assert_array_equal(decoded(photos, RANDOM, preload).rows(ORDER, 1), expected)
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_preload_changes_nothing_and_reads_each_photo_once(photos, seed):
+    plain, kept = (decoded(photos, RANDOM, preload, seed) for preload in (False, True))
+    expected = [plain.rows(ORDER, epoch) for epoch in (1, 2, 3)]
+    np.testing.assert_array_equal(kept.rows(ORDER, 1), expected[0])
+    for index in ORDER:
+        photos[index].path.unlink()
+    for epoch in (2, 3):
+        np.testing.assert_array_equal(kept.rows(ORDER, epoch), expected[epoch - 1])
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_several_threads_may_ask_at_once(photos, preload):
+    found = decoded(photos, RANDOM, preload, seed=5)
+    expected = decoded(photos, RANDOM, seed=5).rows(range(15), 1)
+    asked = [[index, (index + 1) % 15] for index in range(15)] * 4
+    for piece, rows in zip(asked, in_streams(4, lambda piece: found.rows(piece, 1), asked), strict=True):
+        np.testing.assert_array_equal(rows, expected[piece])
