@@ -1,10 +1,11 @@
 """Training against PyTorch and Keras on the same cores, photos and weights: `make bench-train`.
 
-Interleaved rounds of, each in a process of its own: steps of full fine-tuning (birdsonnx alone, birdsonnx on
-as many single-threaded ranks as cores, PyTorch in float32 and bf16, Keras `fit`); `conv5_*` + `dense` over 6
-epochs from files to checkpoint (birdsonnx, PyTorch with its frozen part under no_grad); the head over 6 epochs
-(birdsonnx, Keras `fit` with a frozen backbone). Peers that are not installed are reported as missing. Medians,
-and the median of each round's own ratio, as Markdown on stdout; everything with the environment to --json.
+Interleaved rounds of, each in a process of its own: steps of full fine-tuning (birdsonnx alone, birdsonnx
+on as many single-threaded ranks as cores, PyTorch in float32 and bf16, Keras `fit`); `conv5_*` + `dense`
+over 6 epochs from files to checkpoint (birdsonnx, PyTorch with its frozen part under no_grad); the head over
+6 epochs (birdsonnx, Keras `fit` with a frozen backbone). Peers that are not installed are reported as
+missing. Medians, and the median of each round's own ratio, as Markdown on stdout; everything with the
+environment to --json.
 
     python benchmarks/finetune.py --data DATA --weights resnet50_imagenet_notop.h5 [--rounds 5]
 

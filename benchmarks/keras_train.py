@@ -1,7 +1,7 @@
 """Keras `fit` doing what `birdsonnx train` does: a peer of finetune.py. Prints one JSON object.
 
-Photos are decoded once and held in memory (`cache()`), batches are prefetched. BatchNorm of the frozen network
-runs in inference mode; with all layers trained it is trained too, as Keras does.
+Photos are decoded once and held in memory (`cache()`), batches are prefetched. BatchNorm of the frozen
+network runs in inference mode; with all layers trained it is trained too, as Keras does.
 """
 
 import argparse

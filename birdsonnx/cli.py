@@ -223,7 +223,7 @@ def train(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a network's head as a config says, alone or under mpirun."""
+    """Train the layers of a network that a config names, alone or under mpirun."""
     with running(json, debug) as job:
         from dataclasses import asdict
 

@@ -79,8 +79,8 @@ def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[st
             layer = layer_of(node.name, layers) or node.name.split("/")[0]
             raise ConfigError(
                 f"{where}: layer {layer!r} is a {node.op_type}, which has no gradient in ONNX Runtime"
-                f"{' in this form' if known else ''}, and layers in front of it are to be trained; choose only "
-                'layers behind it with "birdsonnx": {"trainable": [...]}'
+                f"{' in this form' if known else ''}, and layers in front of it are to be trained; choose "
+                'only layers behind it with "birdsonnx": {"trainable": [...]}'
             )
 
 

@@ -266,10 +266,6 @@ class TestRefusals:
         tiny_model(3, names=["A", "B", "C"]).save(workspace / "model.onnx")
         assert "'ANT BIRD'" in self.refuse()
 
-    def test_more_than_the_head(self, workspace, config):
-        line = self.refuse("--set", 'birdsonnx.trainable=["conv*", "dense"]')
-        assert "conv1, conv2 cannot be trained" in line
-
     def test_an_empty_class_folder(self, workspace, config):
         (workspace / "data/train/DODO").mkdir()
         assert "'DODO' holds no photos" in self.refuse()

@@ -1,79 +1,191 @@
-"""Head gradients against finite differences in float64 and against the closed formula."""
+"""Sums of gradients over a batch: against finite differences in float64, closed formulas, a plain loop over
+single photos, and for the real ResNet50 against Keras."""
+
+import sys
+import types
+from collections.abc import Sequence
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from PIL import Image
 
-from birdsonnx.network.head import split
-from birdsonnx.training.gradients import HeadGradients
-from tests.network.networks import two_dense
-from tests.tiny import FEATURES, tiny_model
+from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.network.partition import Network, Partition
+from birdsonnx.training import gradients as module
+from birdsonnx.training.gradients import Gradients, gradient_graph, require_training
+from birdsonnx.training.losses import TARGETS, Loss
+from birdsonnx.training.parameters import FlatWeights
+from tests.conftest import REAL_DATA, needs_real_data
+from tests.network.networks import keras_warns, two_dense
+from tests.tiny import FEATURES, residual_model, tiny_model
 
-GENERATOR = np.random.default_rng(0)
-X = GENERATOR.normal(size=(6, FEATURES)).astype(np.float32)
-LABELS = np.array([0, 1, 2, 2, 0, 1], np.int64)
+CLASSES = 3
+LOSS = Loss(np.array([1, 0.5, 2], np.float32), 0.1, 0)
+PLAIN = Loss(np.ones(CLASSES, np.float32), 0, 0)
+LABELS = np.random.default_rng(1).integers(0, CLASSES, 33)
+ALL = ["stem", "block_a", "block_b", "last", "dense"]
 
-
-def log_probs(x, weights, layers):
-    """The head in float64: Dense layers with Relu between them, and log_softmax."""
-    for index, layer in enumerate(layers):
-        x = x @ weights[f"{layer}/kernel"] + weights[f"{layer}/bias"]
-        if index < len(layers) - 1:
-            x = np.maximum(x, 0)
-    shifted = x - x.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def widened(weights):
-    return {name: value.astype(np.float64) for name, value in weights.items()}
-
-
-def loss_of(weights, layers):
-    return -log_probs(X.astype(np.float64), widened(weights), layers)[np.arange(len(X)), LABELS].sum()
-
-
-def head(model, layers):
-    parts = split(model, layers)
-    generator = np.random.default_rng(1)
-    weights = {
-        name: generator.normal(0, 0.3, value.shape).astype(np.float32)
-        for name, value in parts.weights.items()
-    }
-    return HeadGradients(parts.head, parts.weights, threads=1), weights
+PARTS = {
+    "dense": (tiny_model(), ["dense"]),
+    "two dense": (two_dense(), ["hidden", "dense"]),
+    "the first of two": (two_dense(), ["hidden"]),
+    "all of the tiny one": (tiny_model(), ["conv1", "conv2", "dense"]),
+    "behind the block": (residual_model(), ["last", "dense"]),
+    "inside the block": (residual_model(), ["block_b", "dense"]),
+    "the stem only": (residual_model(), ["stem"]),
+    "all": (residual_model(), ALL),
+}
 
 
-@pytest.mark.parametrize(
-    ("model", "layers"), [(tiny_model(), ["dense"]), (two_dense(), ["hidden", "dense"])], ids=["one", "two"]
-)
-def test_against_finite_differences(model, layers):
-    gradients, weights = head(model, layers)
-    loss, found = gradients(X, LABELS, weights)
-    assert loss == pytest.approx(loss_of(weights, layers), rel=1e-6)
-    step = 1e-5  # in float64: truncation error of the order of 1e-10
-    for name, value in weights.items():
-        for index in np.random.default_rng(2).integers(0, value.size, 12):
-            nudge = np.zeros(value.shape)
-            nudge.flat[index] = step
-            up, down = (loss_of({**weights, name: value + sign * nudge}, layers) for sign in (1, -1))
-            assert found[name].flat[index] == pytest.approx((up - down) / (2 * step), rel=1e-4, abs=1e-5)
+def part_of(name: str) -> Partition:
+    model, trainable = PARTS[name]
+    network = Network(model, trainable)
+    return network.divide(network.boundaries()[0])
+
+
+def rows_of(part: Partition, count: int = 33) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    if part.row_type == np.uint8:
+        return generator.integers(0, 256, (count, *part.row_shape), np.uint8)
+    return np.maximum(generator.normal(size=(count, *part.row_shape)), 0).astype(part.row_type)
+
+
+class Batch:
+    """What `load` gives, and what it was asked for."""
+
+    def __init__(self, part: Partition, loss: Loss, rows: np.ndarray | None = None) -> None:
+        self.rows = rows_of(part) if rows is None else rows
+        self.loss = loss
+        self.asked: list[list[int]] = []
+
+    def __call__(self, photos: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        self.asked.append(list(photos))
+        return self.rows[list(photos)], self.loss.targets(LABELS[list(photos)])
+
+
+def weights_of(part: Partition) -> FlatWeights:
+    """Away from the zeros that biases start with."""
+    weights = FlatWeights(part.weights)
+    weights.set(part.weights)
+    weights.flat += np.random.default_rng(2).normal(0, 0.02, weights.flat.size).astype(np.float32)
+    return weights
+
+
+def named(weights: FlatWeights, total: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: value.copy() for name, value in weights.views_of(total).items()}
+
+
+def in_a_loop(part: Partition, loss: Loss, weights: FlatWeights, photos: Sequence[int]) -> np.ndarray:
+    """The gradient and the loss behind it in float64, one photo after the other, from the builder's graph."""
+    graph = gradient_graph(loss.append_to(part.trainable), list(weights.named))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    outputs = [*(f"{name}_grad" for name in weights.named), "loss"]
+    batch = Batch(part, loss)
+    total = np.zeros(weights.flat.size + 1)
+    for photo in photos:
+        rows, targets = batch([photo])
+        found = session.run(outputs, {part.source: rows, TARGETS: targets, **weights.named})
+        total += np.concatenate([value.ravel().astype(np.float64) for value in found])
+    return total
+
+
+def assert_close(weights: FlatWeights, found: np.ndarray, expected: np.ndarray, relative: float) -> None:
+    """Relative to the largest of each tensor, the loss on its own."""
+    assert found[-1] == pytest.approx(expected[-1], rel=relative)
+    for name, span in zip(weights.named, weights.spans, strict=True):
+        atol = relative * np.abs(expected[span]).max() + 1e-12
+        np.testing.assert_allclose(found[span], expected[span], rtol=0, atol=atol, err_msg=name)
+
+
+# --- Right values ---------------------------------------------------------------------------------------
+
+
+def in_float64(model: ModelProto) -> ModelProto:
+    """The same graph, computed by onnx's reference evaluator in float64."""
+    wide = ModelProto.FromString(model.SerializeToString())
+    for tensor in wide.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            value = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast":
+                attribute.i = TensorProto.DOUBLE
+    for value in (*wide.graph.input, *wide.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return wide
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_against_finite_differences(name):
+    part = part_of(name)
+    weights, photos = weights_of(part), [0, 1, 2]
+    batch = Batch(part, LOSS)
+    rows, targets = batch(photos)
+    feeds = {part.source: rows if rows.dtype == np.uint8 else rows.astype(np.float64)}
+    model = in_float64(part.trainable)
+    trained = [tensor for tensor in model.graph.initializer if tensor.name in weights.named]
+    for tensor in trained:
+        model.graph.initializer.remove(tensor)
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, TensorProto.DOUBLE, tensor.dims)
+        )
+    evaluator = ReferenceEvaluator(model)
+
+    def loss_of(values: dict[str, np.ndarray]) -> float:
+        [log_probs] = evaluator.run(None, {**feeds, **values})
+        return -float((targets * log_probs).sum())
+
+    wide = {key: value.astype(np.float64) for key, value in weights.named.items()}
+    total = Gradients(part, LOSS, weights, 2).sum_over(photos, batch).total
+    assert total[-1] == pytest.approx(loss_of(wide), rel=1e-5)
+    step = 1e-6  # in float64: errors of the order of 1e-9
+    for key, value in named(weights, total).items():
+        # The largest of each tensor, and some at random; many of a kernel behind a Relu are 0.
+        chosen = [int(np.abs(value).argmax()), *np.random.default_rng(3).integers(0, value.size, 2)]
+        tolerance = 1e-5 * float(np.abs(value).max())
+        for index in chosen:
+            losses = []
+            for sign in (1, -1):
+                nudged = wide[key].copy()
+                nudged.flat[index] += sign * step
+                losses.append(loss_of({**wide, key: nudged}))
+            difference = (losses[0] - losses[1]) / (2 * step)
+            assert value.flat[index] == pytest.approx(difference, rel=1e-4, abs=tolerance)
+
+
+def error_of(x: np.ndarray, weights: FlatWeights) -> np.ndarray:
+    """`p - onehot` of the last Dense, in float64."""
+    scores = x @ weights.named["dense/kernel"].astype(np.float64) + weights.named["dense/bias"]
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True) - np.eye(CLASSES)[LABELS]
 
 
 def test_one_dense_against_the_formula():
     """The gradient of softmax cross-entropy: (p - onehot), summed through the Dense."""
-    gradients, weights = head(tiny_model(), ["dense"])
-    _, found = gradients(X, LABELS, weights)
-    x, wide = X.astype(np.float64), widened(weights)
-    error = np.exp(log_probs(x, wide, ["dense"])) - np.eye(3)[LABELS]
-    np.testing.assert_allclose(found["dense/kernel"], x.T @ error, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found["dense/bias"], error.sum(axis=0), rtol=1e-5, atol=1e-6)
+    part = part_of("dense")
+    weights, batch = weights_of(part), Batch(part, PLAIN)
+    found = named(weights, Gradients(part, PLAIN, weights, 1).sum_over(range(33), batch).total)
+    x = batch.rows.astype(np.float64)
+    assert x.shape == (33, FEATURES)
+    error = error_of(x, weights)
+    np.testing.assert_allclose(found["dense/kernel"], x.T @ error, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found["dense/bias"], error.sum(axis=0), rtol=1e-5, atol=1e-5)
 
 
 def test_two_dense_against_the_formula():
-    gradients, weights = head(two_dense(), ["hidden", "dense"])
-    _, found = gradients(X, LABELS, weights)
-    x, wide = X.astype(np.float64), widened(weights)
-    hidden = np.maximum(x @ wide["hidden/kernel"] + wide["hidden/bias"], 0)
-    error = np.exp(log_probs(x, wide, ["hidden", "dense"])) - np.eye(3)[LABELS]
-    back = error @ wide["dense/kernel"].T * (hidden > 0)
+    part = part_of("two dense")
+    weights, batch = weights_of(part), Batch(part, PLAIN)
+    found = named(weights, Gradients(part, PLAIN, weights, 1).sum_over(range(33), batch).total)
+    x = batch.rows.astype(np.float64)
+    hidden = np.maximum(x @ weights.named["hidden/kernel"] + weights.named["hidden/bias"], 0)
+    error = error_of(hidden, weights)
+    back = error @ weights.named["dense/kernel"].T.astype(np.float64) * (hidden > 0)
     expected = {
         "hidden/kernel": x.T @ back,
         "hidden/bias": back.sum(axis=0),
@@ -82,44 +194,249 @@ def test_two_dense_against_the_formula():
     }
     assert set(found) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-
-
-@pytest.mark.parametrize("layers", [["dense"], ["hidden"]])
-def test_what_is_not_trained_has_no_gradient(layers):
-    gradients, weights = head(two_dense(), layers)
-    _, found = gradients(X, LABELS, weights)
-    assert set(found) == {f"{layers[0]}/kernel", f"{layers[0]}/bias"}
+        atol = 1e-5 * np.abs(value).max()
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 def test_confident_mistakes_stay_finite():
-    gradients, weights = head(tiny_model(), ["dense"])
-    bias = np.array([0, 0, 500], np.float32)
-    loss, found = gradients(X, np.zeros(6, np.int64), {**weights, "dense/bias": bias})
-    assert 6 * 400 < loss < 6 * 600
-    np.testing.assert_allclose(found["dense/bias"], [-6, 0, 6], atol=1e-5)
+    part = part_of("dense")
+    weights, batch = weights_of(part), Batch(part, PLAIN)
+    weights.named["dense/bias"][...] = [0, 0, 500]
+    wrong = int((LABELS != 2).sum())
+    total = Gradients(part, PLAIN, weights, 1).sum_over(range(33), batch).total
+    assert wrong * 400 < total[-1] < wrong * 600
+    first, second, _ = np.bincount(LABELS, minlength=CLASSES)
+    np.testing.assert_allclose(total[-4:-1], [-first, -second, wrong], atol=1e-4)
 
 
-def test_the_sums_of_parts_are_the_sum_of_the_whole():
-    gradients, weights = head(two_dense(), ["hidden", "dense"])
-    loss, whole = gradients(X, LABELS, weights)
-    parts = [gradients(X[part], LABELS[part], weights) for part in (slice(0, 2), slice(2, 6))]
-    assert loss == pytest.approx(sum(part[0] for part in parts), rel=1e-6)
-    for name, value in whole.items():
-        np.testing.assert_allclose(value, sum(part[1][name] for part in parts), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("at", range(3))
+def test_where_the_network_is_divided_makes_no_difference(at, half):
+    network = Network(*PARTS["behind the block"])
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    boundaries = network.boundaries()
+    totals = []
+    for boundary in (boundaries[at], boundaries[-1]):
+        part = network.divide(boundary, half=half and not boundary.is_photo)
+        weights = weights_of(part)
+        rows = pixels
+        if part.backbone is not None:
+            [rows] = onnxruntime.InferenceSession(part.backbone).run(None, {"images": pixels})
+            assert rows.dtype == part.row_type
+        totals.append(Gradients(part, LOSS, weights, 1).sum_over(range(5), Batch(part, LOSS, rows)).total)
+    # float16 holds 11 bits: features are off by up to 1 / 2048.
+    assert_close(weights, totals[0], totals[1], 5e-3 if half else 1e-5)
 
 
-def test_no_photos_give_zeros():
-    gradients, weights = head(tiny_model(), ["dense"])
-    loss, found = gradients(X[:0], LABELS[:0], weights)
-    assert loss == 0
-    assert all(not value.any() for value in found.values())
+# --- Sums -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("model", "layers"), [(tiny_model(), ["dense"]), (two_dense(), ["hidden", "dense"])], ids=["one", "two"]
-)
-def test_forward_pass(model, layers):
-    gradients, weights = head(model, layers)
-    expected = log_probs(X.astype(np.float64), widened(weights), layers)
-    np.testing.assert_allclose(gradients.log_probs(X, weights), expected, rtol=1e-5, atol=1e-5)
+@pytest.fixture(scope="module")
+def loop_sums():
+    part = part_of("all")
+    weights = weights_of(part)
+    return {
+        count: in_a_loop(part, LOSS, weights, range(33 - count, 33))  # not from the first photo
+        for count in (0, 1, 2, 5, 33)
+    }
+
+
+@pytest.mark.parametrize("most", [32, 3])
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+def test_sums_are_those_of_a_plain_loop(replicas, most, loop_sums, monkeypatch):
+    monkeypatch.setattr(module, "MOST_PER_SLICE", most)
+    part = part_of("all")
+    weights = weights_of(part)
+    gradients = Gradients(part, LOSS, weights, replicas)
+    # Large and small by turns: sums of an earlier batch must not show through.
+    for count in (5, 33, 1, 0, 2, 33, 0, 5):
+        batch = Batch(part, LOSS)
+        photos = range(33 - count, 33)
+        found = gradients.sum_over(photos, batch)
+        assert_close(weights, found.total, loop_sums[count], 1e-5)
+        assert sorted(photo for piece in batch.asked for photo in piece) == list(photos)
+        sizes = sorted(len(piece) for piece in batch.asked)
+        assert all(size <= most for size in sizes)
+        assert len(sizes) <= replicas * -(-count // (replicas * most))
+        assert found.data_s >= 0
+        assert (found.compute_s > 0) == (count > 0)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_all_parts_are_those_of_a_plain_loop(name):
+    part = part_of(name)
+    weights = weights_of(part)
+    found = Gradients(part, LOSS, weights, 2).sum_over(range(5), Batch(part, LOSS)).total
+    assert list(weights.named) == list(part.weights)
+    assert_close(weights, found, in_a_loop(part, LOSS, weights, range(5)), 1e-5)
+
+
+def test_slices_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(module, "BYTES_PER_SLICE", 1)
+    part = part_of("all")
+    batch = Batch(part, LOSS)
+    Gradients(part, LOSS, weights_of(part), 2).sum_over(range(5), batch)
+    assert sorted(batch.asked) == [[0], [1], [2], [3], [4]]
+
+
+def test_slices_follow_the_size_of_the_network(monkeypatch):
+    """Twice the memory, twice the photos."""
+    asked = []
+    for most in (400_000, 800_000):
+        monkeypatch.setattr(module, "BYTES_PER_SLICE", most)
+        part = part_of("all")
+        batch = Batch(part, LOSS)
+        Gradients(part, LOSS, weights_of(part), 1).sum_over(range(32), batch)
+        asked.append(max(len(piece) for piece in batch.asked))
+    assert asked[1] >= 1.5 * asked[0]
+    assert asked[0] >= 1
+
+
+def test_the_same_again_is_the_same_to_the_last_bit():
+    part = part_of("all")
+    weights = weights_of(part)
+    gradients = Gradients(part, LOSS, weights, 3)
+    first = gradients.sum_over(range(33), Batch(part, LOSS)).total.copy()
+    gradients.sum_over(range(5), Batch(part, LOSS))
+    again = gradients.sum_over(range(33), Batch(part, LOSS)).total
+    np.testing.assert_array_equal(again, first)
+    other = Gradients(part, LOSS, weights, 3).sum_over(range(33), Batch(part, LOSS)).total
+    np.testing.assert_array_equal(other, first)
+
+
+def test_a_total_may_be_changed_until_the_next_batch():
+    part = part_of("all")
+    gradients = Gradients(part, LOSS, weights_of(part), 2)
+    total = gradients.sum_over(range(5), Batch(part, LOSS)).total
+    first = total.copy()
+    total /= 7  # as the loop does
+    np.testing.assert_array_equal(total, first / 7)
+    np.testing.assert_array_equal(gradients.sum_over(range(5), Batch(part, LOSS)).total, first)
+    nothing = gradients.sum_over([], Batch(part, LOSS)).total
+    assert not nothing.any()
+    nothing += 1
+    np.testing.assert_array_equal(gradients.sum_over(range(5), Batch(part, LOSS)).total, first)
+
+
+def test_weights_are_read_where_they_lie():
+    """Those that the runtime reads rearranged too."""
+    part = part_of("all")
+    weights = weights_of(part)
+    gradients = Gradients(part, LOSS, weights, 2)
+    gradients.sum_over(range(5), Batch(part, LOSS))
+    for name, value in weights.named.items():
+        value *= 1.5
+        found = gradients.sum_over(range(5), Batch(part, LOSS)).total
+        assert_close(weights, found, in_a_loop(part, LOSS, weights, range(5)), 1e-5)
+        value += 0.01 * np.abs(value).max()
+        assert name in part.weights
+    found = gradients.sum_over(range(5), Batch(part, LOSS)).total
+    assert_close(weights, found, in_a_loop(part, LOSS, weights, range(5)), 1e-5)
+
+
+def test_weights_are_not_changed():
+    part = part_of("all")
+    weights = weights_of(part)
+    before = weights.flat.copy()
+    Gradients(part, LOSS, weights, 2).sum_over(range(5), Batch(part, LOSS))
+    np.testing.assert_array_equal(weights.flat, before)
+    np.testing.assert_array_equal(part.weights["stem/kernel"], Network(*PARTS["all"]).weights["stem/kernel"])
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_photo_that_cannot_be_read_ends_the_batch(replicas):
+    part = part_of("dense")
+    batch = Batch(part, LOSS)
+
+    def load(photos: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        if 4 in photos:
+            raise DataError("photo 4")
+        return batch(photos)
+
+    gradients = Gradients(part, LOSS, weights_of(part), replicas)
+    with pytest.raises(DataError, match="photo 4"):
+        gradients.sum_over(range(5), load)
+    assert gradients.sum_over(range(4), load).total.any()
+
+
+def test_a_runtime_without_gradients_is_refused_with_a_reason(monkeypatch):
+    require_training()
+    bare = types.ModuleType("onnxruntime.capi._pybind_state")
+    monkeypatch.setitem(sys.modules, "onnxruntime.capi._pybind_state", bare)
+    with pytest.raises(InstallationError, match="predicts but cannot train"):
+        require_training()
+
+
+# --- The real network -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@needs_real_data
+@keras_warns
+def test_every_gradient_of_resnet50_is_that_of_keras():
+    """Keras' GradientTape, and not differences of float32 losses: it is written by others, needs no step that
+    is neither too small for float32 nor too large for the Relus, and gives all 25 million elements, where a
+    difference along a kernel's gradient sees nothing that is perpendicular to it.
+
+    birdsonnx trains kernels that BatchNormalization is folded into, `k' = k * s` and `b' = (b - mean) * s +
+    beta`: the gradient of `k` is `s` times that of `k'`, that of `beta` equals that of `b'`.
+    """
+    import tensorflow as tf
+
+    from birdsonnx.network.conversion import convert
+    from birdsonnx.network.keras_source import resnet50
+
+    paths = sorted((REAL_DATA / "birds12" / "valid").glob("*/*.jpg"))[:2]
+    pixels = np.stack(
+        [np.asarray(Image.open(path).convert("RGB").resize((224, 224)), np.uint8) for path in paths]
+    )
+    labels = np.array([0, 2])
+    source = resnet50(CLASSES, str(REAL_DATA / "resnet50_imagenet_notop.h5"), seed=0)
+    source.model.trainable = True
+    for layer in source.layers:
+        layer.trainable = True
+    model = convert(source, "resnet50").model
+    network = Network(model, [layer.name for layer in model.metadata.layers])
+    part = network.divide(network.boundaries()[0])
+    assert part.boundary.is_photo
+    weights = FlatWeights(part.weights)
+    weights.set(part.weights)
+    assert weights.flat.size > 23_000_000
+    gradients = Gradients(part, PLAIN, weights, 2)
+    total = gradients.sum_over([0, 1], lambda photos: (pixels[photos], PLAIN.targets(labels[photos]))).total
+    found = named(weights, total)
+
+    layers = {layer.name: layer for layer in source.layers}
+    with tf.GradientTape() as tape:
+        images = tf.constant(pixels[..., ::-1].astype(np.float32) - [103.939, 116.779, 123.68], tf.float32)
+        log_probs = source.model(images, training=False)
+        loss = -tf.reduce_sum(tf.gather(log_probs, labels, axis=1, batch_dims=1))
+    variables = [variable.value for layer in layers.values() for variable in layer.trainable_variables]
+    places = [
+        (layer.name, variable.name) for layer in layers.values() for variable in layer.trainable_variables
+    ]
+    expected = {
+        place: value.numpy() for place, value in zip(places, tape.gradient(loss, variables), strict=True)
+    }
+    assert total[-1] == pytest.approx(float(loss), rel=1e-5)
+
+    compared = set()
+    for layer in layers.values():
+        kernel = f"{layer.name}/kernel"
+        if kernel not in found:
+            continue
+        value, bias = found[kernel], found[f"{layer.name}/bias"]
+        shift = (layer.name, "bias")
+        if value.ndim == 4:
+            norm = layers[layer.name.removesuffix("_conv") + "_bn"]
+            gamma, _, _, variance = norm.get_weights()
+            scale = gamma / np.sqrt(variance + norm.epsilon)
+            value = (value * scale.reshape(-1, 1, 1, 1)).transpose(2, 3, 1, 0)
+            shift = (norm.name, "beta")
+        for mine, other in ((value, expected[layer.name, "kernel"]), (bias, expected[shift])):
+            # Single elements where a Relu or a maximum flips in the last bit differ more than the others.
+            assert np.linalg.norm(mine - other) <= 1e-3 * np.linalg.norm(other), layer.name
+            assert np.linalg.norm(other) > 0
+        compared |= {kernel, f"{layer.name}/bias"}
+    assert compared == set(found)
+    assert len(compared) == 2 * 54

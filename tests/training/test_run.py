@@ -10,6 +10,7 @@ import pytest
 from birdsonnx.config import OptimizerSettings, parse
 from birdsonnx.errors import ConfigError, TrainingError
 from birdsonnx.network.model_file import load
+from birdsonnx.network.partition import Network
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import run
 from tests.tiny import residual_model
@@ -128,11 +129,9 @@ def test_stop_and_resume_gives_the_bits_of_never_stopping(settings, case):
             np.testing.assert_array_equal(parts[array], expected[array])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", sorted(set(CASES) - {"early stopping", "no cache", "augmentation, preload"}))
 def test_every_setting_acts(settings, case):
-    """Or the test above would say nothing of it. The limits of early stopping are reached elsewhere."""
-    if case in ("early stopping", "no cache", "augmentation, preload"):
-        pytest.skip("changes no numbers")
+    """Or the test above would say nothing of it."""
     optimizer = CASES[case].get("optimizer", {})
     plain = {"optimizer": {"type": "SGD" if "lr_scheduler" in optimizer else "Adam", "learning_rate": 0.01}}
     _, without = train(settings("without", num_epochs=3, **plain))
@@ -184,8 +183,11 @@ def test_a_resumed_run_is_divided_where_it_was(settings, monkeypatch):
 
 
 def test_wherever_the_network_is_divided_the_curve_is_the_same(settings, monkeypatch):
+    network = Network(residual_model(), TRAINED)
+    places = range(len(network.boundaries()))
+    assert len(places) > 3
     losses = []
-    for place in range(8):
+    for place in places:
         monkeypatch.setattr(
             run.boundaries, "cheapest", lambda network, *_, place=place: network.boundaries()[place]
         )
