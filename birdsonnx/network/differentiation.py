@@ -89,7 +89,7 @@ def _in_a_form(node: NodeProto, graph: Graph, behind: Collection[str]) -> bool:
     wrong without a word (Conv, MaxPool, Split) or an error of the runtime (the others)."""
     match node.op_type:
         case "Cast":
-            return attribute(node, "to") == TensorProto.FLOAT
+            return bool(attribute(node, "to") == TensorProto.FLOAT)
         case "Conv":
             return pads_are_given(node)
         case "MatMul":

@@ -36,7 +36,7 @@ EVERYTHING = {
 }
 RELATIVE = 1e-4
 """Between rank counts and places of division: gradients of a batch of 7 summed in another order in float32
-(6e-8 each), through 12 steps of descent; 3e-6 was measured."""
+(6e-8 each), through 12 steps of descent; 4e-7 was measured."""
 
 
 def weights_of(path: Path) -> dict[str, np.ndarray]:
@@ -99,8 +99,8 @@ def test_a_checkpoint_is_the_same_graph_that_any_runtime_runs(workspace, config)
 
 @pytest.mark.parametrize(
     "sections",
-    [{}, {"birdsonnx": {"cache": False}}, {"birdsonnx": {"trainable": ["*"]}}, EVERYTHING],
-    ids=["features", "no features", "all layers", "everything"],
+    [{}, {"birdsonnx": {"cache": False}}, EVERYTHING],
+    ids=["features", "no features", "everything"],
 )
 def test_loss_curves_do_not_depend_on_the_number_of_ranks(config, sections):
     sections = {"optimizer": {"type": "SGD", "learning_rate": 0.001, "momentum": 0.9}, **sections}
@@ -128,8 +128,7 @@ def test_loss_curves_do_not_depend_on_the_cache(config):
         np.testing.assert_allclose(test, found[0][1], rtol=RELATIVE)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("sections", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize(("ranks", "sections"), [(1, {}), (2, EVERYTHING)], ids=["plain", "everything"])
 def test_two_runs_give_the_same_bits(workspace, config, sections, ranks):
     config(**sections)
     contents = []
@@ -142,11 +141,7 @@ def test_two_runs_give_the_same_bits(workspace, config, sections, ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize(
-    "sections",
-    [{}, {"birdsonnx": {"cache": False}}, EVERYTHING],
-    ids=["features", "no features", "everything"],
-)
+@pytest.mark.parametrize("sections", [{}, EVERYTHING], ids=["plain", "everything"])
 def test_a_kill_and_resume_gives_the_bits_of_never_stopping(workspace, config, sections, ranks):
     """The last rank is killed in the middle of epoch 4 of 6, and takes the job with it."""
     config(num_epochs=6, **sections)
@@ -254,7 +249,7 @@ def test_float16_features_give_nearly_the_same_curve(config):
     assert sizes == [128 + photos * size for photos, size in ((9, 8192), (9, 16384), (24, 8192), (24, 16384))]
     assert not np.array_equal(*found)
     # Half precision has 11 bits: 5e-4 for each feature.
-    np.testing.assert_allclose(found[1][:, 0], found[0][:, 0], rtol=5e-3)
+    np.testing.assert_allclose(found[1][:, 0], found[0][:, 0], rtol=1e-3)
 
 
 def test_predictions_use_the_still_transforms_of_an_augmented_training(workspace, config):
@@ -305,14 +300,12 @@ class TestRefusals:
         config(data={"test_input_path": None}, birdsonnx={"early_stopping": 2})
         assert "birdsonnx.early_stopping: needs a test loss" in self.refuse()
 
-    @pytest.mark.parametrize("ranks", [1, 2])
     @pytest.mark.parametrize(
-        ("assignment", "said"),
+        ("assignment", "said", "ranks"),
         [
-            ('loss.function="Focal"', "its run had loss {'function': 'NLL'"),
-            ('optimizer.type="AdamW"', "its run had optimizer {"),
-            ("birdsonnx.clip_norm=2", "its run had birdsonnx.clip_norm None, the config has 2.0"),
-            ('birdsonnx.trainable=["last"]', "its run had birdsonnx.trainable ['block_?', 'last', 'dense']"),
+            ('loss.function="Focal"', "its run had loss {'function': 'NLL'", 1),
+            ('optimizer.type="AdamW"', "its run had optimizer {", 2),
+            ("birdsonnx.clip_norm=2", "its run had birdsonnx.clip_norm None, the config has 2.0", 1),
         ],
     )
     def test_a_resume_as_another_run(self, workspace, config, assignment, said, ranks):

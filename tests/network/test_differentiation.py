@@ -190,8 +190,9 @@ def test_an_average_pool_whose_divisor_changes_is_refused(attributes):
         prepare(model.graph, {"w": None}, ["conv", "mean"], "net")
 
 
-def test_what_is_frozen_in_front_is_neither_touched_nor_refused():
-    model = averaged(pads=[1, 1, 1, 1])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_what_is_frozen_in_front_is_neither_touched_nor_refused(pads):
+    model = averaged(pads=pads)
     nodes = [
         node("Elu", ["y"], ["e"], "elu/Elu"),
         node("BatchNormalization", ["e", *NORM], ["n"], "bn/BatchNormalization"),

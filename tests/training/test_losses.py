@@ -148,6 +148,12 @@ def test_a_photo_that_is_certainly_wrong(gamma):
     np.testing.assert_allclose(found, [[1, -1, 0, 0]], atol=1e-6)
 
 
+def test_a_rounded_log_probability_above_0_stays_a_number():
+    """1 - p is negative then, and has no root."""
+    log_probs = np.array([[6e-8, -17, -17, -17]], np.float32)
+    assert Loss(ONES, 0, 0.5).sum(log_probs, LABELS[:1]) == pytest.approx(0, abs=1e-10)
+
+
 def test_the_divisor_is_the_sum_of_the_class_weights():
     assert Loss(WEIGHT, 0.3, 0).divisor(LABELS) == pytest.approx(0.5 + 2 + 1 + 0 + 2 + 2)
     assert Loss(ONES, 0.3, 2).divisor(LABELS) == len(LABELS)

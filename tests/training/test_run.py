@@ -134,8 +134,8 @@ def test_every_setting_acts(settings, case):
     """Or the test above would say nothing of it."""
     optimizer = CASES[case].get("optimizer", {})
     plain = {"optimizer": {"type": "SGD" if "lr_scheduler" in optimizer else "Adam", "learning_rate": 0.01}}
-    _, without = train(settings("without", num_epochs=3, **plain))
-    _, audience = train(settings("with", num_epochs=3, **{**plain, **CASES[case]}))
+    _, without = train(settings(None, num_epochs=3, **plain))
+    _, audience = train(settings(None, num_epochs=3, **{**plain, **CASES[case]}))
     assert audience.losses != without.losses
 
 
