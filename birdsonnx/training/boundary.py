@@ -13,8 +13,10 @@ from birdsonnx.runtime.sessions import Session
 PROBED = 4
 """Photos per timing run."""
 DECISIVE = 0.8
-"""A boundary further from the trained part must cost less than this share of the nearer one: timings are
-noisy, and the same run should be divided at the same place every time."""
+WORTH_S = 0.001
+"""A boundary further from the trained part must cost less than this share of the nearer one, and save so many
+seconds per photo and epoch: timings are noisy, and the same run should be divided at the same place every
+time, to the same bits."""
 DISK_BYTES_PER_S = 200e6
 """Assumed of tables that memory cannot hold: a plain disk's."""
 
@@ -53,7 +55,7 @@ def cheapest(
         if boundary is not frontier and reading_s >= DECISIVE * least:
             continue
         cost = reading_s + (0.0 if boundary is frontier else _frozen_s(network, boundary, frontier) / threads)
-        if cost < (1.0 if boundary is frontier else DECISIVE) * least:
+        if boundary is frontier or cost < min(DECISIVE * least, least - WORTH_S):
             best, least = boundary, cost
     return best
 

@@ -74,8 +74,9 @@ def choose(monkeypatch) -> Callable[..., Boundary]:
 @pytest.mark.parametrize(
     ("frozen_s", "best"),
     [
-        (0.0027, FAR),  # 0.4 ms to read and 2.7 to run are less than 80 % of 4
-        (0.0029, NEAR),  # 3.3 are not
+        (0.0025, FAR),  # 0.4 ms to read and 2.5 to run are less than 80 % of 4, and more than 1 ms less
+        (0.0027, NEAR),  # 3.1 are not 1 ms less
+        (0.0029, NEAR),
         (0.0037, NEAR),
     ],
 )
@@ -142,7 +143,8 @@ def test_the_photos_are_decoded_in_every_epoch(choose, decoding_s, frozen_s, thr
 
 def test_photos_may_be_larger_than_features_and_need_no_space(choose):
     small = at("small", PHOTO.size // 2)
-    assert choose(small, PHOTO, frozen_s={INPUT: 0.0}, decoding_s=0.0, space=0) == PHOTO
+    # Tables on disk: there is more than a millisecond to save.
+    assert choose(small, PHOTO, frozen_s={INPUT: 0.0}, decoding_s=0.0, space=0, memory=0) == PHOTO
 
 
 def test_without_a_choice_nothing_is_decoded():
