@@ -113,7 +113,7 @@ def one_round(work: Path, weights: Path | None, has: dict[str, bool]) -> dict[st
     found["full ranks"] = birdsonnx(work, *FULL, ranks=CORES)
     if has["torch"]:
         found["full torch bf16"] = measured(*torch, "full", *steps, "--bf16", cwd=work)
-    if has["keras"]:
+    if has["keras"] and has["keras full"]:
         found["full keras"] = measured(*keras, "full", *steps, *backbone, "--train", "all", cwd=work)
 
     def cold(*settings: str) -> dict[str, Any]:
@@ -215,9 +215,11 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="backbone weights to export")
     parser.add_argument("--photos", type=int, default=480, help="training photos of the 6-epoch runs")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="without Keras' full fine-tuning")
     parser.add_argument("--json", type=Path, help="write every figure here")
     arguments = parser.parse_args()
     has = {name: importlib.util.find_spec(name) is not None for name in ("torch", "keras")}
+    has["keras full"] = not arguments.quick
     rounds: list[dict[str, dict[str, Any]]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
