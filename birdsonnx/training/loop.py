@@ -70,8 +70,8 @@ class Listener(Protocol):
 
 
 def best_epoch(history: Sequence[Epoch]) -> int | None:
-    """The first epoch with the lowest test loss, or None where nothing was tested."""
-    tested = [epoch for epoch in history if epoch.test_loss is not None]
+    """The first epoch with the lowest test loss, or None where there was no finite one."""
+    tested = [epoch for epoch in history if epoch.test_loss is not None and np.isfinite(epoch.test_loss)]
     return min(tested, key=lambda epoch: (epoch.test_loss, epoch.epoch)).epoch if tested else None
 
 
