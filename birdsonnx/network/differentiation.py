@@ -131,8 +131,7 @@ def stride_before_pointwise(graph: GraphProto) -> int:
                     set_constant(graph, f"{name}/{role}", np.array(values, np.int64))
                 inputs = [source, *(f"{name}/{role}" for role in bounds)]
                 nodes.append(helper.make_node("Slice", inputs, [name], name=name))
-            copy = NodeProto()
-            copy.CopyFrom(node)
+            copy = _copy(node)
             copy.input[0] = kept[source, strides]
             _replace_attribute(copy, "strides", [1, 1])
             node = copy

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from birdsonnx.errors import ImageError
 from birdsonnx.network.partition import Boundary, Network
 from birdsonnx.runtime.sessions import Session
 
@@ -119,7 +120,6 @@ def _memory() -> int:
 
 def decoder_of(paths: Sequence[Path], decode: Callable[[Path], object]) -> Callable[[int], object]:
     """Reads the n-th photo; a damaged one takes its time too, and is refused elsewhere."""
-    from birdsonnx.errors import ImageError
 
     def read(number: int) -> object:
         try:
