@@ -52,8 +52,8 @@ class Gradients:
     """The summed loss of a batch and its gradients with respect to the trained weights.
 
     Replicas, one thread each, take turns at the slices of a batch and add up what they find. One session that
-    divides each operation among its threads leaves cores idle: on 2 cores (Zen 4), 6.3 images/s of full ResNet50
-    training by two replicas, 3.6 to 4.4 by one session with two threads.
+    divides each operation among its threads leaves cores idle: on 2 cores (Zen 4), 6.3 images/s of full
+    ResNet50 training by two replicas, 3.6 to 4.4 by one session with two threads.
 
     Args:
         part: the network, divided.
