@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import __version__
-from birdsonnx.runtime import ranks, threads
+from birdsonnx.runtime import isa, ranks, threads
 
 BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "typer")
 EXTRAS = {
@@ -17,7 +17,6 @@ EXTRAS = {
     "mpi": ("mpi4py", "mpich"),
     "plot": ("matplotlib",),
 }
-ISA_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
 
 
 def examine() -> dict[str, Any]:
@@ -54,7 +53,7 @@ def examine() -> dict[str, Any]:
         "cgroup_cores": threads.cgroup_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "memory_gb": _memory_gb(),
-        "isa": _isa(),
+        "isa": list(isa.extensions()),
         "mpi": mpi,
         "launched_processes": launched,
         "problems": problems,
@@ -82,7 +81,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         + (f"; OMP_NUM_THREADS={found['omp_num_threads']}" if found["omp_num_threads"] else ""),
         f"memory       {found['memory_gb']:.1f} GB",
         f"ISA          {', '.join(found['isa']) or 'unknown'}"
-        + ("" if any("vnni" in flag or "amx" in flag for flag in found["isa"]) else " (no VNNI)"),
+        + ("" if isa.has_int8_products() else " (no VNNI)"),
         f"MPI          {found['mpi'] or 'not installed'}",
     ]
     return text + [f"problem      {problem}" for problem in found["problems"]]
@@ -134,11 +133,3 @@ def _mpi(problems: list[str]) -> str | None:
 
 def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
-
-
-def _isa() -> list[str]:
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
-    except (OSError, IndexError):
-        return []
-    return [flag for flag in ISA_FLAGS if flag in flags]

@@ -34,7 +34,12 @@ def to_train(settings: Settings, say: Say) -> BirdModel:
             "neural_network.checkpoints.load: this key is required to train: an .onnx of 'birdsonnx export', "
             "or a Keras .h5 or .keras file"
         )
-    return _load(checkpoint_file(settings.checkpoints.load, say), settings, say)
+    model = _load(checkpoint_file(settings.checkpoints.load, say), settings, say)
+    if model.metadata.quantization is not None:
+        raise ModelError(
+            f"{model.where}: an int8 model cannot be trained; train the float32 model and quantise it again"
+        )
+    return model
 
 
 def to_predict(settings: Settings, say: Say) -> tuple[Path | bytes, str]:

@@ -55,6 +55,8 @@ class Metadata:
     """One entry per epoch trained: epoch, learning_rate, train_loss, test_loss, test_accuracy."""
     run: dict[str, Any] | None = None
     """Which training wrote this file (`run` counts the trainings of a folder, `epoch` within it)."""
+    quantization: dict[str, Any] | None = None
+    """How the float32 network became int8: precision, method, photos; None: it is float32."""
     source: dict[str, Any] = field(default_factory=dict)
     """Where the weights came from: file name and SHA-256."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -50,9 +50,14 @@ class BirdModel:
         return content
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "BirdModel":
-        """The same network behind another preprocessing."""
+        """The same network behind another preprocessing. Raises ModelError for an int8 model."""
         if preprocessing == self.metadata.preprocessing:
             return self
+        if self.metadata.quantization is not None:
+            raise ModelError(
+                f"{self.where}: an int8 model's preprocessing is part of its first layer; change that of the "
+                "float32 model and quantise it again"
+            )
         proto = ModelProto()
         proto.CopyFrom(self.proto)
         rewrites.take_uint8(proto.graph, preprocessing)

@@ -7,6 +7,7 @@ from typing import Any
 
 from birdsonnx import artifacts
 from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.network.model_file import BirdModel
 
 
@@ -32,6 +33,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "trainable": list(metadata.trainable),
         "history": list(metadata.history),
         "run": metadata.run,
+        "quantization": metadata.quantization,
         "source": metadata.source,
         "versions": metadata.versions,
     }
@@ -54,6 +56,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"{parameters['statistics']:,} BatchNorm statistics, as Keras counts them",
         f"trainable      {', '.join(info['trainable']) or 'nothing'}",
         f"operators      {', '.join(f'{count} {name}' for name, count in info['operators'].items())}",
+        f"precision      {_precision(info['quantization'])}",
         f"opset, IR      {info['opset']}, {info['ir_version']}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
         f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
@@ -62,6 +65,12 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         "epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items())
         for epoch in info["history"]
     ]
+
+
+def _precision(quantization: dict[str, Any] | None) -> str:
+    if quantization is None:
+        return "float32"
+    return f"int8, calibrated on {quantization['photos']} photos ({quantization['method']})"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
@@ -91,6 +100,14 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             f"{count:>4} x {label} -> {named}" for count, label, named in sorted(mistakes, reverse=True)[:20]
         ]
     return lines
+
+
+def quantization_lines(comparison: Comparison) -> list[str]:
+    """float32 and int8 side by side."""
+    return [
+        f"{name:<9}accuracy {found.accuracy:.4f}   top-5 {found.top5:.4f}   loss {found.loss:.6f}"
+        for name, found in (("float32", comparison.float32), ("int8", comparison.int8))
+    ] + [f"agreement {comparison.agreement:.4f} on {comparison.float32.photos} photos"]
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
