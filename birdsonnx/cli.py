@@ -278,8 +278,18 @@ def predict(
     ] = None,
     threads: Threads = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Photos per run of a thread (default 4); changes speed only.")
+        int | None,
+        typer.Option(
+            min=1, help="Photos per run of a thread (default: as tuned, else 4); changes speed only."
+        ),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or int8: what the model must be (default: whatever it is).")
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="First measure how this machine runs the model fastest; remembered."),
+    ] = False,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to show per photo.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")] = None,
     json: Json = False,
@@ -297,6 +307,8 @@ def predict(
             "output": output,
             "threads": threads,
             "per_run": batch_size,
+            "precision": _agreed(lambda: _precision(precision)),
+            "tune": tune,
             "top_k": top_k,
             "csv": csv,
         }
@@ -584,6 +596,12 @@ def demo(
         from birdsonnx import demo as demonstration
 
         job.result = demonstration.run(folder, weights, job.say)
+
+
+def _precision(value: str | None) -> str | None:
+    if value not in (None, "fp32", "int8"):
+        raise ConfigError(f"--precision {value!r} is neither fp32 nor int8")
+    return value
 
 
 def _one_config(positional: Path | None, option: Path | None) -> Path:

@@ -320,6 +320,7 @@ DEFAULTS = {
     "birdsonnx.label_smoothing": 0.0,
     "birdsonnx.early_stopping": None,
     "birdsonnx.clip_norm": None,
+    "birdsonnx.quantize": False,
 }
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
 
@@ -491,6 +492,7 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(network, said):
         ({"birdsonnx": {"label_smoothing": -0.1}}, "birdsonnx.label_smoothing", "-0.1"),
         ({"birdsonnx": {"early_stopping": 0}}, "birdsonnx.early_stopping", "0"),
         ({"birdsonnx": {"early_stopping": True}}, "birdsonnx.early_stopping", "true"),
+        ({"birdsonnx": {"quantize": 1}}, "birdsonnx.quantize", "1"),
         ({"birdsonnx": {"clip_norm": 0}}, "birdsonnx.clip_norm", "0"),
         ({"birdsonnx": {"clip_norm": "1"}}, "birdsonnx.clip_norm", '"1"'),
         ({"birdsonnx": {"trainable": "dense"}}, "birdsonnx.trainable", '"dense"'),
@@ -521,8 +523,6 @@ def test_a_long_value_is_shortened():
         ({"data": {"input_grayscale": True}}, "data.grayscale"),
         ({"debug": True}, "debug"),
         ({"layers": [{"Dense": {}}]}, "layers"),
-        ({"birdsonnx": {"quantize": 1}}, "birdsonnx.quantize"),
-        ({"birdsonnx": {"feature_precision": "INT8"}}, "birdsonnx.feature_precision"),
         *(
             ({"data": {"transforms": [{kind: []}]}}, "data.transforms")
             for kind in ("convert_color", "Convert_Color")
@@ -566,7 +566,7 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
         ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"gamma": 2}}, "loss.gamma: NLL has none; it belongs to the function Focal"),
-        ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16"),
+        ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, int8"),
         (
             {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},
             "neural_network.birdsonnx.label_smoothing: does not go with the loss function Focal",

@@ -15,6 +15,10 @@ from birdsonnx.images.transforms import transformed
 
 Pixels = npt.NDArray[np.uint8]
 
+DRAFT = 2
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg scales in the transform domain) as long as both
+sides stay this many times what the resize behind it leaves; Pillow's own thumbnails use the same factor."""
+
 # Formats that only decode pixels. Pillow's other plug-ins (EPS starts Ghostscript) never see a file.
 FORMATS = (
     "JPEG",
@@ -70,8 +74,11 @@ class Decoder:
         return self.transformed(self.opened(path), path, chance)
 
     def opened(self, path: Path) -> Image.Image:
-        """The whole photo, upright, in the network's channels. Raises ImageError."""
-        return _open(path, "RGB" if self.channels == 3 else "L")
+        """The photo, upright, in the network's channels; where a resize comes first, a JPEG's pixels may be
+        averages of 2, 4 or 8 pixels each way. Raises ImageError."""
+        first = self.transforms[0] if self.transforms else None
+        least = DRAFT * max(first.width, first.height) if isinstance(first, Resize) else None
+        return _open(path, "RGB" if self.channels == 3 else "L", least)
 
     def transformed(self, image: Image.Image, path: Path, chance: np.random.Generator | None) -> Pixels:
         """What the transforms make of an opened photo; `path` names it in messages. Raises ImageError."""
@@ -125,7 +132,7 @@ def _require_size(steps: Sequence[Transform], width: int, height: int) -> None:
         )
 
 
-def _open(path: Path, mode: str) -> Image.Image:
+def _open(path: Path, mode: str, least: int | None = None) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -136,6 +143,8 @@ def _open(path: Path, mode: str) -> Image.Image:
                 raise ImageError(
                     f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
                 )
+            if least is not None:
+                image.draft(None, (least, least))
             image.load()
             return _upright(image).convert(mode)
     except FileNotFoundError:

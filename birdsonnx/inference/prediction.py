@@ -19,6 +19,7 @@ from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference import hdf5
 from birdsonnx.inference.forward import forward
+from birdsonnx.inference.tuning import Form
 from birdsonnx.network.metadata import INPUT, OUTPUT, PREFIX, Metadata
 from birdsonnx.runtime import isa
 from birdsonnx.runtime.ranks import Ranks
@@ -29,6 +30,8 @@ EXTERNAL_DATA = b"location"
 
 MANY = 500
 """From here on it pays to make the model over for this CPU."""
+
+HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 
 SHOWN = 50
 """Up to this many photos are listed one by one; beyond it a summary is enough."""
@@ -43,6 +46,8 @@ class Classifier:
     decoder: Decoder
     num_classes: int
     streams: int
+    per_run: int
+    """Photos per run of a stream."""
     sha256: str
     """Of the model."""
 
@@ -58,25 +63,27 @@ def open_classifier(
     photos: int,
     threads: int,
     transforms: tuple[Transform, ...] | None = None,
+    form: Form | None = None,
+    per_run: int | None = None,
 ) -> Classifier:
     """Load a birdsonnx `.onnx`, a file or its content, through the runtime alone (no onnx package: it
     starts faster).
 
     `where` names it in messages, `transforms` override those of its training, and `photos` (of this rank)
-    decides how `threads` are used.
+    decides how `threads` are used, unless `form` says it. `per_run` overrides the photos per run.
 
     Raises:
         ModelError: missing, damaged, or not a birdsonnx model.
         ConfigError: transforms that end at another size than the network's.
     """
-    if isinstance(model, Path) and model.suffix.lower() in (".h5", ".hdf5", ".keras"):
-        raise ModelError(f"{where}: a Keras file; convert it first: birdsonnx export {where} -o model.onnx")
-    content = model if isinstance(model, bytes) else _content(model)
+    content = model if isinstance(model, bytes) else read_model(model)
     if EXTERNAL_DATA in content:
         _explain(content, where)  # the runtime would read whatever file it names
-    streams, per_session = streams_for(photos, threads)
+    if form is None or photos < MANY:
+        streams, per_session = streams_for(photos, threads)
+        form = Form(streams, per_session, PHOTOS_PER_RUN)
     try:
-        session = Session(fastest(content) if photos >= MANY else content, per_session, where)
+        session = Session(fastest(content) if photos >= MANY else content, form.threads, where)
     except ModelError:
         _explain(content, where)
         raise
@@ -90,12 +97,16 @@ def open_classifier(
         metadata,
         decoder(height, width, channels, metadata.transforms if transforms is None else transforms),
         outputs[OUTPUT][1],
-        streams,
+        form.streams,
+        per_run or form.per_run,
         artifacts.sha256_of(content),
     )
 
 
-def _content(path: Path) -> bytes:
+def read_model(path: Path) -> bytes:
+    """A model file's content. Raises ModelError where it cannot be read, or is Keras' own."""
+    if path.suffix.lower() in (".h5", ".hdf5", ".keras"):
+        raise ModelError(f"{path}: a Keras file; convert it first: birdsonnx export {path} -o model.onnx")
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -130,9 +141,7 @@ class Named:
     refusal: str = ""
 
 
-def name_photos(
-    classifier: Classifier, photos: Sequence[Photo], ranks: Ranks, per_run: int = PHOTOS_PER_RUN
-) -> Iterator[Named]:
+def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
     """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
 
     def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
@@ -142,7 +151,7 @@ def name_photos(
             photos,
             ranks.share(len(photos)),
             classifier.streams,
-            per_run,
+            classifier.per_run,
         ):
             yield chunk.indices, chunk.values, chunk.refused
 
@@ -175,7 +184,6 @@ def predict(
     output: Path | None,
     top_k: int = 1,
     csv_path: Path | None = None,
-    per_run: int = PHOTOS_PER_RUN,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Summary:
     """Name all photos and keep the log-probabilities in `output`; the summary is complete on rank 0.
@@ -197,7 +205,7 @@ def predict(
             rows.writerow(
                 ["name", *(f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability"))]
             )
-        for named in name_photos(classifier, photos, ranks, per_run):
+        for named in name_photos(classifier, photos, ranks):
             advance(1)
             try:
                 if writer is not None:
@@ -232,18 +240,26 @@ def predict(
     return summary
 
 
-def newest_checkpoint(folder: Path) -> Path:
-    """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata.
+INT8_SUFFIX = ".int8.onnx"
+
+
+def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
+    """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata; of the
+    float32 ones, or of their int8 forms (`*.int8.onnx`).
 
     Raises:
         ModelError: no readable checkpoint there.
     """
     found = []
     for path in sorted(folder.glob("model_checkpoint_*.onnx")):
+        if path.name.endswith(INT8_SUFFIX) != int8:
+            continue
         run = run_record(path)
         if run is not None:
             found.append((int(run.get("run", 0)), int(run.get("epoch", 0)), path))
     if not found:
+        if int8:
+            raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
         raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or give --model FILE")
     return max(found)[2]
 

@@ -4,21 +4,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.config import Settings, Transform
-from birdsonnx.errors import ConfigError, DataError
+from birdsonnx.config import Settings, Transform, user_cache
+from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
-from birdsonnx.inference import evaluation, hdf5, prediction
+from birdsonnx.inference import evaluation, hdf5, prediction, tuning
 from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.prediction import Classifier, Summary, newest_checkpoint
+from birdsonnx.inference.prediction import HOW_TO_QUANTIZE, Classifier, Summary, newest_checkpoint
+from birdsonnx.inference.tuning import Form
 from birdsonnx.network import loading
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
+
+Precision = Literal["fp32", "int8"]
 
 OUTPUT_FILE = "output_1.h5"
 CHECKPOINTS = "model_checkpoints_save"
@@ -45,7 +47,12 @@ class Request:
     transforms: tuple[Transform, ...] | None = None
     """None: those of the model's training."""
     threads: int | None = None
-    per_run: int = PHOTOS_PER_RUN
+    per_run: int | None = None
+    """Photos per run of a stream; None: as tuned, else the usual."""
+    precision: Precision | None = None
+    """What the model must be; None: whatever it is."""
+    tune: bool = False
+    """Whether to measure first how this machine runs the model fastest, and remember it."""
     top_k: int = 1
     csv: Path | None = None
 
@@ -79,7 +86,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
     """
     photos = ranks.first(lambda: collect(request.inputs))
     model, where = ranks.first(lambda: _model(request, audience.say))
-    classifier = _open(model, where, len(photos), request.threads, request.transforms, ranks, audience)
+    classifier = _open(model, where, len(photos), request, ranks, audience)
+    ranks.together(lambda: _require(request.precision, classifier, where))
     settings = request.settings
     if settings is not None and request.model is None:
         layers = classifier.metadata.layers
@@ -92,7 +100,6 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
             None if request.output is None else request.output / OUTPUT_FILE,
             request.top_k,
             request.csv,
-            request.per_run,
             advance,
         )
     return summary, where
@@ -109,7 +116,8 @@ def evaluate_folder(
     """
     folder = ranks.first(lambda: read_class_folders(target))
     path = ranks.first(lambda: model or newest_checkpoint(Path(CHECKPOINTS)))
-    classifier = _open(path, str(path), len(folder.photos), requested, None, ranks, audience)
+    request = Request([], threads=requested)
+    classifier = _open(path, str(path), len(folder.photos), request, ranks, audience)
 
     def check() -> None:
         if classifier.metadata.classes is not None:
@@ -148,7 +156,7 @@ def _model(request: Request, say: Callable[[str], None]) -> tuple[Path | bytes, 
     if request.settings is not None and request.settings.checkpoints.load is not None:
         return loading.to_predict(request.settings, say)
     saved = None if request.settings is None else request.settings.checkpoints.save
-    newest = newest_checkpoint(Path(saved or CHECKPOINTS))
+    newest = newest_checkpoint(Path(saved or CHECKPOINTS), int8=request.precision == "int8")
     return newest, str(newest)
 
 
@@ -156,13 +164,42 @@ def _open(
     model: Path | bytes,
     where: str,
     photos: int,
-    requested: int | None,
-    transforms: tuple[Transform, ...] | None,
+    request: Request,
     ranks: Ranks,
     audience: Audience,
 ) -> Classifier:
-    share = threads.share(ranks, requested)
+    share = threads.share(ranks, request.threads)
     if share.note:
         audience.say(share.note)
     mine = len(ranks.share(photos))
-    return ranks.together(lambda: prediction.open_classifier(model, where, mine, share.threads, transforms))
+    form = ranks.first(lambda: _form(model, request.tune, share.threads, audience))
+    return ranks.together(
+        lambda: prediction.open_classifier(
+            model, where, mine, share.threads, request.transforms, form, request.per_run
+        )
+    )
+
+
+def _form(model: Path | bytes, tune: bool, threads: int, audience: Audience) -> Form | None:
+    """How to spread photos over cores, as measured now or remembered; None: it never was."""
+    memory = tuning.Memory(user_cache())
+    if not tune and memory.is_empty:
+        return None
+    content = model if isinstance(model, bytes) else prediction.read_model(model)
+    if not tune:
+        return memory.recall(content, threads)
+    audience.say("measuring how this machine runs the model fastest …")
+    found = tuning.probe(prediction.fastest(content), threads)
+    memory.keep(content, threads, found)
+    audience.say(f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered")
+    return found.form
+
+
+def _require(precision: Precision | None, classifier: Classifier, where: str) -> None:
+    is_int8 = classifier.metadata.quantization is not None
+    if precision == "int8" and not is_int8:
+        raise ModelError(f"{where} is a float32 model, --precision asks for int8; {HOW_TO_QUANTIZE}")
+    if precision == "fp32" and is_int8:
+        raise ModelError(
+            f"{where} is an int8 model, --precision asks for fp32; give the model it was made of"
+        )

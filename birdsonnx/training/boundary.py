@@ -61,16 +61,18 @@ def cheapest(
     return best
 
 
-def describe(boundary: Boundary, photos: int, half: bool, folder: Path | None) -> str:
+HOW = {"fp32": "", "fp16": " (float16)", "int8": " (computed in int8)"}
+
+
+def describe(boundary: Boundary, photos: int, precision: str, folder: Path | None) -> str:
     """Which features are kept, how large they are and where."""
     if boundary.is_photo or folder is None:
         return "none; every epoch decodes the photos and runs the whole network"
-    size = boundary.size * (2 if half else 4)
+    size = boundary.size * (2 if precision == "fp16" else 4)
     names = ", ".join(name.split("/")[0] for name in boundary.tensors[:3])
     more = f" and {len(boundary.tensors) - 3} more" if len(boundary.tensors) > 3 else ""
     return (
-        f"{names}{more}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in {folder}"
-        f"{' (float16)' if half else ''}"
+        f"{names}{more}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in {folder}{HOW[precision]}"
     )
 
 

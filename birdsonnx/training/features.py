@@ -23,6 +23,7 @@ from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.transforms import chance_of
 from birdsonnx.inference.forward import decode, forward
+from birdsonnx.inference.prediction import fastest
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
 
@@ -62,7 +63,7 @@ class Backbone:
     @property
     def session(self) -> Session:
         if self._session is None:
-            self._session = Session(self.model)
+            self._session = Session(fastest(self.model))
         return self._session
 
     def release(self) -> None:

@@ -15,7 +15,8 @@ from birdsonnx.config import Cosine, RandomTransform, Settings
 from birdsonnx.errors import ConfigError, DataError, TrainingError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, read_class_folders, require_same_classes
-from birdsonnx.inference import hdf5
+from birdsonnx.inference import hdf5, quantizing
+from birdsonnx.inference.prediction import INT8_SUFFIX
 from birdsonnx.network import loading, model_file, partition
 from birdsonnx.network.metadata import Metadata
 from birdsonnx.network.model_file import BirdModel
@@ -23,7 +24,7 @@ from birdsonnx.network.partition import Boundary, Network, Partition
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary as boundaries
-from birdsonnx.training import checkpoints, features, optimizers
+from birdsonnx.training import checkpoints, features, int8_backbone, optimizers
 from birdsonnx.training.features import Backbone, Features
 from birdsonnx.training.gradients import Gradients, require_training
 from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training, best_epoch
@@ -109,6 +110,11 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     if part.backbone is not None:
         row = np.dtype((part.row_type, part.row_shape))
         backbone = Backbone(part.backbone, row, decode, share.threads)
+        if own.feature_precision == "int8":
+            frozen, preprocessing = backbone, model.metadata.preprocessing
+            photos, folder = plan.train.photos, Path(str(cache))
+            content = ranks.first(lambda: int8_backbone.quantized(frozen, preprocessing, photos, folder))
+            backbone = Backbone(content, row, decode, share.threads)
 
     def prepare(folder: LabelledFolder, what: str, seed: int | None) -> Dataset:
         title = f"{'photos' if backbone is None else 'features'} of {what}"
@@ -176,10 +182,23 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
         epochs = [*before, *outcome.epochs]
         why = "" if epochs[-1].epoch == settings.num_epochs else f"stopped after epoch {epochs[-1].epoch}; "
         audience.say(f"{why}the lowest test loss was that of epoch {best_epoch(epochs)}")
+    if own.quantize and outcome.checkpoints:
+        twin = ranks.first(lambda: _quantize(outcome.checkpoints[-1], plan, share.threads))
+        outcome.checkpoints.append(twin)
+        audience.say(f"int8 {twin}")
     outcome.seconds.update(
         startup=started - began, features=prepared - started, epochs=ended - prepared, total=ended - began
     )
     return outcome
+
+
+def _quantize(checkpoint: Path, plan: Plan, threads: int) -> Path:
+    """Write the int8 form of a checkpoint beside it."""
+    photos = quantizing.evenly(plan.train.photos, quantizing.PHOTOS)
+    quantized = quantizing.quantized_model(model_file.load(checkpoint), photos, "minmax", threads)
+    path = checkpoint.with_suffix(INT8_SUFFIX)
+    quantized.save(path)
+    return path
 
 
 def _loss(settings: Settings, model: BirdModel) -> Loss:
@@ -223,6 +242,14 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
     if data.test_output_path is not None and test is not None:
         for photo in test.photos:
             hdf5.require_storable(photo.name)
+    if settings.birdsonnx.quantize and save is None:
+        raise ConfigError(
+            "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"
+        )
+    if settings.birdsonnx.feature_precision == "int8" and settings.birdsonnx.cache is False:
+        raise ConfigError(
+            "neural_network.birdsonnx.feature_precision: int8 features are cached; remove cache false"
+        )
     state = None
     run = 1
     if resume:
@@ -311,7 +338,7 @@ def _summary(
     cache: Path | None,
 ) -> dict[str, str]:
     """What is about to happen, as pairs of a title and a line."""
-    data, optimizer = settings.data, settings.optimizer
+    data, optimizer, own = settings.data, settings.optimizer, settings.birdsonnx
     parameters = model.metadata.parameters
     statistics = f" (and {parameters.statistics:,} BatchNorm statistics)" if parameters.statistics else ""
     schedule = "constant"
@@ -336,7 +363,7 @@ def _summary(
         "features": boundaries.describe(
             part.boundary,
             len(plan.train.photos) + (len(plan.test.photos) if plan.test else 0),
-            part.row_type == np.float16,
+            own.feature_precision if cache is not None else "fp32",
             cache,
         ),
         "ranks": f"{ranks.size} x {threads_per_rank} thread{'s' * (threads_per_rank > 1)}, "
@@ -346,6 +373,8 @@ def _summary(
     }
     if data.preload and not part.boundary.is_photo:
         summary["preload"] = "changes nothing: features are kept, each photo is read once"
+    if own.feature_precision != "fp32" and (cache is None or part.boundary.is_photo):
+        summary["precision"] = f"{own.feature_precision} changes nothing: no features are kept"
     if data.augments:
         steps = [step for step in data.transforms or () if isinstance(step, RandomTransform)]
         summary["augmentation"] = ", ".join(

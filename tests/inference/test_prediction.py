@@ -2,6 +2,7 @@
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -77,7 +78,7 @@ def broken(name: str) -> Photo:
 @pytest.mark.parametrize("per_run", [1, 4, 50])
 def test_log_probs_equal_a_plain_loop(folder, photos, expected, count, threads, per_run):
     classifier = open_classifier(folder / "model.onnx", "model.onnx", count, threads)
-    named = list(name_photos(classifier, photos[:count], Ranks(), per_run))
+    named = list(name_photos(replace(classifier, per_run=per_run), photos[:count], Ranks()))
     assert [entry.photo for entry in named] == photos[:count]
     found = np.reshape([entry.log_probs for entry in named], (count, 3))
     np.testing.assert_allclose(found, expected[:count], atol=1e-6)
@@ -109,7 +110,9 @@ def test_transforms_of_the_training_apply_unless_others_are_given(photos):
 def test_refused_photos_are_told_and_the_others_named(classifier, photos, expected, per_run):
     bad = [broken("x.jpg"), Photo(Path("nowhere.jpg"), "y.jpg")]
     mixed = [bad[0], *photos[:3], bad[1], *photos[3:6]]
-    named = {entry.photo.name: entry for entry in name_photos(classifier, mixed, Ranks(), per_run)}
+    named = {
+        entry.photo.name: entry for entry in name_photos(replace(classifier, per_run=per_run), mixed, Ranks())
+    }
     assert len(named) == len(mixed)
     assert named["x.jpg"].log_probs is named["y.jpg"].log_probs is None
     assert named["x.jpg"].refusal.startswith("x.jpg: not an image")

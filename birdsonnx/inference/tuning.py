@@ -1,0 +1,118 @@
+"""How this machine runs a model fastest: measured once on request, remembered per model and machine."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from birdsonnx import artifacts
+from birdsonnx.network.metadata import INPUT
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams
+
+PROBE_S = 0.5
+"""Per form; with the runs that warm up about 6 s in all on 2 cores."""
+PER_RUN = (1, 2, PHOTOS_PER_RUN, 8, 16)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How photos are spread over cores."""
+
+    streams: int
+    """Runs beside each other on one session."""
+    threads: int
+    """Inside a run."""
+    per_run: int
+    """Photos per run."""
+
+    def __str__(self) -> str:
+        return f"{self.streams} x {self.threads} threads, {self.per_run} photos per run"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The fastest form that was found."""
+
+    form: Form
+    images_per_second: float
+
+
+def forms(threads: int) -> Iterator[Form]:
+    """What is tried: one single-threaded stream per core, or all cores inside each run."""
+    for per_run in PER_RUN:
+        yield Form(threads, 1, per_run)
+        if threads > 1:
+            yield Form(1, threads, per_run)
+
+
+def probe(model: bytes, threads: int, seconds: float = PROBE_S) -> Tuning:
+    """Time every form on random pixels; the default one stays unless another is faster by 3 %.
+
+    Raises:
+        ModelError: the runtime cannot load the model.
+    """
+    default = Form(threads, 1, PHOTOS_PER_RUN)
+    sessions = {count: Session(model, count) for count in {1, threads}}
+    rates = {form: _rate(sessions[form.threads], form, seconds) for form in forms(threads)}
+    best = max(rates, key=lambda form: rates[form] * (1.03 if form == default else 1))
+    return Tuning(best, rates[best])
+
+
+def _rate(session: Session, form: Form, seconds: float) -> float:
+    shape = session.input_shapes[INPUT][1:]
+    pixels = np.random.default_rng(0).integers(0, 256, (form.per_run, *shape), np.uint8)
+
+    def run(_: int) -> None:
+        session.run({INPUT: pixels})
+
+    def until(end: float) -> Iterator[int]:
+        while time.perf_counter() < end:
+            yield 0
+
+    for _ in in_streams(form.streams, run, range(form.streams)):
+        pass  # warm: memory is allocated in the first run of a size
+    started = time.perf_counter()
+    runs = sum(1 for _ in in_streams(form.streams, run, until(started + seconds), ahead=1))
+    return runs * form.per_run / (time.perf_counter() - started)
+
+
+class Memory:
+    """Tunings in one JSON file of the cache folder; one that cannot be read holds nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "tuned.json"
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._path.exists()
+
+    def recall(self, model: bytes, threads: int) -> Form | None:
+        """What was found for this model, so many threads, and this machine."""
+        try:
+            return Form(**self._entries()[_key(model, threads)]["form"])
+        except (KeyError, TypeError):
+            return None
+
+    def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
+        """Remember it. Raises ArtifactError."""
+        artifacts.write_json(self._path, {**self._entries(), _key(model, threads): asdict(tuning)})
+
+    def _entries(self) -> dict[str, dict[str, dict[str, int]]]:
+        try:
+            entries = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+
+def _key(model: bytes, threads: int) -> str:
+    import onnxruntime
+
+    machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs"
+    runtime = f"onnxruntime {onnxruntime.__version__}"
+    return f"{artifacts.sha256_of(model)[:32]}, {threads} threads, {machine}, {runtime}"

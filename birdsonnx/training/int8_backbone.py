@@ -1,0 +1,40 @@
+"""The frozen part of a network in int8: features about 3 times as fast, calibrated on the training photos."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from birdsonnx import artifacts
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.quantizing import evenly, pixels
+from birdsonnx.network import quantization
+from birdsonnx.network.preprocessing import Preprocessing
+from birdsonnx.training import features
+from birdsonnx.training.features import Backbone
+
+CALIBRATED_ON = 32
+"""Photos: 1.5 s; 128 gave no better features of the birds here."""
+
+
+def quantized(
+    backbone: Backbone, preprocessing: Preprocessing, photos: Sequence[Photo], folder: Path
+) -> bytes:
+    """The int8 form of a frozen part, kept in the cache folder: the same photos give the same features.
+
+    Raises:
+        ModelError: it cannot be quantised.
+        DataError: photos to calibrate with that cannot be decoded.
+        ArtifactError: the cache folder cannot hold it.
+    """
+    drawn = evenly(photos, CALIBRATED_ON)
+    path = folder / f"backbone-{features.key(backbone, drawn)}.int8.onnx"
+    if path.is_file():
+        return path.read_bytes()
+    batches = pixels(backbone.decoder, drawn, backbone.streams, lambda _: None)
+    proto = onnx.load_model_from_string(backbone.model)
+    content = bytes(
+        quantization.quantize(proto, preprocessing, batches, "minmax").SerializeToString(deterministic=True)
+    )
+    artifacts.write_bytes(path, content)
+    return content
