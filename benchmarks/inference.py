@@ -61,7 +61,7 @@ class Contender:
     @property
     def told(self) -> str:
         """The settings that were chosen, for people."""
-        words = [f"batch {self.settings['batch']}"]
+        words = [f"batch {self.settings['batch']}"] if "batch" in self.settings else []
         words += [self.settings["hint"]] if "hint" in self.settings else []
         words += ["XLA"] if self.settings.get("xla") else []
         return ", ".join(words)
@@ -490,7 +490,7 @@ def main() -> None:
             results["contenders"] = {
                 row.name: {
                     "group": row.group,
-                    "settings": "" if row.missing else row.told,
+                    "settings": row.told,
                     "missing": row.missing,
                     "environment": row.environment,
                 }

@@ -73,11 +73,9 @@ def _speeds(results: Results) -> list[str]:
             continue
         load_s, memory = median(results, name, "load_s"), median(results, name, "peak_rss_mb")
         accuracy = results["accuracy"].get(name)
+        settings = "; ".join(filter(None, [contender["settings"], contender.get("missing")]))
         answers = f"{accuracy['top_1']:.4f} | {accuracy['agreement']:.4f}" if accuracy else " | "
-        lines.append(
-            f"| {name} | {contender['settings']} | {speed:.1f} | {load_s:.1f} s | {memory:.0f} MB "
-            f"| {answers} |"
-        )
+        lines.append(f"| {name} | {settings} | {speed:.1f} | {load_s:.1f} s | {memory:.0f} MB | {answers} |")
     for name in (FILES_FP32, FILES_INT8):
         speed, wall_s = median(results, name, "images_per_second"), median(results, name, "wall_s")
         if speed is None:

@@ -1,8 +1,10 @@
 """What the peers of inference.py run on, made once and outside of all timing.
 
-python -m benchmarks.peers.making weights PHOTOS.npy OUT.h5
-python -m benchmarks.peers.making tf2onnx WEIGHTS.h5 MODEL.onnx OUT.onnx
-python -m benchmarks.peers.making nncf MODEL.onnx PHOTOS.npy OUT.xml
+    python -m benchmarks.peers.making weights PHOTOS.npy OUT.h5
+    python -m benchmarks.peers.making tf2onnx WEIGHTS.h5 MODEL.onnx OUT.onnx
+    python -m benchmarks.peers.making nncf MODEL.onnx PHOTOS.npy OUT.xml
+
+PHOTOS are uint8 RGB `[photos, 224, 224, 3]`.
 """
 
 import sys
@@ -10,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers import keras as peer  # before Keras itself, whose environment it sets
+from benchmarks.peers.protocol import preprocessed
+
 
 def weights(photos: Path, out: Path) -> None:
     """A ResNet50 with random weights whose BatchNorm statistics fit the photos.
 
     With the statistics of a fresh network every photo gets the same answer, and agreement says nothing.
     """
-    from benchmarks.peers import keras as peer
-    from benchmarks.peers.protocol import preprocessed
-
     import keras
 
     keras.utils.set_random_seed(0)
@@ -32,12 +34,10 @@ def weights(photos: Path, out: Path) -> None:
 
 def tf2onnx(weights: Path, model: Path, out: Path) -> None:
     """The Keras network as tf2onnx converts it by default: float32 NHWC in, nothing rewritten."""
-    from benchmarks.peers import keras as peer
-
-    network = peer.network(weights, model)
     import tensorflow as tf
     import tf2onnx
 
+    network = peer.network(weights, model)
     signature = (tf.TensorSpec((None, 224, 224, 3), tf.float32, name="input"),)
     tf2onnx.convert.from_keras(network, input_signature=signature, output_path=str(out))
 

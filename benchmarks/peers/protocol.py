@@ -1,6 +1,6 @@
 """What all peers share: settings as one JSON object in, one line of JSON out.
 
-    python -m benchmarks.peers.torch '{"model": "model.onnx", "photos": "photos.npy", "batch": 8, "threads": 2}'
+    python -m benchmarks.peers.torch '{"model": "model.onnx", "photos": "photos.npy", "batch": 8, …}'
 
 `photos` is uint8 RGB `[photos, 224, 224, 3]`. With `log_probs`, a path, the log-probabilities of all photos
 go there first; with `seconds` the peer is timed. A package that is not installed is `{"missing": name}`.
@@ -59,5 +59,5 @@ def serve(load: Callable[[dict[str, Any]], Peer]) -> None:
     found["batch"] = settings["batch"]
     found["chosen"] = peer.chosen or {}
     found["versions"] = {name: version(name) for name in peer.packages}
-    found["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    found["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(json.dumps(found))

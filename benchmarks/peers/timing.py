@@ -1,4 +1,4 @@
-"""How every peer is timed: burn-in, then whole batches until the time is over, images by the seconds it took."""
+"""How every peer is timed: burn-in, then whole batches until the time is over; images by seconds taken."""
 
 import itertools
 import time
