@@ -55,10 +55,19 @@ def test_the_table_shows_bars_and_what_is_missing(results: dict[str, Any]) -> No
     assert f"| {TORCH} | missing: no torch |" in text
     assert f"| {report.FP32} | {OPENVINO} | 1.11 (0.80 to 1.20) | ≥ 1.0: met |" in text
     assert f"| {report.FP32} | {TORCH} | missing | ≥ 1.5: not measured |" in text
-    assert "0.0050 lower | ≤ 0.01: met |" in text
+    assert "| -0.0050 | ≥ -0.01: met |" in text
     assert "0.9600 the same | ≥ 0.97: **missed** |" in text
     assert "Ahead of" not in text
     assert "is not the same network" not in text
+
+
+def test_nothing_is_compared_twice(results: dict[str, Any]) -> None:
+    results["contenders"]["OpenVINO NNCF int8"] = {"group": "int8", "settings": "batch 4"}
+
+    pairs = report.compared(results)
+
+    assert (report.INT8, "OpenVINO NNCF int8") in pairs
+    assert len(pairs) == len(set(pairs))
 
 
 def test_it_says_where_a_peer_is_ahead(results: dict[str, Any]) -> None:
