@@ -2,7 +2,7 @@
 PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench bench-train clean
+.PHONY: demo test test-slow lint bench bench-road bench-train clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -18,14 +18,20 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/all
+# With photos and weights of your own: make bench DATA=folder WEIGHTS=file.h5
+bench: .venv/bench .venv-onnxruntime/made
+	mkdir -p build
+	$(BIN)/python -m benchmarks.inference $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+		--json build/inference.json --plot build/inference.png
+
+bench-road: .venv/all
 	$(BIN)/python benchmarks/road.py
 
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv .venv-onnxruntime demo build dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all
@@ -37,3 +43,9 @@ clean:
 .venv/dev: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all,dev
 	touch .venv/all
+
+# The newest plain onnxruntime must not share a folder with the training wheel, and is deliberately not pinned.
+.venv-onnxruntime/made:
+	'$(PYTHON)' -m venv .venv-onnxruntime
+	.venv-onnxruntime/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime numpy
+	touch $@

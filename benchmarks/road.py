@@ -1,4 +1,4 @@
-"""How close the road comes to the runtime itself, on this machine: `make bench`.
+"""How close the road comes to the runtime itself, on this machine: `make bench-road`.
 
 Rounds of, in turn: one bare forward pass over train + valid; a cold training alone (all threads); a cold
 training on as many single-threaded ranks as there are cores; a training on cached features; a prediction of
