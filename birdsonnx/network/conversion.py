@@ -9,7 +9,7 @@ import numpy as np
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import keras_source, parity, preprocessing, rewrites
+from birdsonnx.network import keras_source, parity, preprocessing, rewrites, strides
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.metadata import Metadata
@@ -59,6 +59,7 @@ def convert(
         "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
     }
     rewrites.name_weights(graph, network.layer_names)
+    rewritten["strides moved up"] = strides.move_strides_up(graph)
     rewrites.end_in_log_probs(graph)
     rewrites.take_uint8(graph, before)
     rewrites.finish(proto)

@@ -3,7 +3,7 @@
 Each rewrite keeps the values, and touches a copy that is trained, never the model that is saved.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper
 from birdsonnx.errors import ConfigError
 from birdsonnx.network.graph import Array, Graph, attribute, integers, pads_are_given, set_constant
 from birdsonnx.network.rewrites import channel_affine, layer_of
+from birdsonnx.network.strides import is_thinning
 
 DIFFERENTIABLE = frozenset(
     [
@@ -68,6 +69,7 @@ def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[st
     for node in graph.node:
         if behind.intersection(node.input):
             behind.update(node.output)
+    thinning_as_slice(graph, behind)
     batch_norm_as_affine(graph, behind)
     average_pool_as_convolution(graph, behind)
     view = Graph(graph)
@@ -126,11 +128,7 @@ def stride_before_pointwise(graph: GraphProto) -> int:
             if (source, strides) not in kept:
                 name = f"{source}/every_{'_'.join(map(str, strides))}"
                 kept[source, strides] = name
-                bounds = {"starts": (0, 0), "ends": (2**31 - 1,) * 2, "axes": (2, 3), "steps": strides}
-                for role, values in bounds.items():
-                    set_constant(graph, f"{name}/{role}", np.array(values, np.int64))
-                inputs = [source, *(f"{name}/{role}" for role in bounds)]
-                nodes.append(helper.make_node("Slice", inputs, [name], name=name))
+                nodes.append(_every_nth(graph, source, name, strides))
             copy = _copy(node)
             copy.input[0] = kept[source, strides]
             _replace_attribute(copy, "strides", [1, 1])
@@ -141,6 +139,23 @@ def stride_before_pointwise(graph: GraphProto) -> int:
     del graph.node[:]
     graph.node.extend(nodes)
     return moved
+
+
+def thinning_as_slice(graph: GraphProto, behind: set[str]) -> int:
+    """A 1 x 1 MaxPool as a Slice, whose gradient needs no indices. Returns how many."""
+    thinning = [node for node in graph.node if is_thinning(node) and behind.intersection(node.input)]
+    for node in thinning:
+        strides = integers(node, "strides", 1)
+        node.CopyFrom(_every_nth(graph, node.input[0], node.output[0], strides))
+    return len(thinning)
+
+
+def _every_nth(graph: GraphProto, source: str, name: str, strides: Sequence[int]) -> NodeProto:
+    """The node that takes every n-th row and column of a tensor `[batch, channels, height, width]`."""
+    bounds = {"starts": (0, 0), "ends": (2**31 - 1,) * 2, "axes": (2, 3), "steps": tuple(strides)}
+    for role, values in bounds.items():
+        set_constant(graph, f"{name}/{role}", np.array(values, np.int64))
+    return helper.make_node("Slice", [source, *(f"{name}/{role}" for role in bounds)], [name], name=name)
 
 
 def batch_norm_as_affine(graph: GraphProto, behind: set[str]) -> int:
