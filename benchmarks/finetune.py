@@ -2,7 +2,8 @@
 
 Interleaved rounds of, each in a process of its own: steps of full fine-tuning (birdsonnx alone, birdsonnx
 on as many single-threaded ranks as cores, PyTorch in float32 and bf16, Keras `fit`); `conv5_*` + `dense`
-over 6 epochs from files to checkpoint (birdsonnx, PyTorch with its frozen part under no_grad); the head over
+over 6 epochs from files to checkpoint (birdsonnx, also with
+features in int8, PyTorch with its frozen part under no_grad); the head over
 6 epochs (birdsonnx, Keras `fit` with a frozen backbone). Peers that are not installed are reported as
 missing. Medians, and the median of each round's own ratio, as Markdown on stdout; everything with the
 environment to --json.
@@ -100,6 +101,9 @@ FULL = (
 )
 
 
+INT8 = "birdsonnx.feature_precision=int8"
+
+
 def one_round(work: Path, weights: Path | None, has: dict[str, bool]) -> dict[str, dict[str, Any]]:
     """Every measurement once."""
     torch = [PYTHON, str(HERE / "torch_train.py"), "head.onnx"]
@@ -117,14 +121,16 @@ def one_round(work: Path, weights: Path | None, has: dict[str, bool]) -> dict[st
         found["full keras"] = measured(*keras, "full", *steps, *backbone, "--train", "all", cwd=work)
 
     def cold(*settings: str) -> dict[str, Any]:
-        for path in (work / "cache").glob("features-*.npy"):
+        for path in (work / "cache").glob("*-*.*"):
             path.unlink()
         return birdsonnx(work, *settings)
 
     found["conv5 birdsonnx"] = cold('birdsonnx.trainable=["conv5_*", "dense"]')
+    found["conv5 int8"] = cold('birdsonnx.trainable=["conv5_*", "dense"]', INT8)
     if has["torch"]:
         found["conv5 torch"] = measured(*torch, "data", *epochs, "--train", "conv5", cwd=work)
     found["head birdsonnx"] = cold("checkpoints.load=fresh.onnx", "optimizer.learning_rate=0.001")
+    found["head int8"] = cold("checkpoints.load=fresh.onnx", "optimizer.learning_rate=0.001", INT8)
     if has["keras"]:
         found["head keras"] = measured(*keras, "data", *epochs, *backbone, cwd=work)
     return found
@@ -199,8 +205,10 @@ def report(rounds: list[dict[str, dict[str, Any]]]) -> None:
     )
     row("conv5 + head, 6 epochs, whole process: birdsonnx", "conv5 birdsonnx", "wall_s")
     row("… PyTorch float32", "conv5 torch", "wall_s", "conv5 birdsonnx", "≥ 2.5")
+    row("… birdsonnx, features in int8", "conv5 int8", "wall_s", "conv5 birdsonnx")
     row("head, 6 epochs, whole process: birdsonnx", "head birdsonnx", "wall_s")
     row("… Keras `fit`", "head keras", "wall_s", "head birdsonnx", "≥ 10")
+    row("… birdsonnx, features in int8", "head int8", "wall_s", "head birdsonnx")
     if "conv5 torch" in rounds[0]:
         pairs = zip(rounds[0]["conv5 birdsonnx"]["losses"], rounds[0]["conv5 torch"]["losses"], strict=True)
         first = [abs(ours - theirs) / theirs for ours, theirs in list(pairs)[:3]]

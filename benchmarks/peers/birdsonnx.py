@@ -9,12 +9,12 @@ from benchmarks.peers.timing import Array
 
 
 def load(settings: dict[str, Any]) -> Peer:
-    from birdsonnx.inference.prediction import open_classifier
+    from birdsonnx.inference.prediction import MANY, open_classifier
     from birdsonnx.network.metadata import INPUT, OUTPUT
     from birdsonnx.runtime.sessions import in_streams
 
     model = Path(settings["model"])
-    classifier = open_classifier(model, model.name, settings["threads"], settings["threads"])
+    classifier = open_classifier(model, model.name, MANY, settings["threads"])
 
     def answer(batch: Array) -> Array:
         return classifier.session.run({INPUT: batch})[OUTPUT]

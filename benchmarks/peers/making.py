@@ -43,13 +43,16 @@ def tf2onnx(weights: Path, model: Path, out: Path) -> None:
 
 
 def nncf(model: Path, photos: Path, out: Path) -> None:
-    """NNCF's default post-training quantisation of the uint8 .onnx."""
+    """NNCF's default post-training quantisation of an .onnx that takes uint8 or preprocessed floats."""
     import nncf
     import openvino
 
+    network = openvino.Core().read_model(model)
     images = np.load(photos)
+    if network.inputs[0].element_type == openvino.Type.f32:
+        images = preprocessed(images)
     dataset = nncf.Dataset([image[None] for image in images])
-    quantized = nncf.quantize(openvino.Core().read_model(model), dataset, subset_size=len(images))
+    quantized = nncf.quantize(network, dataset, subset_size=len(images))
     openvino.save_model(quantized, out, compress_to_fp16=False)
 
 

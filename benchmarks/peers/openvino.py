@@ -1,9 +1,9 @@
-"""OpenVINO with an AsyncInferQueue of its own optimal size, on the uint8 .onnx or what NNCF made of it."""
+"""OpenVINO with an AsyncInferQueue of its own optimal size, on any .onnx or what NNCF made of it."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.peers.protocol import Peer, serve
+from benchmarks.peers.protocol import Peer, preprocessed, serve
 from benchmarks.peers.timing import Array
 
 
@@ -35,7 +35,9 @@ def load(settings: dict[str, Any]) -> Peer:
         "requests": compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"),
         "streams": compiled.get_property("NUM_STREAMS"),
     }
-    return Peer(answers, ("numpy", "openvino"), chosen=chosen)
+    takes_float = model.inputs[0].element_type == openvino.Type.f32
+    prepare = preprocessed if takes_float else Peer.prepare
+    return Peer(answers, ("numpy", "openvino"), prepare, chosen=chosen)
 
 
 if __name__ == "__main__":
