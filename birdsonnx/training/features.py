@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from birdsonnx import artifacts
-from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
+from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError, TrainingError
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.transforms import chance_of
@@ -225,6 +225,12 @@ def _compute(
     )
     for chunk in chunks:
         problems += [reason for _, reason in chunk.refused]
+        if backbone.row.base == np.float16 and not np.isfinite(chunk.values).all():
+            photo = photos[chunk.indices[int(np.isfinite(chunk.values).all(axis=1).argmin())]]
+            raise TrainingError(
+                f"{photo.path}: its features are too large for float16 (65,504 at most); remove "
+                "birdsonnx.feature_precision fp16"
+            )
         if table is not None and len(chunk.values) and not problems:
             table.write(chunk.indices[0], chunk.values)
         advance(len(chunk.indices) + len(chunk.refused))

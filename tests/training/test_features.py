@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 from birdsonnx.config import CenterCrop, JitterCrop, RandomHorizontalFlip, RandomRotate, Resize
-from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.errors import ArtifactError, DataError, TrainingError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.images.transforms import chance_of
@@ -119,6 +120,15 @@ def test_float16_takes_half_the_space_and_a_table_of_its_own(photos):
     assert computed == 15
     small, large = sorted(path.stat().st_size for path in Path("cache").iterdir())
     assert (small - 128, large - 128) == (15 * FEATURES * 2, 15 * FEATURES * 4)
+
+
+def test_features_too_large_for_float16_are_told(photos):
+    model = tiny_model()
+    [bias] = [tensor for tensor in model.proto.graph.initializer if tensor.name == "conv2/bias"]
+    bias.CopyFrom(numpy_helper.from_array(np.full(FEATURES, 1e5, np.float32), bias.name))
+    with pytest.raises(TrainingError, match=r"too large for float16.*feature_precision"):
+        features.cached(backbone(kind="half", model=model), photos, Path("cache"), Ranks(), lambda _: None)
+    assert not list(Path("cache").glob("*.npy"))
 
 
 def test_a_second_time_nothing_is_computed(photos):
