@@ -50,6 +50,7 @@ def examine() -> dict[str, Any]:
             extra: {name: _version(name) for name in names} | _alternative(extra)
             for extra, names in EXTRAS.items()
         },
+        "cpu": _cpu("model name"),
         "cores": len(threads.available_cores()),
         "cgroup_cores": threads.cgroup_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -77,6 +78,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         hint = f"; missing {', '.join(missing)}: pip install 'birdsonnx[{extra}]'" if missing else ""
         text.append(f"{extra:<12} {present or '-'}{hint}")
     text += [
+        f"CPU          {found['cpu'] or 'unknown'}",
         f"cores        {found['cores']} of this process"
         + (f", limited to {limit:g} by the container" if limit else "")
         + (f"; OMP_NUM_THREADS={found['omp_num_threads']}" if found["omp_num_threads"] else ""),
@@ -137,8 +139,15 @@ def _memory_gb() -> float:
 
 
 def _isa() -> list[str]:
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
-    except (OSError, IndexError):
-        return []
+    flags = _cpu("flags").split()
     return [flag for flag in ISA_FLAGS if flag in flags]
+
+
+def _cpu(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() == field), "")
