@@ -230,7 +230,7 @@ def newest_checkpoint(folder: Path) -> Path:
         if run is not None:
             found.append((int(run.get("run", 0)), int(run.get("epoch", 0)), path))
     if not found:
-        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or give --model FILE")
+        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
     return max(found)[2]
 
 

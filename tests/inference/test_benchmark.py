@@ -192,7 +192,7 @@ def test_a_prediction_that_fails_says_why(workspace):
 
 
 def test_no_model():
-    with pytest.raises(ModelError, match="train first, or give --model FILE"):
+    with pytest.raises(ModelError, match="train first, or name a model"):
         run(Request(), Ranks(), QUIET)
 
 
