@@ -49,6 +49,7 @@ def examine() -> dict[str, Any]:
             extra: {name: _version(name) for name in names} | _alternative(extra)
             for extra, names in EXTRAS.items()
         },
+        "cpu": _cpu("model name"),
         "cores": len(threads.available_cores()),
         "cgroup_cores": threads.cgroup_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -76,6 +77,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         hint = f"; missing {', '.join(missing)}: pip install 'birdsonnx[{extra}]'" if missing else ""
         text.append(f"{extra:<12} {present or '-'}{hint}")
     text += [
+        f"CPU          {found['cpu'] or 'unknown'}",
         f"cores        {found['cores']} of this process"
         + (f", limited to {limit:g} by the container" if limit else "")
         + (f"; OMP_NUM_THREADS={found['omp_num_threads']}" if found["omp_num_threads"] else ""),
@@ -133,3 +135,13 @@ def _mpi(problems: list[str]) -> str | None:
 
 def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
+
+
+def _cpu(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() == field), "")

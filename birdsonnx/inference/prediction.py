@@ -260,7 +260,7 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     if not found:
         if int8:
             raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
-        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or give --model FILE")
+        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
     return max(found)[2]
 
 

@@ -1,5 +1,6 @@
 """Curves and matrices as PNG."""
 
+import importlib.util
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,34 @@ import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.reporting.augmentation import Preview
 from birdsonnx.reporting.training_log import Curves
+
+NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
+
+SUFFIXES = ("", ".png", ".svg", ".pdf")
+"""What `require_drawable` lets through; without a suffix it is a PNG."""
+
+
+def require_drawable(path: Path) -> None:
+    """For callers that measure for a while before they draw; matplotlib itself is not loaded yet.
+
+    Raises:
+        DataError: another suffix than those that every matplotlib can write.
+        InstallationError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InstallationError(NO_MATPLOTLIB)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: a plot is a {', '.join(SUFFIXES[1:])}")
 
 
 def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise InstallationError("plots need matplotlib; pip install 'birdsonnx[plot]'") from None
+        raise InstallationError(NO_MATPLOTLIB) from None
     matplotlib.use("Agg")
     matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
     from matplotlib import pyplot
@@ -115,6 +135,42 @@ def plot_preview(preview: Preview, path: Path, title: str) -> None:
         axis.set_title(f"{heading}\n", fontsize=10)
     figure.suptitle(title)
     figure.supxlabel(textwrap.fill(preview.note, 140), fontsize=8)
+    _save(figure, path)
+
+
+def plot_benchmark(benchmark: Benchmark, path: Path, title: str) -> None:
+    """Images per second, and latency (median up to p99), by batch; one line for each use of the threads.
+
+    Raises:
+        InstallationError: matplotlib is not installed.
+    """
+    pyplot = _pyplot()
+    batches = sorted({bare.batch for bare in benchmark.bare})
+    uses = list(dict.fromkeys(bare.cores for bare in benchmark.bare))
+    figure, (speed, latency) = pyplot.subplots(1, 2, figsize=(13, 4.5))
+    for cores in uses:
+        settings = [bare for bare in benchmark.bare if bare.cores == cores]
+        positions = [batches.index(bare.batch) for bare in settings]
+        style = {"marker": "s", "linestyle": "--"} if settings[0].threads_per_run > 1 else {"marker": "o"}
+        color = f"C{uses.index(cores) % 10}"
+        rates = [bare.images_per_second for bare in settings]
+        speed.plot(positions, rates, color=color, label=cores, **style)
+        medians = [bare.p50_ms for bare in settings]
+        latency.plot(positions, medians, color=color, **style)
+        latency.vlines(positions, medians, [bare.p99_ms for bare in settings], color=color, alpha=0.5)
+    files = benchmark.from_files
+    speed.axhline(
+        files.images_per_second, color="black", linestyle=":", label=f"from files, batch {files.batch}"
+    )
+    speed.set(ylabel="images/s", title="bare session", ylim=(0, None))
+    latency.set(ylabel="ms per run", title="latency: p50, and a line up to p99", ylim=(0, None))
+    for axis in (speed, latency):
+        axis.set_xlabel("batch")
+        axis.set_xticks(range(len(batches)), [str(batch) for batch in batches])
+        axis.margins(x=0.08)
+        axis.grid(alpha=0.3)
+    latency.legend(*speed.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.02, 1))
+    figure.suptitle(title)
     _save(figure, path)
 
 

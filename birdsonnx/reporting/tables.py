@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import artifacts
+from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.network.model_file import BirdModel
@@ -118,6 +119,33 @@ def write_evaluation(evaluation: Evaluation, path: Path) -> None:
         rows.writerow([*figures, *(f"named {name}" for name in evaluation.classes)])
         for row, counts in zip(evaluation.per_class(), evaluation.confusion.tolist(), strict=True):
             rows.writerow([*(row[name] for name in figures), *counts])
+
+
+def benchmark_lines(benchmark: Benchmark) -> list[str]:
+    """The figures of a benchmark, one line for each setting of the bare session."""
+    files = benchmark.from_files
+    width = max(len(bare.cores) for bare in benchmark.bare)
+    lines = [
+        f"load              {benchmark.load_s:.3f} s (median of {benchmark.loads})",
+        f"first prediction  {benchmark.first_prediction_s:.3f} s from the start of the process (median of "
+        f"{benchmark.first_predictions})",
+        "",
+        f"{'bare session':<{width}}  batch  images/s    p50 ms    p90 ms    p99 ms  runs",
+    ]
+    lines += [
+        f"{bare.cores:<{width}}  {bare.batch:>5}  {bare.images_per_second:>8.1f}  {bare.p50_ms:>8.2f}  "
+        f"{bare.p90_ms:>8.2f}  {bare.p99_ms:>8.2f}  {bare.runs:>4}"
+        for bare in benchmark.bare
+    ]
+    lines += [
+        "",
+        f"from files        {files.images_per_second:.1f} images/s, {files.ratio_to_bare:.3f} of the fastest "
+        f"bare session ({files.images} images in {files.elapsed_s:.1f} s)",
+    ]
+    peak, alone = benchmark.peak_rss_mb, benchmark.first_prediction_peak_rss_mb
+    if peak is not None and alone is not None:
+        lines.append(f"peak memory       {peak:.0f} MB; {alone:.0f} MB to predict one photo")
+    return [*lines, *(f"note: {note}" for note in benchmark.notes)]
 
 
 def _cells(evaluation: Evaluation) -> list[tuple[tuple[int, int], int]]:

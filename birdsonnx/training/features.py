@@ -200,6 +200,8 @@ def _fill(
         temporary = Path(ranks.everyone(str(temporary))[group[0]])
         _refuse_together(ranks, problems, len(photos), ArtifactError)
         table = _TableFile(temporary, row) if writes else None
+        if table is not None:
+            stack.callback(table.close)  # also where photos are refused
         if any(have):
             owners = [(have.index(True), range(count))]
         else:

@@ -1,0 +1,354 @@
+"""How fast a model is on this machine: load, first prediction, bare session, and prediction from files.
+
+A fixed budget of seconds is shared out among the parts, warm-up included. A part whose share is too short
+still gets its warm-up and one run, and the result says so.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from birdsonnx.errors import BirdsonnxError, ConfigError, DataError
+from birdsonnx.images.decoding import Pixels
+from birdsonnx.images.folders import Photo, collect
+from birdsonnx.inference import prediction
+from birdsonnx.inference.forward import decode
+from birdsonnx.inference.prediction import MANY, Classifier, newest_checkpoint, open_classifier
+from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
+from birdsonnx.inference.tuning import Form
+from birdsonnx.network.metadata import INPUT
+from birdsonnx.runtime import threads
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams
+
+FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
+"""Where in the budget each part has to end; prediction from files gets the rest."""
+
+PHOTOS = 64
+"""At most so many photos, spread evenly over those given, are predicted over and over."""
+
+MADE_PHOTOS = 16
+
+SEVERAL = 5
+"""Fewer runs than this say little of a latency's spread."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure."""
+
+    model: Path | None = None
+    """None: the newest checkpoint."""
+    data: str | None = None
+    """Photos, as `predict` takes them; None: JPEGs made for the purpose."""
+    seconds: float = 60
+    batch_sizes: tuple[int, ...] = (1, 4, 8)
+    threads: tuple[int, ...] | None = None
+    """None: powers of two up to what `predict` would use."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Runs of one piece of work, timed one by one."""
+
+    durations_s: tuple[float, ...]
+    elapsed_s: float
+    """From the start of the first to the end of the last, over all streams."""
+
+    def percentile_s(self, percent: float) -> float:
+        """A percentile of the durations, interpolated linearly between neighbours (numpy's default)."""
+        return float(np.percentile(self.durations_s, percent))
+
+
+@dataclass(frozen=True)
+class BareSession:
+    """Runs on pixels in memory. Latencies are those of one run of `batch` photos."""
+
+    streams: int
+    threads_per_run: int
+    batch: int
+    runs: int
+    """Over all streams."""
+    images: int
+    elapsed_s: float
+    images_per_second: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+
+    @property
+    def cores(self) -> str:
+        """How the threads are used, for people."""
+        return f"{_count(self.streams, 'stream')} x {_count(self.threads_per_run, 'thread')}"
+
+
+@dataclass(frozen=True)
+class FromFiles:
+    """What `predict` does: files decoded and named, log-probabilities in a closed HDF5 file."""
+
+    photos: str
+    """Which ones."""
+    streams: int
+    batch: int
+    images: int
+    elapsed_s: float
+    images_per_second: float
+    ratio_to_bare: float
+    """To the fastest bare session."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All that was measured."""
+
+    model: str
+    sha256: str
+    input_shape: tuple[int, int, int]
+    """`(height, width, channels)`."""
+    classes: int
+    budget_s: float
+    elapsed_s: float
+    load_s: float
+    """Median of reading the file, from the system's cache, and opening a session on it for many photos."""
+    loads: int
+    first_prediction_s: float
+    """Median of `birdsonnx predict` with one photo: the whole process, from its start to its end."""
+    first_predictions: int
+    bare: tuple[BareSession, ...]
+    from_files: FromFiles
+    peak_rss_mb: float | None
+    """Of this process over all settings; None where the system does not tell."""
+    first_prediction_peak_rss_mb: float | None
+    notes: tuple[str, ...]
+    refused: tuple[str, ...]
+    """Photos that could not be decoded, with reasons."""
+
+    @property
+    def fastest(self) -> BareSession:
+        return max(self.bare, key=lambda bare: bare.images_per_second)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
+    """Measure one part after the other.
+
+    Raises:
+        ConfigError: started under a launcher, with several ranks.
+        BirdsonnxError: a model or photos that cannot be used.
+    """
+    if ranks.size > 1:
+        raise ConfigError(
+            f"benchmark measures one process, and {ranks.size} ranks are running; start it without mpirun"
+        )
+    photos = None if request.data is None else collect([request.data])
+    model = request.model or newest_checkpoint(Path(CHECKPOINTS))
+    share = threads.share(ranks)
+    if share.note:
+        audience.say(share.note)
+    counts = sorted(set(request.threads or powers_of_two(share.threads)))
+    batches = sorted(set(request.batch_sizes))
+    # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
+    forms = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
+
+    def opened(streams: int, threads_per_run: int = 1) -> Classifier:
+        form = Form(streams, threads_per_run, PHOTOS_PER_RUN)
+        return open_classifier(model, str(model), MANY, streams * threads_per_run, form=form)
+
+    started = perf_counter()
+
+    def at(part: float) -> float:
+        return started + part * request.seconds
+
+    parts = 3 + len(forms) * len(batches)
+    with (
+        tempfile.TemporaryDirectory(prefix="birdsonnx_") as temporary,
+        audience.progress("benchmark", parts) as advance,
+    ):
+        folder = Path(temporary)
+        classifier = opened(max(counts))
+        height, width = classifier.decoder.height, classifier.decoder.width
+        if photos is None:
+            photos = make_photos(folder / "made", height, width)
+            source = f"{len(photos)} made JPEGs of {width} x {height}"
+        else:
+            source = f"{min(len(photos), PHOTOS)} of {len(photos)} in {request.data}"
+        audience.say(f"measuring {model} for about {request.seconds:g} s, with {source}")
+        usable, pixels, refused = decodable(classifier, photos)
+        # Before anything larger is held here: Linux counts a process's peak at the start as its child's.
+        first = timed(lambda: _predict_one(model, usable[0], folder), at(FIRST_ENDS))
+        child_peak = _peak_rss_mb(children=True)
+        advance(1)
+        del classifier  # one session at a time, or two would show in the peak
+        load = timed(lambda: opened(max(counts)), at(LOAD_ENDS))
+        advance(1)
+        bare: list[BareSession] = []
+        for form in forms:
+            session = opened(*form).session
+            for batch in batches:
+                images = np.resize(pixels, (batch, *pixels.shape[1:]))  # the same photos over and over
+                until = _slice(at(BARE_ENDS), len(forms) * len(batches) - len(bare))
+                bare.append(_bare_session(session, images, *form, until))
+                advance(1)
+            del session
+        fastest = max(setting.images_per_second for setting in bare)
+        classifier = opened(max(counts))
+        from_files = _from_files(classifier, usable, source, folder / OUTPUT_FILE, at(1), fastest)
+        advance(1)
+    return Benchmark(
+        str(model),
+        classifier.sha256,
+        (height, width, classifier.decoder.channels),
+        classifier.num_classes,
+        request.seconds,
+        perf_counter() - started,
+        load.percentile_s(50),
+        len(load.durations_s),
+        first.percentile_s(50),
+        len(first.durations_s),
+        tuple(bare),
+        from_files,
+        _peak_rss_mb(),
+        child_peak,
+        _notes(bare, request.seconds),
+        tuple(refused),
+    )
+
+
+def timed(work: Callable[[], object], until: float, streams: int = 1) -> Timing:
+    """Run `work` over and over on `streams` threads at once, until `perf_counter()` comes to `until`.
+
+    Each stream's first run is a warm-up and not counted. Then it starts a run only where one more of the same
+    length ends in time, except that it has at least one.
+    """
+
+    def repeat(_: int) -> list[float]:
+        durations: list[float] = []
+        while not durations or perf_counter() + durations[-1] <= until:
+            began = perf_counter()
+            work()
+            durations.append(perf_counter() - began)
+        return durations
+
+    for _ in in_streams(streams, lambda _: work(), range(streams)):
+        pass
+    started = perf_counter()
+    durations = [duration for stream in in_streams(streams, repeat, range(streams)) for duration in stream]
+    return Timing(tuple(durations), perf_counter() - started)
+
+
+def powers_of_two(most: int) -> tuple[int, ...]:
+    """1, 2, 4 … up to `most`, and `most` itself."""
+    return tuple(sorted({2**power for power in range(most.bit_length())} | {most}))
+
+
+def make_photos(folder: Path, height: int, width: int) -> list[Photo]:
+    """A few smooth colourful JPEGs of that size, in a new folder."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(MADE_PHOTOS):
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8))
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number:02}.jpg", quality=92)
+    return collect([str(folder)])
+
+
+def decodable(classifier: Classifier, photos: Sequence[Photo]) -> tuple[list[Photo], Pixels, list[str]]:
+    """Of at most `PHOTOS` photos: those that can be used, their pixels, uint8 `[photos, height, width,
+    channels]`, and why the others cannot.
+
+    Raises:
+        DataError: none of them can be used.
+    """
+    spread = photos[:: -(-len(photos) // PHOTOS)]
+    pixels, good, bad = decode(classifier.decoder, spread, range(len(spread)))
+    refused = [reason for _, reason in bad]
+    if not good:
+        raise DataError(
+            refused[0] if len(bad) == 1 else f"none of {len(bad)} photos can be used; the first: {refused[0]}"
+        )
+    return [spread[index] for index in good], np.stack(pixels), refused
+
+
+def _predict_one(model: Path, photo: Photo, folder: Path) -> None:
+    words: list[str | Path] = ["predict", photo.path, "--model", model, "-o", folder]
+    command = [sys.executable, "-m", "birdsonnx", *words]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())
+        raise BirdsonnxError(f"predicting {photo.path} ended with exit code {done.returncode} ({reason})")
+
+
+def _slice(until: float, parts: int) -> float:
+    """When the first of so many equal parts of the time from now has to end."""
+    now = perf_counter()
+    return now + (until - now) / parts
+
+
+def _bare_session(
+    session: Session, images: Pixels, streams: int, threads_per_run: int, until: float
+) -> BareSession:
+    timing = timed(lambda: session.run({INPUT: images}), until, streams)
+    runs, batch = len(timing.durations_s), len(images)
+    p50, p90, p99 = (1000 * timing.percentile_s(percent) for percent in (50, 90, 99))
+    return BareSession(
+        streams,
+        threads_per_run,
+        batch,
+        runs,
+        runs * batch,
+        timing.elapsed_s,
+        runs * batch / timing.elapsed_s,
+        p50,
+        p90,
+        p99,
+    )
+
+
+def _from_files(
+    classifier: Classifier, photos: Sequence[Photo], source: str, output: Path, until: float, fastest: float
+) -> FromFiles:
+    """Predict a few photos as warm-up, then in one go as many as the time left will hold."""
+
+    def predict(count: int) -> float:
+        cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
+        return prediction.predict(classifier, cycled, Ranks(), output).seconds
+
+    few = 2 * classifier.streams * PHOTOS_PER_RUN
+    seconds = predict(few)
+    images = max(few, int(few / seconds * (until - perf_counter())))
+    seconds = predict(images)
+    rate = images / seconds
+    return FromFiles(source, classifier.streams, PHOTOS_PER_RUN, images, seconds, rate, rate / fastest)
+
+
+def _notes(bare: Sequence[BareSession], seconds: float) -> tuple[str, ...]:
+    short = sum(setting.runs < SEVERAL for setting in bare)
+    if not short:
+        return ()
+    return (
+        f"{seconds:g} s are short for this model: {short} of {len(bare)} settings had fewer than {SEVERAL} "
+        "runs, which say little of their spread; give more --seconds, or fewer --batch-sizes and --threads",
+    )
+
+
+def _peak_rss_mb(children: bool = False) -> float | None:
+    """The most memory this process, or the largest of its ended children, has held at once."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # macOS counts bytes, Linux KB
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
