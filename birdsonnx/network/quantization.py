@@ -128,6 +128,8 @@ def _onto_int8_grid(proto: ModelProto, preprocessing: Preprocessing) -> None:
     if len(conv.input) < 3:
         conv.input.append(f"{conv.input[1]}/bias")
     bias = graph.constant(conv.input[2])
+    if len(graph.consumers.get(conv.input[2], [])) > 1:  # another node has the same bias, and keeps it
+        conv.input[2] = f"{stem.STEM}bias"
     set_constant(proto.graph, conv.input[1], rounded.astype(np.float32))
     set_constant(proto.graph, conv.input[2], ((0 if bias is None else bias) - shift).astype(np.float32))
 
