@@ -17,7 +17,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, load, load_model_from_string
 
-from birdsonnx.errors import ModelError
+from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.network import rewrites, stem
 from birdsonnx.network.graph import Graph, redirect, remove, set_constant
 from birdsonnx.network.metadata import INPUT
@@ -108,7 +108,7 @@ def _quantize_static(
                 extra_options=overrides,
             )
             return load(int8)
-    except (ModelError, OSError, MemoryError):
+    except (BirdsonnxError, OSError, MemoryError):  # of the photos
         raise
     except Exception as error:  # the package raises whatever it meets
         reason = " ".join(str(error).split())[:200]
