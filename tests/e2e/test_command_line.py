@@ -7,7 +7,7 @@ import pytest
 
 from tests.command import birdsonnx, refused, succeed
 
-VERBS = ("export", "train", "predict", "evaluate", "sample", "plot", "info", "doctor", "demo")
+VERBS = ("export", "train", "predict", "evaluate", "quantize", "sample", "plot", "info", "doctor", "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,6 +65,7 @@ def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
         (["predict", "."], "no photos in this folder"),
         (["evaluate", "nothing.h5"], "there is no such predictions file"),
         (["info", "nothing.onnx"], "there is no such model"),
+        (["quantize", "nothing.onnx", "--calibrate", "."], "there is no such model"),
         (["plot", "nothing.txt"], "there is no such log"),
         (["sample", "nothing", "there"], "there is no such folder"),
         (["export", "nothing.h5"], "there is no such file"),
