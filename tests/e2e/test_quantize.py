@@ -177,8 +177,8 @@ def test_tune_measures_and_remembers(both):
     np.testing.assert_equal(log_probs(), first)
 
 
-@pytest.mark.parametrize("step", [{"normalize": {"mean": [0.5], "std": [0.2]}}])
-def test_a_normalize_transform_with_an_int8_model_is_refused(both, step):
+def test_a_normalize_transform_with_an_int8_model_is_refused(both):
+    step = {"normalize": {"mean": [0.5], "std": [0.2]}}
     for load, paths in ((INT8, {"test_input_path": "data/valid"}), (INT8, {"input_path": "data/train"})):
         data = {**paths, "transforms": [{"resize": [SIZE, SIZE]}, step]}
         config = {"neural_network": {"checkpoints": {"load": str(load)}, "data": data}}

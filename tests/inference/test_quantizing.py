@@ -231,7 +231,15 @@ def test_a_full_disk_keeps_the_old_file(request_):
 # --- Validation -----------------------------------------------------------------------------------------
 
 
+def calibrate_on_the_mean_color() -> None:
+    """The network sees it as 0, so the ranges fit no photo and int8 names many wrongly."""
+    shutil.rmtree("train")
+    Path("train").mkdir()
+    Image.new("RGB", (SIZE, SIZE), (124, 117, 104)).save("train/mean.png")
+
+
 def test_the_comparison_equals_a_plain_loop(request_, valid):
+    calibrate_on_the_mean_color()
     audience = Audience()
     done = quantize(replace(request_, validate=valid, max_drop=1), 2, audience)
     assert audience.steps == {"calibration": 0, "float32": 0, "int8": 0}
@@ -258,10 +266,7 @@ def test_the_comparison_equals_a_plain_loop(request_, valid):
 
 
 def test_an_accuracy_that_drops_too_far_keeps_the_old_file(request_, valid):
-    """Calibrated on the mean colour, which the network sees as 0, the ranges fit no photo."""
-    shutil.rmtree("train")
-    Path("train").mkdir()
-    Image.new("RGB", (SIZE, SIZE), (124, 117, 104)).save("train/mean.png")
+    calibrate_on_the_mean_color()
     OUTPUT.write_text("old")
     before = everything()
     with pytest.raises(

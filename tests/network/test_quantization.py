@@ -122,6 +122,9 @@ def test_only_onnx_operators_of_the_same_opset(opset):
     onnx.checker.check_model(found, full_check=True)
     assert [(entry.domain, entry.version) for entry in found.opset_import] == [("", opset)]
     assert found.ir_version <= 10
+    assert found.producer_name == "birdsonnx"  # `finish` had it
+    read = {name for item in found.graph.node for name in item.input}
+    assert {value.name for value in found.graph.initializer} <= read
     assert {item.domain for item in found.graph.node} <= {"", "ai.onnx"}
     assert found.graph.input == model.proto.graph.input
     assert found.graph.output == model.proto.graph.output
@@ -188,7 +191,7 @@ def test_another_reader_of_the_stems_bias_keeps_it():
     }
     constants = {name: value.astype(np.float32) for name, value in constants.items()}
     model = graph_of(nodes, constants, ["batch", 3, SIZE, SIZE], ["batch", 4, None, None])
-    preprocessing = of_mode("none", 3)
+    preprocessing = of_mode("caffe", 3)
     rewrites.take_uint8(model.graph, preprocessing)
     stem.fold_preprocessing_into_stem(model.graph, preprocessing)
     quantization._onto_int8_grid(model, preprocessing)
@@ -196,6 +199,7 @@ def test_another_reader_of_the_stems_bias_keeps_it():
     one, two = [item for item in model.graph.node if item.op_type == "Conv"]
     np.testing.assert_array_equal(graph.constant(two.input[2]), constants["b"])
     assert graph.constant(one.input[2]).shape == (4,)
+    assert not np.array_equal(graph.constant(one.input[2]), constants["b"])
 
 
 def test_the_stems_bias_takes_up_the_rounding_of_its_weights(monkeypatch):
