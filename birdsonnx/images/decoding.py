@@ -144,7 +144,7 @@ def _open(path: Path, mode: str, least: int | None = None) -> Image.Image:
                     f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
                 )
             if least is not None:
-                image.draft(None, (least, least))
+                _draft(image, least)
             image.load()
             return _upright(image).convert(mode)
     except FileNotFoundError:
@@ -161,6 +161,17 @@ def _open(path: Path, mode: str, least: int | None = None) -> Image.Image:
         # Pillow's decoders raise all of these on damaged files.
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+
+
+def _draft(image: Image.Image, least: int) -> None:
+    """Let a JPEG be decoded at the smallest scale that leaves both sides at least so long.
+
+    Only at scales that divide both sides: else libjpeg makes a whole pixel of what is left of the last block.
+    """
+    for scale in (8, 4, 2):
+        if image.width % scale == image.height % scale == 0 and min(image.size) // scale >= least:
+            image.draft(None, (image.width // scale, image.height // scale))
+            return
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -56,17 +56,15 @@ def fold_preprocessing_into_stem(proto: GraphProto, preprocessing: Preprocessing
     remove(proto, [node for node in proto.node if node.name.startswith(PREPROCESS)])
     further = _further(block * channels)
     pixels = _over_pixels(kernel, preprocessing)
+    if graph.only_consumer(conv.input[1]) is None:  # another node has the same weights, and keeps them
+        conv.input[1] = f"{STEM}kernel"
     set_constant(proto, conv.input[1], _over_blocks(*pixels, block, (high, wide), (above, before), further))
     nodes = _pixels_in_blocks(proto, (height, width, channels), block, further)
     conv.input[0] = PIXELS
-    for name, numbers in (
-        ("kernel_shape", [high, wide]),
-        ("strides", [1, 1]),
-        ("pads", [top, left, bottom, right]),
-    ):
-        for item in [item for item in conv.attribute if item.name == name]:
-            conv.attribute.remove(item)
-        conv.attribute.append(helper.make_attribute(name, numbers))
+    given = {"kernel_shape": [high, wide], "strides": [1, 1], "pads": [top, left, bottom, right]}
+    for item in [item for item in conv.attribute if item.name in ("auto_pad", *given)]:
+        conv.attribute.remove(item)
+    conv.attribute.extend(helper.make_attribute(name, numbers) for name, numbers in given.items())
     network = list(proto.node)
     del proto.node[:]
     proto.node.extend([*nodes, *network])

@@ -7,7 +7,19 @@ import pytest
 
 from tests.command import birdsonnx, refused, succeed
 
-VERBS = ("export", "train", "predict", "evaluate", "sample", "plot", "benchmark", "info", "doctor", "demo")
+VERBS = (
+    "export",
+    "train",
+    "predict",
+    "evaluate",
+    "quantize",
+    "sample",
+    "plot",
+    "benchmark",
+    "info",
+    "doctor",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -67,6 +79,7 @@ def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
         (["info", "nothing.onnx"], "there is no such model"),
         (["benchmark", "nothing.onnx"], "there is no such model"),
         (["benchmark"], "no model_checkpoint_*.onnx there"),
+        (["quantize", "nothing.onnx", "--calibrate", "."], "there is no such model"),
         (["plot", "nothing.txt"], "there is no such log"),
         (["sample", "nothing", "there"], "there is no such folder"),
         (["export", "nothing.h5"], "there is no such file"),

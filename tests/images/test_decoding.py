@@ -15,7 +15,8 @@ from PIL import Image
 
 from birdsonnx.config import CenterCrop, Normalize, Resize
 from birdsonnx.errors import ConfigError, ImageError
-from birdsonnx.images.decoding import MAX_PIXELS, Pixels, decoder
+from birdsonnx.images import decoding
+from birdsonnx.images.decoding import DRAFT, MAX_PIXELS, Pixels, decoder
 
 # As the module itself sets them; pytest puts its own filters in front.
 pytestmark = [
@@ -155,6 +156,103 @@ def test_exif_orientation(orientation, kind):
     PHOTO.write_bytes(encoded(IMAGE, kind, exif=exif, **options))
     expected = UPRIGHT[orientation](stored)
     np.testing.assert_array_equal(decoder(*expected.shape[:2], 3, ())(PHOTO), expected)
+
+
+# --- Large JPEGs ----------------------------------------------------------------------------------------
+
+
+def large(height: int, width: int) -> Image.Image:
+    """As smooth as a photo, with its noise, and with one bright corner."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = np.stack([100 + 80 * np.sin(rows / wide + columns / (2 * wide)) for wide in (40, 60, 90)], 2)
+    noise = np.random.default_rng(0).normal(0, 6, waves.shape)
+    waves[: height // 8, : width // 8] = 250
+    return Image.fromarray(np.clip(waves + noise, 0, 255).astype(np.uint8))
+
+
+LARGE = large(904, 1280)
+LARGE_JPEG = encoded(LARGE, "JPEG", quality=92)
+RESIZED = (Resize(64, 48),)
+
+
+def without_draft(monkeypatch) -> None:
+    monkeypatch.setattr(decoding, "DRAFT", 10**6)
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (32, 32), (224, 224), (500, 20)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_nearly_what_a_full_decode_gives(monkeypatch, mode, width, height):
+    """At the edge of the corner averaging twice is not averaging once; everywhere else it nearly is."""
+    PHOTO.write_bytes(encoded(LARGE.convert(mode), "JPEG", quality=92))
+    found = decoder(height, width, 3, (Resize(width, height),))(PHOTO).astype(int)
+    without_draft(monkeypatch)
+    full = decoder(height, width, 3, (Resize(width, height),))(PHOTO)
+    np.testing.assert_array_equal(full, plain(PHOTO, "RGB", (width, height)))
+    difference = np.abs(found - full)
+    assert difference.mean() < 0.3
+    assert np.percentile(difference, 99) <= 1
+    assert difference.max() <= 8
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(897, 1273, (1273, 897)), (904, 1276, (319, 226)), (902, 1280, (640, 451)), (904, 1280, (160, 113))],
+)
+def test_only_scales_that_divide_both_sides_are_used(width, height, size):
+    """Else the last block, partly filled, would become a whole pixel."""
+    PHOTO.write_bytes(encoded(large(width, height), "JPEG", quality=92))
+    assert decoder(32, 32, 3, None).opened(PHOTO).size == size
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [
+        (40, 56, (160, 113)),  # 1/8
+        (56, 56, (160, 113)),
+        (57, 56, (320, 226)),  # 1/8 would leave 113 rows, fewer than twice 57
+        (112, 20, (320, 226)),
+        (114, 20, (640, 452)),
+        (20, 226, (640, 452)),
+        (20, 227, (1280, 904)),
+    ],
+)
+def test_how_far_a_large_jpeg_is_scaled(width, height, size):
+    PHOTO.write_bytes(LARGE_JPEG)
+    opened = decoder(height, width, 3, (Resize(width, height),)).opened(PHOTO)
+    assert opened.size == size
+    assert opened.size == LARGE.size or min(opened.size) >= DRAFT * max(width, height)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_of_a_large_jpeg(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    PHOTO.write_bytes(encoded(LARGE, "JPEG", quality=92, exif=exif))
+    assert max(decoder(48, 64, 3, RESIZED).opened(PHOTO).size) == 320
+    found = decoder(48, 64, 3, RESIZED)(PHOTO).astype(int)
+    upright = Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](np.asarray(LARGE))))
+    expected = np.asarray(upright.resize((64, 48), Image.Resampling.BILINEAR))
+    assert np.abs(found - expected).mean() < 1.5  # the JPEG itself is not the picture
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_large_photos_of_other_formats_are_decoded_fully(kind):
+    PHOTO.write_bytes(encoded(LARGE, kind))
+    expected = np.asarray(LARGE.resize((64, 48), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(decoder(48, 64, 3, RESIZED)(PHOTO), expected)
+
+
+@pytest.mark.parametrize("transforms", [(CenterCrop(64, 48),), (CenterCrop(320, 240), Resize(64, 48)), ()])
+def test_a_large_jpeg_is_decoded_fully_unless_a_resize_comes_first(transforms):
+    PHOTO.write_bytes(LARGE_JPEG)
+    opened = decoder(48, 64, 3, transforms).opened(PHOTO)
+    np.testing.assert_array_equal(np.asarray(opened), plain(PHOTO))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_a_truncated_large_jpeg_is_refused(kept):
+    PHOTO.write_bytes(LARGE_JPEG[: int(len(LARGE_JPEG) * kept)])
+    refusal()
 
 
 # --- Sizes ----------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ CASES = {
     "augmentation, preload": {"data": {"transforms": RANDOM, "preload": True}},
     "no cache": {"birdsonnx": {"cache": False}},
     "fp16": {"birdsonnx": {"feature_precision": "fp16"}},
+    "int8": {"birdsonnx": {"feature_precision": "int8"}},
     "early stopping": {"birdsonnx": {"early_stopping": 4}},
     "clip_norm": {"birdsonnx": {"clip_norm": 0.5}},
     "class weights": {"loss": {"weight": [0.2, 1, 3]}},
