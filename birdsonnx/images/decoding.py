@@ -146,7 +146,8 @@ def _open(path: Path, mode: str, least: int | None = None) -> Image.Image:
             if least is not None:
                 _draft(image, least)
             image.load()
-            return _upright(image).convert(mode)
+            upright = _upright(image)
+            return upright if upright.mode == mode else upright.convert(mode)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
     except UnidentifiedImageError:
