@@ -19,8 +19,8 @@ from birdsonnx.errors import DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
 
 MOST_COMPACT = 60_000
-"""Bytes of a dataset that still fit into its header (64 KB). There they need no write of their own, and h5py's
-lower interface takes 21 us a photo where `create_dataset` takes 50."""
+"""Bytes of a dataset that still fit into its header (64 KB). There they need no write of their own, and
+h5py's lower interface takes 21 us a photo where `create_dataset` takes 50."""
 
 MANY_CLASSES = 3000
 """Above this a list of names does not fit the 64 KB that the oldest HDF5 format gives an attribute."""

@@ -191,7 +191,10 @@ def _form(model: Path | bytes, tune: bool, threads: int, audience: Audience) -> 
     audience.say("measuring how this machine runs the model fastest …")
     found = tuning.probe(prediction.fastest(content), threads)
     memory.keep(content, threads, found)
-    audience.say(f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered")
+    audience.say(
+        f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
+        f"{prediction.MANY} photos per rank on"
+    )
     return found.form
 
 

@@ -94,9 +94,11 @@ class Memory:
     def recall(self, model: bytes, threads: int) -> Form | None:
         """What was found for this model, so many threads, and this machine."""
         try:
-            return Form(**self._entries()[_key(model, threads)]["form"])
+            form = Form(**self._entries()[_key(model, threads)]["form"])
         except (KeyError, TypeError):
             return None
+        numbers = (form.streams, form.threads, form.per_run)
+        return form if all(isinstance(number, int) and number > 0 for number in numbers) else None
 
     def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""

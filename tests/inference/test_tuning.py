@@ -74,6 +74,11 @@ def test_memory_is_of_one_model_and_so_many_threads(memory, monkeypatch):
     assert memory.recall(MODEL, 2) is None
 
 
+def test_numbers_that_are_no_counts_are_no_tuning(memory):
+    memory.keep(MODEL, 2, Tuning(Form(0, 1, 4), 1.0))
+    assert memory.recall(MODEL, 2) is None
+
+
 @pytest.mark.parametrize(
     "content",
     [
