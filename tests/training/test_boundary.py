@@ -194,26 +194,26 @@ def test_a_damaged_photo_takes_its_time_too():
 
 
 @pytest.mark.parametrize(
-    ("boundary", "half", "text"),
+    ("boundary", "precision", "text"),
     [
-        (at("pool5/Squeeze:0", 2048), False, "pool5: 8,192 bytes per photo, 0.01 GB in cache"),
-        (at("pool5/Squeeze:0", 2048), True, "pool5: 4,096 bytes per photo, 0.00 GB in cache (float16)"),
+        (at("pool5/Squeeze:0", 2048), "fp32", "pool5: 8,192 bytes per photo, 0.01 GB in cache"),
+        (at("pool5/Squeeze:0", 2048), "fp16", "pool5: 4,096 bytes per photo, 0.00 GB in cache (float16)"),
         (
             Boundary(("a/Relu:0", "b/Add:0"), ((10, 10), (100,))),
-            False,
+            "fp32",
             "a, b: 800 bytes per photo, 0.00 GB in cache",
         ),
         (
             Boundary(tuple("abcde"), ((250_000,),) * 5),
-            False,
+            "fp32",
             "a, b, c and 2 more: 5,000,000 bytes per photo, 5.00 GB in cache",
         ),
     ],
 )
-def test_describe(boundary, half, text):
-    assert describe(boundary, PHOTOS, half, Path("cache")) == text
+def test_describe(boundary, precision, text):
+    assert describe(boundary, PHOTOS, precision, Path("cache")) == text
 
 
 @pytest.mark.parametrize(("boundary", "folder"), [(PHOTO, Path("cache")), (NEAR, None)])
 def test_describe_nothing_kept(boundary, folder):
-    assert describe(boundary, PHOTOS, False, folder).startswith("none; every epoch decodes the photos")
+    assert describe(boundary, PHOTOS, "fp32", folder).startswith("none; every epoch decodes the photos")
