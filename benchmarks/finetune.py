@@ -2,9 +2,9 @@
 
 Interleaved rounds of, each in a process of its own: steps of full fine-tuning (birdsonnx alone, birdsonnx
 on as many single-threaded ranks as cores, PyTorch in float32 and bf16, Keras `fit`); `conv5_*` + `dense`
-over 6 epochs from files to checkpoint (birdsonnx, also with
-features in int8, PyTorch with its frozen part under no_grad); the head over
-6 epochs (birdsonnx, Keras `fit` with a frozen backbone). Peers that are not installed are reported as
+over 6 epochs from files to checkpoint (birdsonnx, also with features in int8, PyTorch with its frozen part
+under no_grad); the head over 6 epochs (birdsonnx, the same two ways, Keras `fit` with a frozen backbone).
+Peers that are not installed are reported as
 missing. Medians, and the median of each round's own ratio, as Markdown on stdout; everything with the
 environment to --json.
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from benchmarks.inference_report import FILES_FP32, FILES_INT8, FP32, INT8, markdown, plot
 from benchmarks.road import config
+from birdsonnx.runtime import isa
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable
@@ -168,7 +169,7 @@ def contenders(
     # Several batches in one call, over which the overhead of `predict` is spread.
     at_once = {"call": "predict", "per_call": 64}
     no_amx = {"environment": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
-    amx = has_amx()
+    amx = isa.has_amx()
     rows = [
         row(FP32, "fp32", "birdsonnx", "model"),
         openvino_row("OpenVINO f32", "fp32", "plain", "f32"),
@@ -191,21 +192,6 @@ def contenders(
         torch_row("PyTorch compile bf16", "bf16", precision="bf16", compiled=True),
     ]  # fmt: skip
     return [contender for contender in rows if any(word in contender.name for word in arguments.only)]
-
-
-def cpu_line(key: str) -> str:
-    """A line of /proc/cpuinfo, empty where there is none."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
-    return ""
-
-
-def has_amx() -> bool:
-    """Whether there are matrix units, which OpenVINO and PyTorch use and ONNX Runtime hardly does."""
-    return "amx_tile" in cpu_line("flags").split()
 
 
 def birdsonnx(*words: str, cwd: Path) -> Figures:
@@ -481,7 +467,7 @@ def main() -> None:
         rows = contenders(files, absent, arguments)
         results: dict[str, Any] = {
             "cores": CORES,
-            "cpu": cpu_line("model name") or platform.processor(),
+            "cpu": isa.cpuinfo("model name") or platform.processor(),
             "files": sum(1 for _ in files["jpegs"].glob("*/*/*/*")) if "jpegs" in files else 0,
             "probes": {},
             "rounds": [],

@@ -49,7 +49,7 @@ def examine() -> dict[str, Any]:
             extra: {name: _version(name) for name in names} | _alternative(extra)
             for extra, names in EXTRAS.items()
         },
-        "cpu": _cpu("model name"),
+        "cpu": isa.cpuinfo("model name"),
         "cores": len(threads.available_cores()),
         "cgroup_cores": threads.cgroup_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -135,13 +135,3 @@ def _mpi(problems: list[str]) -> str | None:
 
 def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
-
-
-def _cpu(field: str) -> str:
-    """What Linux says of the first core; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    fields = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in fields if name.strip() == field), "")

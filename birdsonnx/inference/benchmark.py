@@ -7,7 +7,7 @@ still gets its warm-up and one run, and the result says so.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,11 +23,12 @@ from birdsonnx.inference import prediction
 from birdsonnx.inference.forward import decode
 from birdsonnx.inference.prediction import MANY, Classifier, newest_checkpoint, open_classifier
 from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
+from birdsonnx.inference.timing import timed
 from birdsonnx.inference.tuning import Form
 from birdsonnx.network.metadata import INPUT
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
 """Where in the budget each part has to end; prediction from files gets the rest."""
@@ -53,19 +54,6 @@ class Request:
     batch_sizes: tuple[int, ...] = (1, 4, 8)
     threads: tuple[int, ...] | None = None
     """None: powers of two up to what `predict` would use."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Runs of one piece of work, timed one by one."""
-
-    durations_s: tuple[float, ...]
-    elapsed_s: float
-    """From the start of the first to the end of the last, over all streams."""
-
-    def percentile_s(self, percent: float) -> float:
-        """A percentile of the durations, interpolated linearly between neighbours (numpy's default)."""
-        return float(np.percentile(self.durations_s, percent))
 
 
 @dataclass(frozen=True)
@@ -222,28 +210,6 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
         _notes(bare, request.seconds),
         tuple(refused),
     )
-
-
-def timed(work: Callable[[], object], until: float, streams: int = 1) -> Timing:
-    """Run `work` over and over on `streams` threads at once, until `perf_counter()` comes to `until`.
-
-    Each stream's first run is a warm-up and not counted. Then it starts a run only where one more of the same
-    length ends in time, except that it has at least one.
-    """
-
-    def repeat(_: int) -> list[float]:
-        durations: list[float] = []
-        while not durations or perf_counter() + durations[-1] <= until:
-            began = perf_counter()
-            work()
-            durations.append(perf_counter() - began)
-        return durations
-
-    for _ in in_streams(streams, lambda _: work(), range(streams)):
-        pass
-    started = perf_counter()
-    durations = [duration for stream in in_streams(streams, repeat, range(streams)) for duration in stream]
-    return Timing(tuple(durations), perf_counter() - started)
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:

@@ -172,7 +172,7 @@ def _open(
     if share.note:
         audience.say(share.note)
     mine = len(ranks.share(photos))
-    form = ranks.first(lambda: _form(model, request.tune, share.threads, audience))
+    form = ranks.first(lambda: _form(model, request.tune, mine, share.threads, audience))
     return ranks.together(
         lambda: prediction.open_classifier(
             model, where, mine, share.threads, request.transforms, form, request.per_run
@@ -180,10 +180,11 @@ def _open(
     )
 
 
-def _form(model: Path | bytes, tune: bool, threads: int, audience: Audience) -> Form | None:
-    """How to spread photos over cores, as measured now or remembered; None: it never was."""
+def _form(model: Path | bytes, tune: bool, photos: int, threads: int, audience: Audience) -> Form | None:
+    """How to spread photos over cores, as measured now or remembered; None: it never was, or the photos are
+    too few for it to matter."""
     memory = tuning.Memory(user_cache())
-    if not tune and memory.is_empty:
+    if not tune and (photos < prediction.MANY or memory.is_empty):
         return None
     content = model if isinstance(model, bytes) else prediction.read_model(model)
     if not tune:

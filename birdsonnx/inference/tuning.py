@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.inference.timing import timed
 from birdsonnx.network.metadata import INPUT
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
 
 PROBE_S = 0.5
 """Per form; with the runs that warm up about 6 s in all on 2 cores."""
@@ -67,18 +68,8 @@ def _rate(session: Session, form: Form, seconds: float) -> float:
     shape = session.input_shapes[INPUT][1:]
     pixels = np.random.default_rng(0).integers(0, 256, (form.per_run, *shape), np.uint8)
 
-    def run(_: int) -> None:
-        session.run({INPUT: pixels})
-
-    def until(end: float) -> Iterator[int]:
-        while time.perf_counter() < end:
-            yield 0
-
-    for _ in in_streams(form.streams, run, range(form.streams)):
-        pass  # warm: memory is allocated in the first run of a size
-    started = time.perf_counter()
-    runs = sum(1 for _ in in_streams(form.streams, run, until(started + seconds), ahead=1))
-    return runs * form.per_run / (time.perf_counter() - started)
+    timing = timed(lambda: session.run({INPUT: pixels}), time.perf_counter() + seconds, form.streams)
+    return len(timing.durations_s) * form.per_run / timing.elapsed_s
 
 
 class Memory:

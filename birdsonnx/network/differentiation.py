@@ -10,7 +10,15 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.network.graph import Array, Graph, attribute, integers, pads_are_given, set_constant
+from birdsonnx.network.graph import (
+    Array,
+    Graph,
+    attribute,
+    integers,
+    pads_are_given,
+    set_attribute,
+    set_constant,
+)
 from birdsonnx.network.rewrites import channel_affine, layer_of
 from birdsonnx.network.strides import is_thinning
 
@@ -131,7 +139,7 @@ def stride_before_pointwise(graph: GraphProto) -> int:
                 nodes.append(_every_nth(graph, source, name, strides))
             copy = _copy(node)
             copy.input[0] = kept[source, strides]
-            _replace_attribute(copy, "strides", [1, 1])
+            set_attribute(copy, "strides", [1, 1])
             node = copy
             moved += 1
         nodes.append(node)
@@ -243,12 +251,6 @@ def _channels(graph: Graph, tensor: str) -> int | None:
 def _is_pointwise(node: NodeProto) -> bool:
     kernel = attribute(node, "kernel_shape")
     return kernel == [1, 1] and not any(integers(node, "pads", 0, 4)) and pads_are_given(node)
-
-
-def _replace_attribute(node: NodeProto, name: str, value: Any) -> None:
-    for item in [item for item in node.attribute if item.name == name]:
-        node.attribute.remove(item)
-    node.attribute.append(helper.make_attribute(name, value))
 
 
 def _copy(node: NodeProto) -> NodeProto:

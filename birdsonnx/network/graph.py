@@ -45,6 +45,13 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
     return default
 
 
+def set_attribute(node: NodeProto, name: str, value: object) -> None:
+    """Give a node's attribute a value, in place of the one that it has."""
+    for item in [item for item in node.attribute if item.name == name]:
+        node.attribute.remove(item)
+    node.attribute.append(helper.make_attribute(name, value))
+
+
 def integers(node: NodeProto, name: str, default: int, count: int = 2) -> list[int]:
     """The values of a node's attribute such as strides, or `count` times `default` where it is not given."""
     value: Any = attribute(node, name)

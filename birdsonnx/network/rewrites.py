@@ -8,7 +8,16 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ModelError
-from birdsonnx.network.graph import Array, Graph, attribute, drop_unused, redirect, remove, set_constant
+from birdsonnx.network.graph import (
+    Array,
+    Graph,
+    attribute,
+    drop_unused,
+    redirect,
+    remove,
+    set_attribute,
+    set_constant,
+)
 from birdsonnx.network.metadata import INPUT, OUTPUT
 from birdsonnx.network.preprocessing import Preprocessing
 
@@ -106,9 +115,8 @@ def pad_into_max_pool(proto: GraphProto) -> int:
         # A window wholly inside the padding would give minus infinity instead of 0.
         if begin[:2].any() or end[:2].any() or (np.maximum(begin, end)[2:] >= kernel).any():
             continue
-        for item in [item for item in pool.attribute if item.name in ("auto_pad", "pads")]:
-            pool.attribute.remove(item)
-        pool.attribute.append(helper.make_attribute("pads", [*begin[2:].tolist(), *end[2:].tolist()]))
+        set_attribute(pool, "auto_pad", "NOTSET")
+        set_attribute(pool, "pads", [*begin[2:].tolist(), *end[2:].tolist()])
         pool.input[0] = pad.input[0]
         remove(proto, [pad])
         merged += 1

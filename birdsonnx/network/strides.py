@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from onnx import GraphProto, NodeProto, helper
 
-from birdsonnx.network.graph import Graph, attribute, integers, pads_are_given
+from birdsonnx.network.graph import Graph, attribute, integers, pads_are_given, set_attribute
 
 POINTWISE = frozenset(("Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"))
 """Operations that map each value by itself."""
@@ -27,7 +27,7 @@ def move_strides_up(proto: GraphProto) -> int:
             if strides is None or not _spares_work(graph, tensor):
                 continue
             for reader in readers:
-                _set(reader, "strides", [1, 1])
+                set_attribute(reader, "strides", [1, 1])
             thinned: list[NodeProto] = []
             moved += _thin_out(graph, tensor, strides, thinned)
             _insert(proto, thinned)
@@ -81,7 +81,7 @@ def _thin_out(graph: Graph, tensor: str, strides: Sequence[int], thinned: list[N
     node = graph.producers[tensor]
     if node.op_type == "Conv":
         own = integers(node, "strides", 1)
-        _set(node, "strides", [one * other for one, other in zip(own, strides, strict=True)])
+        set_attribute(node, "strides", [one * other for one, other in zip(own, strides, strict=True)])
         return 1
     moved = 0
     for index in range(2 if node.op_type == "Add" else 1):
@@ -104,12 +104,6 @@ def _insert(proto: GraphProto, nodes: Sequence[NodeProto]) -> None:
     for node in nodes:
         places = [place for place, other in enumerate(proto.node) if node.input[0] in other.output]
         proto.node.insert(places[0] + 1 if places else 0, node)
-
-
-def _set(node: NodeProto, name: str, values: Sequence[int]) -> None:
-    for item in [item for item in node.attribute if item.name == name]:
-        node.attribute.remove(item)
-    node.attribute.append(helper.make_attribute(name, list(values)))
 
 
 def is_thinning(node: NodeProto) -> bool:

@@ -7,13 +7,20 @@ FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf
 CPUINFO = Path("/proc/cpuinfo")
 
 
+def cpuinfo(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() == field), "")
+
+
 @cache
 def extensions() -> tuple[str, ...]:
     """Those of `FLAGS` that the CPU has; empty where the system does not tell."""
-    try:
-        flags = CPUINFO.read_text().split("flags", 1)[1].split("\n", 1)[0].split()
-    except (OSError, IndexError):
-        return ()
+    flags = cpuinfo("flags").split()
     return tuple(flag for flag in FLAGS if flag in flags)
 
 

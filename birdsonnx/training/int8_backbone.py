@@ -14,7 +14,7 @@ from birdsonnx.training import features
 from birdsonnx.training.features import Backbone
 
 CALIBRATED_ON = 32
-"""Photos: 1.5 s; 128 gave no better features of the birds here."""
+"""Photos, in 1.8 s. 128 brought ResNet50's log-probabilities no closer to float32 (0.239, not 0.240)."""
 
 
 def quantized(

@@ -186,8 +186,12 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
         twin = ranks.first(lambda: _quantize(outcome.checkpoints[-1], plan, share.threads))
         outcome.checkpoints.append(twin)
         audience.say(f"int8 {twin}")
+        outcome.seconds["quantize"] = time.perf_counter() - ended
     outcome.seconds.update(
-        startup=started - began, features=prepared - started, epochs=ended - prepared, total=ended - began
+        startup=started - began,
+        features=prepared - started,
+        epochs=ended - prepared,
+        total=time.perf_counter() - began,
     )
     return outcome
 

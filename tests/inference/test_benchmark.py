@@ -12,8 +12,10 @@ from PIL import Image
 from birdsonnx.errors import BirdsonnxError, ConfigError, DataError, ModelError
 from birdsonnx.images.folders import collect
 from birdsonnx.inference import benchmark
-from birdsonnx.inference.benchmark import Request, Timing, decodable, powers_of_two, run, timed
+from birdsonnx.inference import timing as timing_module
+from birdsonnx.inference.benchmark import Request, decodable, powers_of_two, run
 from birdsonnx.inference.prediction import open_classifier
+from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.plots import plot_benchmark, require_drawable
 from birdsonnx.reporting.tables import benchmark_lines
@@ -48,7 +50,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(benchmark, "perf_counter", clock)
+    monkeypatch.setattr(timing_module, "perf_counter", clock)
     return clock
 
 
