@@ -182,17 +182,13 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
         epochs = [*before, *outcome.epochs]
         why = "" if epochs[-1].epoch == settings.num_epochs else f"stopped after epoch {epochs[-1].epoch}; "
         audience.say(f"{why}the lowest test loss was that of epoch {best_epoch(epochs)}")
+    outcome.seconds.update(startup=started - began, features=prepared - started, epochs=ended - prepared)
     if own.quantize and outcome.checkpoints:
         twin = ranks.first(lambda: _quantize(outcome.checkpoints[-1], plan, share.threads))
         outcome.checkpoints.append(twin)
         audience.say(f"int8 {twin}")
         outcome.seconds["quantize"] = time.perf_counter() - ended
-    outcome.seconds.update(
-        startup=started - began,
-        features=prepared - started,
-        epochs=ended - prepared,
-        total=time.perf_counter() - began,
-    )
+    outcome.seconds["total"] = time.perf_counter() - began
     return outcome
 
 
