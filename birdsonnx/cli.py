@@ -46,6 +46,8 @@ Threads = Annotated[
 
 DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 
+ONLY_TO_ONNX = ("arch", "weights", "classes", "labels", "preprocess", "opset", "seed", "save_layers")
+"""Options of an export that mean nothing on the way back to Keras."""
 LARGEST_BATCH = 1024
 """Of a benchmark: beyond this a batch is a slip of the hand, and takes 10 GB with ResNet50."""
 
@@ -154,13 +156,24 @@ def _main(
     epilog="Example: birdsonnx export --weights resnet50_notop.h5 --labels data/train -o models/birds.onnx"
 )
 def export(
+    context: typer.Context,
     source: Annotated[
         Path | None,
-        typer.Argument(help="A Keras .h5 or .keras full model. Without it: --arch with --weights."),
+        typer.Argument(
+            help="A Keras .h5 or .keras full model (or none: --arch, --weights); the .onnx for --to keras."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx to write.")] = Path(
-        "models/resnet50_birds.onnx"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file to write (default: models/resnet50_birds.onnx, or SOURCE with .keras).",
+        ),
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="onnx, or keras: put an .onnx's weights back into the network of --layers.")
+    ] = "onnx",
     arch: Annotated[str, typer.Option(help="Network to build without SOURCE: resnet50.")] = "resnet50",
     weights: Annotated[
         str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")
@@ -185,10 +198,15 @@ def export(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Convert a Keras network to one self-contained ONNX file and compare it with Keras."""
+    """Convert a Keras network to one self-contained ONNX file, or back, and compare both."""
     with running(json, debug) as job:
         from birdsonnx.network import export as exporting
 
+        if _direction(to) == "keras":
+            _refuse_options(context, ONLY_TO_ONNX, "--to keras")
+            _export_to_keras(job, source, layers, output)
+            return
+        output = output or Path("models/resnet50_birds.onnx")
         request = exporting.Request(
             source, output, arch, weights, layers, classes, labels, preprocess, opset, seed, save_layers
         )
@@ -212,6 +230,28 @@ def export(
             f"wrote          {output} ({converted.model.num_classes} classes, "
             f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
         )
+
+
+def _export_to_keras(job: Job, source: Path | None, layers: Path | None, output: Path | None) -> None:
+    from birdsonnx.network import export as exporting
+
+    if source is None or layers is None:
+        raise ConfigError(
+            "--to keras needs an .onnx and its network: "
+            "birdsonnx export --to keras birds.onnx --layers layers.json"
+        )
+    output = output or source.with_suffix(".keras")
+    returned = exporting.to_keras(exporting.BackToKeras(source, layers, output))
+    job.result = {
+        "output": str(output),
+        "preprocessing": returned.preprocessing.as_json(),
+        "parity": returned.parity.differences,
+    }
+    job.say(
+        f"preprocessing  {returned.preprocessing.name}; not in the Keras file, its input must have it",
+        f"parity         {returned.parity}",
+        f"wrote          {output}",
+    )
 
 
 @app.command(epilog="Example: OMP_NUM_THREADS=2 mpirun -np 4 birdsonnx train config_train.json")
@@ -659,6 +699,20 @@ def demo(
         from birdsonnx import demo as demonstration
 
         job.result = demonstration.run(folder, weights, job.say)
+
+
+def _direction(value: str) -> str:
+    if value not in ("onnx", "keras"):
+        raise ConfigError(f"--to {value!r} is neither onnx nor keras")
+    return value
+
+
+def _refuse_options(context: typer.Context, names: Sequence[str], what: str) -> None:
+    """Raises ConfigError where one of these options was given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')} has no meaning with {what}; leave it out")
 
 
 def _precision(value: str | None) -> str | None:

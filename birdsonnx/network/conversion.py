@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
@@ -14,6 +15,7 @@ from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.metadata import Metadata
 from birdsonnx.network.model_file import BirdModel
+from birdsonnx.network.preprocessing import Preprocessing
 
 OPSETS = range(13, 19)
 """What both tf2onnx 1.17 writes and our rewrites know."""
@@ -45,24 +47,12 @@ def convert(
     """
     if opset not in OPSETS:
         raise ConfigError(f"--opset {opset}: choose {OPSETS.start} to {OPSETS.stop - 1}")
-    height, width, channels = _input_size(network, where)
     mode = _mode(network, preprocess, where)
     try:
-        before = preprocessing.of_mode(mode, channels)
+        before = preprocessing.of_mode(mode, input_size(network, where)[2])
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    proto = _tf2onnx(network.model, (height, width, channels), opset, where)
-    graph = proto.graph
-    rewritten = {
-        "batch norm folded": rewrites.fold_batch_norm(graph),
-        "pad into max pool": rewrites.pad_into_max_pool(graph),
-        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
-    }
-    rewrites.name_weights(graph, network.layer_names)
-    rewritten["strides moved up"] = strides.move_strides_up(graph)
-    rewrites.end_in_log_probs(graph)
-    rewrites.take_uint8(graph, before)
-    rewrites.finish(proto)
+    proto, rewritten = graph_of(network, before, opset, where)
 
     layers = keras_source.layers_of(network)
     metadata = Metadata(
@@ -80,8 +70,31 @@ def convert(
     model = BirdModel(proto, metadata, where)
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
-    found = parity.check(model.serialized(), network.model, mode, where)
+    found = parity.check(model.serialized(), network.model, before, where)
     return Conversion(model, found, rewritten, network.notes)
+
+
+def graph_of(
+    network: KerasNetwork, before: Preprocessing, opset: int, where: str
+) -> tuple[ModelProto, dict[str, int]]:
+    """The network as a graph from uint8 pixels to log-probabilities, and how many nodes each rewrite changed.
+
+    Raises:
+        ModelError: no single-image classifier, or operations that tf2onnx does not know.
+    """
+    proto = _tf2onnx(network.model, input_size(network, where), opset, where)
+    graph = proto.graph
+    rewritten = {
+        "batch norm folded": rewrites.fold_batch_norm(graph),
+        "pad into max pool": rewrites.pad_into_max_pool(graph),
+        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
+    }
+    rewrites.name_weights(graph, network.layer_names)
+    rewritten["strides moved up"] = strides.move_strides_up(graph)
+    rewrites.end_in_log_probs(graph)
+    rewrites.take_uint8(graph, before)
+    rewrites.finish(proto)
+    return proto, rewritten
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
@@ -98,7 +111,8 @@ def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
     return mode
 
 
-def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
+def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
+    """`(height, width, channels)` of the network's one image. Raises ModelError for any other input."""
     inputs, outputs = list(network.model.inputs), list(network.model.outputs)
     shape = tuple(inputs[0].shape)
     if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or len(outputs[0].shape) != 2:
@@ -115,7 +129,7 @@ def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> Any:
+def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> ModelProto:
     import keras
     import tensorflow as tf
     import tf2onnx

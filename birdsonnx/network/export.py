@@ -1,14 +1,16 @@
-"""`birdsonnx export`: which Keras network, which weights, which classes; then convert and save."""
+"""`birdsonnx export`: which Keras network, which weights, which classes; then convert and save. Or back."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
-from birdsonnx.errors import ConfigError
+from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.network import conversion, keras_source
+from birdsonnx.network import conversion, keras_source, keras_target, model_file, parity
 from birdsonnx.network.conversion import Conversion
 from birdsonnx.network.keras_source import KerasNetwork
+from birdsonnx.network.parity import Parity
+from birdsonnx.network.preprocessing import Preprocessing
 
 ARCHITECTURES = ("resnet50",)
 
@@ -51,6 +53,48 @@ def export(request: Request) -> Conversion:
     if request.save_layers is not None:
         artifacts.write_json(request.save_layers, keras_source.layers_json(network))
     return converted
+
+
+@dataclass(frozen=True)
+class BackToKeras:
+    """A `.onnx` and the Keras network that it came from."""
+
+    source: Path
+    layers: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What was written, and what its input must be."""
+
+    preprocessing: Preprocessing
+    parity: Parity
+
+
+def to_keras(request: BackToKeras) -> Returned:
+    """Write the weights of a birdsonnx `.onnx` back into its Keras network, as `.keras` or `.h5`.
+
+    The file holds the network alone, without the preprocessing that the `.onnx` has inside.
+
+    Raises:
+        BirdsonnxError: an int8 model, another network, a file that cannot be used, no parity.
+    """
+    source, output = request.source, request.output
+    if output.suffix.lower() not in keras_target.SUFFIXES:
+        raise ConfigError(f"-o {output}: a Keras file ends in {' or '.join(keras_target.SUFFIXES)}")
+    model = model_file.load(source)
+    if model.metadata.quantization is not None:
+        raise ModelError(
+            f"{source}: an int8 model has no Keras form; give the float32 model it was made from"
+        )
+    config = keras_source.read_layers(request.layers)
+    network = keras_source.from_layers(config, str(request.layers), None, seed=0)
+    keras_target.put_weights(network, model)
+    preprocessing = model.metadata.preprocessing
+    found = parity.check(model.serialized(), network.model, preprocessing, str(source))
+    keras_target.save(network, output)
+    return Returned(preprocessing, found)
 
 
 def _network(request: Request, classes: int | None) -> KerasNetwork:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from birdsonnx.errors import ModelError
 from birdsonnx.network.keras_source import import_keras
+from birdsonnx.network.preprocessing import Preprocessing
 
 BATCHES = (1, 7)
 TOLERANCE = 1e-4
@@ -49,14 +50,16 @@ def natural_images(
     return images.transpose(0, 2, 3, 1)
 
 
-def keras_log_probs(model: Any, mode: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """What Keras answers for uint8 RGB images: its own preprocessing, its own forward pass."""
+def keras_log_probs(
+    model: Any, preprocessing: Preprocessing, images: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
+    """What Keras answers for uint8 RGB images: its own preprocessing, where it has one, and forward pass."""
     keras = import_keras()
-    values: Any = images.astype(np.float32)
-    if mode in ("caffe", "torch", "tf"):
-        values = keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
-    elif mode == "unit":
-        values = values / 255
+    if preprocessing.name in ("caffe", "torch", "tf"):
+        values: Any = images.astype(np.float32)
+        values = keras.applications.imagenet_utils.preprocess_input(values, mode=preprocessing.name)
+    else:
+        values = preprocessing(images)
     scores = np.asarray(model.predict_on_batch(values), np.float64)
     if np.allclose(scores.sum(axis=1), 1, atol=1e-3) and scores.min() >= 0:
         with np.errstate(divide="ignore"):
@@ -66,7 +69,7 @@ def keras_log_probs(model: Any, mode: str, images: npt.NDArray[np.uint8]) -> npt
     return log_probs
 
 
-def check(serialized: bytes, model: Any, mode: str, where: str) -> Parity:
+def check(serialized: bytes, model: Any, preprocessing: Preprocessing, where: str) -> Parity:
     """Compare the `.onnx` with Keras at each batch size.
 
     Raises:
@@ -82,7 +85,7 @@ def check(serialized: bytes, model: Any, mode: str, where: str) -> Parity:
     differences = {}
     for batch in BATCHES:
         images = natural_images(batch, height, width, channels, seed=batch)
-        expected = keras_log_probs(model, mode, images)
+        expected = keras_log_probs(model, preprocessing, images)
         [found] = session.run(None, {images_input.name: images})
         if found.shape != expected.shape:
             raise ModelError(f"{where}: parity check failed: shape {found.shape}, Keras {expected.shape}")

@@ -141,7 +141,7 @@ def with_preprocessing(converted, **changes):
 )
 def test_parity_refuses_a_wrong_preprocessing(converted, network, wrong):
     with pytest.raises(ModelError, match=r"^small: parity check failed: .* at batch 1 differs"):
-        parity.check(with_preprocessing(converted, **wrong), network, "caffe", "small")
+        parity.check(with_preprocessing(converted, **wrong), network, of_mode("caffe", 3), "small")
 
 
 def test_parity_refuses_the_weights_of_another_network(keras, converted):
@@ -149,13 +149,15 @@ def test_parity_refuses_the_weights_of_another_network(keras, converted):
     kernel, bias = other.get_layer("dense").get_weights()
     other.get_layer("dense").set_weights([kernel, bias + np.array([0, 0, 0, 1e-3])])
     with pytest.raises(ModelError, match="parity check failed"):
-        parity.check(converted.model.serialized(), other, "caffe", "small")
+        parity.check(converted.model.serialized(), other, of_mode("caffe", 3), "small")
     with pytest.raises(ModelError, match=r"shape \(1, 4\), Keras \(1, 9\)"):
-        parity.check(converted.model.serialized(), small_network(keras, units=9), "caffe", "small")
+        parity.check(
+            converted.model.serialized(), small_network(keras, units=9), of_mode("caffe", 3), "small"
+        )
 
 
 def test_parity_tells_the_difference_per_batch(converted, network):
-    found = parity.check(with_preprocessing(converted), network, "caffe", "small")
+    found = parity.check(with_preprocessing(converted), network, of_mode("caffe", 3), "small")
     assert set(found.differences) == {1, 7}
     assert max(found.differences.values()) < 1e-4
     assert "tolerance 0.0001" in str(found)
