@@ -5,7 +5,7 @@ nowhere: tf2onnx transposes, reshapes, folds and renames. So the network is conv
 that can be recognised, and each tensor of that graph tells where its values came from.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,10 @@ SUFFIXES = (".keras", ".h5")
 LOWEST, HIGHEST = 1e-30, 1e30
 """Range of the recognisable values, spaced evenly in their logarithm: 100 million values of one variable
 still differ by 11 steps of float32."""
+PROBE_SCALE = 2
+"""Of every BatchNorm in the probe: tf2onnx would leave out a factor of 1, and folding by 2 loses no bit."""
 APART = 1.01
 """Between the lowest values of two variables."""
-
-CONSTANTS: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
-    ("BatchNormalization", "Mul"): ("gamma", lambda value: value),
-    ("Normalization", "Add"): ("mean", lambda value: -value),
-    ("Normalization", "Mul"): ("variance", lambda value: value**-2.0),
-}
-"""`(Keras class, operation of the graph)`: the variable behind the operation's constant, and its value, in a
-network whose statistics are mean 0 and variance 1 - epsilon."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,9 @@ def put_weights(network: KerasNetwork, model: BirdModel) -> None:
     probe, _ = conversion.graph_of(network, model.metadata.preprocessing, opset, model.where)
     places = _places(probe.graph, recognisable(network))
     placed = {id(place.variable) for place in places.values()}
+    for layer in network.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            _scale_by(layer, 1)
     for variable in recognisable(network):
         # tf2onnx leaves out what adds 0: the model lacks a tensor, the variable is 0.
         variable.assign(np.zeros(variable.shape) if id(variable) in placed else fresh[id(variable)])
@@ -82,6 +79,9 @@ def put_weights(network: KerasNetwork, model: BirdModel) -> None:
                 f"{model.where}: its weight {tensor.name!r} has no place in this Keras network; give the "
                 "network that the model was exported from"
             )
+    for layer in network.layers:
+        if type(layer).__name__ == "Normalization":
+            layer.finalize_state()  # it computes with copies of its variables
 
 
 def save(network: KerasNetwork, path: Path) -> None:
@@ -105,10 +105,10 @@ class _Others:
     def assign(self, tensor: TensorProto, value: Array) -> bool:
         """Whether the tensor is such a variable, which then has its value."""
         for role, variable_value, layer in self._readings(tensor.name, value):
-            variable = getattr(layer, role, None)
-            if variable is not None and int(np.prod(variable.shape)) == value.size:
-                _assign(variable, variable_value)
-                return True
+            for variable in layer.weights:
+                if variable.name == role and int(np.prod(variable.shape)) == value.size:
+                    _assign(variable, variable_value)
+                    return True
         return False
 
     def _readings(self, name: str, value: Array) -> Iterator[tuple[str, Array, Any]]:
@@ -117,9 +117,21 @@ class _Others:
             yield role, value, self._layers[layer]
         for node in self._view.consumers.get(name, []):
             scope = layer_of(node.name, self._layers)
-            if scope is not None and (type(self._layers[scope]).__name__, node.op_type) in CONSTANTS:
-                role, meaning = CONSTANTS[type(self._layers[scope]).__name__, node.op_type]
-                yield role, meaning(value), self._layers[scope]
+            if scope is not None:
+                for role, meaning in _meanings(self._layers[scope], node.op_type, value):
+                    yield role, meaning, self._layers[scope]
+
+
+def _meanings(layer: Any, operation: str, value: Array) -> Iterator[tuple[str, Array]]:
+    """The variables of a layer that an operation's constant may stand for, and their value."""
+    match type(layer).__name__, operation:
+        case "BatchNormalization", "Mul":
+            yield "gamma", value
+            yield "moving_variance", value**-2.0 - layer.epsilon  # where there is no gamma
+        case "Normalization", "Add":
+            yield "mean", -value
+        case "Normalization", "Mul":
+            yield "variance", value**-2.0
 
 
 def recognisable(network: KerasNetwork) -> list[Any]:
@@ -141,19 +153,26 @@ def _is_recognisable(layer: Any, variable: str) -> bool:
 
 
 def _make_recognisable(network: KerasNetwork) -> None:
-    """Give every variable that can be recognised values of its own, ascending; make the others neutral."""
+    """Give every variable that can be recognised values of its own, ascending; make the others plain."""
     for number, variable in enumerate(recognisable(network)):
         size = int(np.prod(variable.shape))
         values = np.geomspace(LOWEST * APART**number, HIGHEST, size)
         _assign(variable, values.astype(np.float32))
     for layer in network.layers:
         if type(layer).__name__ == "BatchNormalization":
-            layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
-            layer.moving_variance.assign(np.full(layer.moving_variance.shape, 1 - layer.epsilon))
-            if layer.scale:
-                layer.gamma.assign(np.ones(layer.gamma.shape))
+            _scale_by(layer, PROBE_SCALE)
         elif "Conv" in type(layer).__name__ and layer.use_bias:
             layer.bias.assign(np.zeros(layer.bias.shape))
+
+
+def _scale_by(batch_norm: Any, scale: float) -> None:
+    """Let a BatchNorm multiply by so much and add its beta alone."""
+    shape = batch_norm.moving_variance.shape
+    batch_norm.moving_mean.assign(np.zeros(shape))
+    variance = 1.0 if batch_norm.scale else scale**-2
+    batch_norm.moving_variance.assign(np.full(shape, variance - batch_norm.epsilon))
+    if batch_norm.scale:
+        batch_norm.gamma.assign(np.full(shape, scale))
 
 
 def _places(graph: GraphProto, variables: Iterable[Any]) -> dict[str, Place]:
@@ -170,8 +189,8 @@ def _places(graph: GraphProto, variables: Iterable[Any]) -> dict[str, Place]:
         order = np.argsort(value, kind="stable")
         for variable in candidates:
             ascending = np.asarray(variable).reshape(-1)
-            # Folding computes with 1 as float32 knows it, 1 step of float32 away at most.
-            if np.allclose(value[order], ascending, rtol=2e-7, atol=0):
+            # 1 - epsilon + epsilon is 1 up to one step of float32.
+            if any(np.allclose(value[order], ascending * by, rtol=2e-7, atol=0) for by in (1, PROBE_SCALE)):
                 found[tensor.name] = Place(variable, order)
     return found
 

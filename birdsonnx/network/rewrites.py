@@ -251,7 +251,7 @@ def layer_of(scope: str, layers: Iterable[str]) -> str | None:
     first call of `dense`; only where no such layer exists it is a layer's own name.
     """
     known = layers if isinstance(layers, set | dict) else set(layers)
-    for part in reversed(re.split(r"[/:]", scope)):
+    for part in re.split(r"[/:]", scope):
         stripped = re.sub(r"_\d+$", "", part)
         if stripped != part and stripped in known:
             return stripped

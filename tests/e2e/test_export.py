@@ -79,3 +79,49 @@ def test_training_from_the_keras_file_on_two_ranks(network, training_config):
     network.get_layer("dense").set_weights([dense["dense/kernel"], dense["dense/bias"]])
     expected = np.log(network.predict((photo / 255 - 0.5) / 0.5, verbose=0))
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_trained_weights_go_back_to_keras(network, training_config):
+    words = ("export", "network.keras", "--preprocess", "torch", "--save-layers", "layers.json")
+    succeed(*words, "-o", "model.onnx")
+    config = training_config(birdsonnx={"trainable": ["*"]})
+    Path("config.json").write_text(json.dumps(config))
+    succeed("train", "config.json")
+
+    checkpoint = "saved/model_checkpoint_3.onnx"
+    back = ("export", "--to", "keras", checkpoint, "--layers", "layers.json")
+    said = succeed_json(*back, "-o", "back.keras")
+    assert said["preprocessing"]["name"] == "torch"
+    assert max(said["parity"].values()) <= 1e-4
+    assert "wrote          saved/model_checkpoint_3.keras" in succeed(*back)
+
+    import keras
+
+    photos = np.stack([np.asarray(Image.open(path)) for path in sorted(Path("data/valid/COOT").iterdir())])
+    returned = keras.models.load_model("back.keras", compile=False)
+    values = keras.applications.imagenet_utils.preprocess_input(photos.astype(np.float32), mode="torch")
+    found = np.log(returned.predict(values, verbose=0))
+    session = onnxruntime.InferenceSession(checkpoint, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(found, session.run(None, {"images": photos})[0], rtol=1e-5, atol=1e-4)
+    assert np.abs(returned.get_layer("conv1").kernel - network.get_layer("conv1").kernel).max() > 1e-3
+
+
+def test_refusals_on_the_way_back(network):
+    words = ("export", "network.keras", "--preprocess", "tf", "--save-layers", "layers.json")
+    succeed(*words, "-o", "model.onnx")
+    back = ("export", "--to", "keras", "model.onnx")
+    assert "needs an .onnx and its network" in refused(*back)
+    assert "--seed has no meaning" in refused(*back, "--layers", "layers.json", "--seed", "0")
+    assert ".keras or .h5" in refused(*back, "--layers", "layers.json", "-o", "back.onnx")
+    assert "neither onnx nor keras" in refused("export", "model.onnx", "--to", "torch")
+    assert "not a complete ONNX file" in refused("export", "layers.json", "--to", "keras", "--layers", "x")
+
+    other = json.loads(Path("layers.json").read_text())
+    [dense] = [layer for layer in other["config"]["layers"] if layer["class_name"] == "Dense"]
+    dense["config"]["units"] = 4
+    Path("other.json").write_text(json.dumps(other))
+    Path("back.keras").write_bytes(b"old")
+    message = refused(*back, "--layers", "other.json", "-o", "back.keras")
+    assert "'dense/kernel' has no place" in message
+    assert Path("back.keras").read_bytes() == b"old"
+    assert not list(Path().glob(".*.tmp*"))

@@ -17,8 +17,8 @@ pytestmark = keras_warns
 
 
 def varied_network(keras, units=3):
-    """What the conversion moves about: a BatchNorm after a convolution with and without a bias, after none,
-    and without gamma; depthwise and separable convolutions; Normalization; Dense layers; a Dense on a map."""
+    """What the conversion moves about: a BatchNorm after a convolution with and without a bias, and after
+    none; one without gamma; depthwise and separable convolutions; Normalization; Dense, also on a map."""
     layers = keras.layers
     inputs = keras.Input((16, 16, 3))
     x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
@@ -34,6 +34,7 @@ def varied_network(keras, units=3):
     x = layers.Add(name="add")([x, layers.Conv2D(6, 1, activation="relu", name="plain")(x)])
     x = layers.BatchNormalization(name="last_bn")(x)
     x = layers.ReLU(name="relu")(x)
+    x = layers.BatchNormalization(scale=False, epsilon=1e-2, name="plain_bn")(x)
     x = layers.GlobalAveragePooling2D(name="average")(x)
     x = layers.Dense(5, activation="relu", name="hidden")(x)
     return keras.Model(inputs, layers.Dense(units, use_bias=False, name="dense")(x))
@@ -50,6 +51,8 @@ def with_random_weights(model, seed):
                 value = np.abs(value) + 0.3
             if variable.dtype == "float32":
                 variable.assign(value)
+        if hasattr(layer, "finalize_state"):  # Normalization computes with copies of its variables
+            layer.finalize_state()
     return model
 
 
