@@ -91,7 +91,7 @@ def full_model(path: Path) -> KerasNetwork:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
-        raise ModelError(f"{path}: Keras cannot load this model ({_one_line(error)})") from None
+        raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
 
 
@@ -119,38 +119,9 @@ def from_layers(
 
             model = model_from_config(dict(config))
     except Exception as error:
-        raise ModelError(f"{where}: Keras cannot build this network ({_one_line(error)})") from None
+        raise ModelError(f"{where}: Keras cannot build this network ({one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
     return network if weights is None else with_weights(network, weights)
-
-
-def resnet50(classes: int, weights: str, seed: int) -> KerasNetwork:
-    """The tutorial's network: ResNet50 frozen, average-pooled, and a Dense with log_softmax.
-
-    `weights` is `imagenet` (Keras' download), `none`, or a file.
-
-    Raises:
-        ModelError: ImageNet weights that cannot be downloaded, or a file that does not fit.
-    """
-    keras = import_keras()
-    keras.utils.set_random_seed(seed % 2**32)
-    try:
-        backbone = keras.applications.ResNet50(
-            include_top=False,
-            weights="imagenet" if weights == "imagenet" else None,
-            pooling="avg",
-            input_shape=(224, 224, 3),
-        )
-    except Exception as error:
-        raise ModelError(
-            f"the ImageNet weights could not be downloaded ({_one_line(error)}); give a local file with "
-            "--weights FILE, or start from random weights with --weights none"
-        ) from None
-    backbone.trainable = False
-    head = keras.layers.Dense(classes, activation="log_softmax", name="dense")
-    model = keras.Model(backbone.input, head(backbone.output))
-    network = KerasNetwork(model, {"file": f"keras.applications.ResNet50 ({weights})"})
-    return network if weights in ("imagenet", "none") else with_weights(network, Path(weights))
 
 
 def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
@@ -165,7 +136,7 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
         try:
             network.model.load_weights(path)
         except Exception as error:
-            raise ModelError(f"{path}: these weights do not fit the network ({_one_line(error)})") from None
+            raise ModelError(f"{path}: these weights do not fit the network ({one_line(error)})") from None
         return KerasNetwork(network.model, source)
     found = _weights_by_layer(path)
     notes: list[str] = []
@@ -205,7 +176,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
                 with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
                     _refuse_links(file, path)
         except (KeyError, OSError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{path}: not a complete .keras file ({_one_line(error)})") from None
+            raise ModelError(f"{path}: not a complete .keras file ({one_line(error)})") from None
         return _json_object(text, str(path))
     try:
         with h5py.File(path, "r") as file:
@@ -275,7 +246,7 @@ def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: its network description is not valid JSON ({_one_line(error)})") from None
+        raise ModelError(f"{where}: its network description is not valid JSON ({one_line(error)})") from None
     if not isinstance(config, dict) or "config" not in config:
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
@@ -410,6 +381,6 @@ def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
     return " ".join("x".join(map(str, shape)) for shape in shapes)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"
