@@ -3,7 +3,7 @@
     python -m benchmarks.networks [--only NAME ...] [--all] [--json FILE]
 
 Each network is built with random weights at a small input size, made to behave like a trained one (see
-`realistic`), converted and compared with Keras: atol 1e-4 + rtol 1e-5 on log-probabilities at two batch sizes.
+`realistic`), converted and compared with Keras: atol 1e-4 + rtol 1e-5 on log-probabilities, two batch sizes.
 Its preprocessing must be recognised from its layers; what is right is the network's own `preprocess_input`.
 One network per process, one after another. Markdown goes to stdout, all figures to `--json FILE`.
 """
@@ -62,6 +62,7 @@ CALIBRATION = 16
 """Pictures that set the BatchNorm statistics and the head."""
 
 Pixels = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -101,14 +102,16 @@ def realistic(model: Any, preprocess: Any, seed: int = 0) -> Any:
     """Give a Keras classifier with random weights what makes a comparison of its answers mean something.
 
     Fresh networks answer nearly the same for every picture: BatchNorm holds no statistics, LayerScale
-    (ConvNeXt) starts at 1e-6. Here BatchNorm gets random gamma and beta and the statistics of one batch of
-    pictures with the spectrum of photos, in one training pass without momentum, so each normalises what the
-    ones in front of it give; LayerScale gets values around 0.5. `preprocess` maps float32 pixels 0-255 to
-    the network's input, as `preprocess_input` does.
+    (ConvNeXt) starts at 1e-6. Here BatchNorm gets the statistics of one batch of pictures with the spectrum
+    of photos, in one training pass without momentum, so that each normalises what the ones in front of it
+    give; LayerScale gets values around 0.5. Gamma is small and beta positive, as in trained networks: with
+    gamma around 1 a change of 1e-6 in the input moves ResNet50's log-probabilities by 2e-3 (here 1e-4), and
+    a comparison would show the chaos of random layers instead of mistakes. `preprocess` maps float32 pixels
+    0-255 to the network's input, as `preprocess_input` does.
 
-    The last Dense is drawn anew and scaled so that the logits' spread, the difference between the best and
-    the worst class, is at least SPREAD for each of these pictures and centred over them: the pictures
-    decide it, and not the bias.
+    The last Dense is drawn anew, centred over the pictures so that they decide and not the bias, and scaled
+    so that the logits' spread, the difference between the best and the worst class, is at least SPREAD for
+    every picture of the parity check.
     """
     keras = keras_source.import_keras()
     keras.utils.set_random_seed(seed)
@@ -118,40 +121,45 @@ def realistic(model: Any, preprocess: Any, seed: int = 0) -> Any:
     for layer in network.layers:
         kind = type(layer).__name__
         if kind == "BatchNormalization":
-            for weight, low, high in ((layer.gamma, 0.5, 1.5), (layer.beta, -0.5, 0.5)):
+            for weight, low, high in ((layer.gamma, 0.2, 0.6), (layer.beta, 0.0, 1.0)):
                 if weight is not None:
                     weight.assign(generator.uniform(low, high, weight.shape))
         elif kind == "LayerScale":
             layer.gamma.assign(generator.uniform(0.2, 0.8, layer.gamma.shape))
     height, width, channels = model.inputs[0].shape[1:]
-    pictures = parity.natural_images(CALIBRATION, height, width, channels, seed=seed + 1000)
-    values = preprocess(pictures.astype(np.float32))
+
+    def pictures(count: int, seed: int) -> Values:
+        values: Values = preprocess(
+            parity.natural_images(count, height, width, channels, seed).astype(np.float32)
+        )
+        return values
+
+    values = pictures(CALIBRATION, seed + 1000)
     _set_statistics(model, norms, values)
-    _set_head(keras, model, values, generator)
+    compared = np.concatenate([pictures(batch, batch) for batch in parity.BATCHES])
+    _set_head(keras, model, values, compared, generator)
     return model
 
 
-def _set_statistics(model: Any, norms: Sequence[Any], values: npt.NDArray[np.float32]) -> None:
-    before = [(layer.momentum, layer.trainable) for layer in norms]
-    frozen = model.trainable
-    model.trainable = True
+def _set_statistics(model: Any, norms: Sequence[Any], values: Values) -> None:
+    flags = [(layer.trainable, layer.momentum) for layer in norms]
     for layer in norms:
-        layer.momentum, layer.trainable = 0.0, True
+        layer.trainable, layer.momentum = True, 0.0
     model(values, training=True)
-    model.trainable = frozen
-    for layer, (momentum, trainable) in zip(norms, before, strict=True):
-        layer.momentum, layer.trainable = momentum, trainable
+    for layer, (trainable, momentum) in zip(norms, flags, strict=True):
+        layer.trainable, layer.momentum = trainable, momentum
 
 
 def _set_head(
-    keras: Any, model: Any, values: npt.NDArray[np.float32], generator: np.random.Generator
+    keras: Any, model: Any, values: Values, compared: Values, generator: np.random.Generator
 ) -> None:
     head = model.layers[-1]
-    features = keras.Model(model.inputs, head.input).predict_on_batch(values).astype(np.float64)
+    below = keras.Model(model.inputs, head.input)
+    centre = below.predict_on_batch(values).astype(np.float64).mean(axis=0)
     kernel = generator.normal(size=head.kernel.shape)
-    logits = (features - features.mean(axis=0)) @ kernel
+    logits = (below.predict_on_batch(compared) - centre) @ kernel
     kernel *= SPREAD / np.ptp(logits, axis=1).min()
-    head.set_weights([kernel, -features.mean(axis=0) @ kernel])
+    head.set_weights([kernel, -centre @ kernel])
 
 
 def preprocess_input(name: str) -> Any:
