@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ModelError
-from birdsonnx.network import architectures, conversion, keras_source, parity
+from birdsonnx.network import architectures, conversion, keras_source, parity, recognition
 from birdsonnx.network.keras_source import KerasNetwork
 
 MODULES = {
@@ -193,7 +193,7 @@ def fill_facts(row: Row, network: KerasNetwork) -> None:
 def fill_preprocessing(row: Row, network: KerasNetwork) -> str:
     """Compare the recognised mode with Keras' own preprocessing; gives the mode that is right."""
     right = mode_of(row.network)
-    found = keras_source.recognise_preprocessing(network.model)
+    found = recognition.preprocessing_of(network.model)
     row.preprocessing = found or "not recognised"
     if found not in (right, None):
         row.preprocessing, row.problem = f"{found}, right is {right}", "wrong preprocessing"

@@ -9,7 +9,7 @@ import numpy as np
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import keras_source, parity, preprocessing, rewrites, strides
+from birdsonnx.network import keras_source, parity, preprocessing, recognition, rewrites, strides
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.metadata import Metadata
@@ -50,7 +50,7 @@ def convert(
     try:
         before = preprocessing.of_mode(mode, channels)
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
     proto = _tf2onnx(network.model, (height, width, channels), opset, where)
     graph = proto.graph
     rewritten = {
@@ -89,7 +89,7 @@ def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
         if preprocess not in preprocessing.MODES:
             raise ConfigError(f"--preprocess {preprocess}: choose auto, {', '.join(preprocessing.MODES)}")
         return preprocess
-    mode = keras_source.recognise_preprocessing(network.model)
+    mode = recognition.preprocessing_of(network.model)
     if mode is None:
         raise ModelError(
             f"{where}: the preprocessing of this network is not recognised from its layers; say which one it "

@@ -47,7 +47,7 @@ class KerasNetwork:
     @property
     def layer_names(self) -> list[str]:
         """The names of all layers, with weights or without."""
-        return [layer.name for layer in _flat(self.model)]
+        return [layer.name for layer in flat_layers(self.model)]
 
 
 def import_keras() -> Any:
@@ -342,39 +342,17 @@ def parameters_of(network: KerasNetwork) -> Parameters:
     return Parameters(int(network.model.count_params()), trainable, statistics)
 
 
-def recognise_preprocessing(model: Any) -> str | None:
-    """The preprocessing mode that a network was trained with, by its layers and never by its name.
-
-    Known: `keras.applications` ResNet 50, 101 and 152 V1 (caffe): every convolution has a bias, BatchNorm's
-    epsilon is 1.001e-5, and the stem is a padded 7x7/2 convolution and a padded 3x3/2 max pooling.
-    """
-    layers = [layer for layer in _flat(model) if type(layer).__name__ != "InputLayer"]
-    kinds = [type(layer).__name__ for layer in layers]
-    if kinds[:2] != ["ZeroPadding2D", "Conv2D"] or "MaxPooling2D" not in kinds[:8]:
-        return None
-    convolutions = [layer for layer in layers if type(layer).__name__ == "Conv2D"]
-    norms = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
-    stem = convolutions[0]
-    resnet_v1 = (
-        len(convolutions) in (53, 104, 155)
-        and len(norms) == len(convolutions)
-        and all(layer.use_bias for layer in convolutions)
-        and all(abs(layer.epsilon - 1.001e-5) < 1e-9 for layer in norms)
-        and (stem.filters, stem.kernel_size, stem.strides) == (64, (7, 7), (2, 2))
-    )
-    return "caffe" if resnet_v1 else None
-
-
-def _flat(model: Any) -> Iterator[Any]:
+def flat_layers(model: Any) -> Iterator[Any]:
+    """Every layer in order, those of nested models in their place."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            yield from _flat(layer)
+            yield from flat_layers(layer)
         else:
             yield layer
 
 
 def _weighted(model: Any) -> Iterator[Any]:
-    return (layer for layer in _flat(model) if layer.weights)
+    return (layer for layer in flat_layers(model) if layer.weights)
 
 
 def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
