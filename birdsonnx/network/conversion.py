@@ -52,17 +52,10 @@ def convert(
     except ValueError as error:
         raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
     proto = _tf2onnx(network.model, (height, width, channels), opset, where)
-    graph = proto.graph
-    rewritten = {
-        "batch norm folded": rewrites.fold_batch_norm(graph),
-        "pad into max pool": rewrites.pad_into_max_pool(graph),
-        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
-    }
-    rewrites.name_weights(graph, network.layer_names)
-    rewritten["strides moved up"] = strides.move_strides_up(graph)
-    rewrites.end_in_log_probs(graph)
-    rewrites.take_uint8(graph, before)
-    rewrites.finish(proto)
+    try:
+        rewritten = _rewrite(proto, network, before)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
     layers = keras_source.layers_of(network)
     metadata = Metadata(
@@ -82,6 +75,22 @@ def convert(
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, mode, where)
     return Conversion(model, found, rewritten, network.notes)
+
+
+def _rewrite(proto: Any, network: KerasNetwork, before: preprocessing.Preprocessing) -> dict[str, int]:
+    graph = proto.graph
+    rewritten = {
+        "erfc as erf": rewrites.erfc_as_erf(graph),
+        "batch norm folded": rewrites.fold_batch_norm(graph),
+        "pad into max pool": rewrites.pad_into_max_pool(graph),
+        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
+    }
+    rewrites.name_weights(graph, network.layer_names)
+    rewritten["strides moved up"] = strides.move_strides_up(graph)
+    rewrites.end_in_log_probs(graph)
+    rewrites.take_uint8(graph, before)
+    rewrites.finish(proto)
+    return rewritten
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
@@ -123,20 +132,27 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> 
     if isinstance(model, keras.Sequential):  # tf2onnx loses the names of its tensors
         model = keras.Model(model.inputs, model.outputs)
     signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
+    # Keras wraps grouped convolutions in a function of its own for XLA, which tf2onnx does not look into.
+    # Without functions inside the traced one, the convolution itself is in the graph.
+    tf.config.run_functions_eagerly(True)
     try:
         proto, _ = tf2onnx.convert.from_keras(
             model, input_signature=signature, opset=opset, inputs_as_nchw=["input"]
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{where}: tf2onnx cannot convert this network ({reason})") from None
+        raise ModelError(
+            f"{where}: tf2onnx cannot convert this network ({keras_source.one_line(error)})"
+        ) from None
+    finally:
+        tf.config.run_functions_eagerly(False)
     return proto
 
 
 def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
+    """Kernel and bias of each Dense on `[batch, inputs]`; on pictures (ConvNeXt) a Dense is a MatMul."""
     weights = {}
     for layer in network.layers:
-        if type(layer).__name__ == "Dense":
+        if type(layer).__name__ == "Dense" and len(layer.get_build_config()["input_shape"]) == 2:
             kernel = np.asarray(layer.kernel)
             bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
             weights[layer.name] = (kernel, bias)
