@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import keras_source, parity, preprocessing, rewrites, strides
+from birdsonnx.network import keras_source, parity, preprocessing, recognition, rewrites, strides
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.metadata import Metadata
@@ -51,7 +51,7 @@ def convert(
     try:
         before = preprocessing.of_mode(mode, input_size(network, where)[2])
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
     proto, rewritten = graph_of(network, before, opset, where)
 
     layers = keras_source.layers_of(network)
@@ -83,8 +83,16 @@ def graph_of(
         ModelError: no single-image classifier, or operations that tf2onnx does not know.
     """
     proto = _tf2onnx(network.model, input_size(network, where), opset, where)
+    try:
+        return proto, _rewrite(proto, network, before)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+
+
+def _rewrite(proto: ModelProto, network: KerasNetwork, before: Preprocessing) -> dict[str, int]:
     graph = proto.graph
     rewritten = {
+        "erfc as erf": rewrites.erfc_as_erf(graph),
         "batch norm folded": rewrites.fold_batch_norm(graph),
         "pad into max pool": rewrites.pad_into_max_pool(graph),
         "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
@@ -94,7 +102,7 @@ def graph_of(
     rewrites.end_in_log_probs(graph)
     rewrites.take_uint8(graph, before)
     rewrites.finish(proto)
-    return proto, rewritten
+    return rewritten
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
@@ -102,7 +110,7 @@ def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
         if preprocess not in preprocessing.MODES:
             raise ConfigError(f"--preprocess {preprocess}: choose auto, {', '.join(preprocessing.MODES)}")
         return preprocess
-    mode = keras_source.recognise_preprocessing(network.model)
+    mode = recognition.preprocessing_of(network.model)
     if mode is None:
         raise ModelError(
             f"{where}: the preprocessing of this network is not recognised from its layers; say which one it "
@@ -137,20 +145,27 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> 
     if isinstance(model, keras.Sequential):  # tf2onnx loses the names of its tensors
         model = keras.Model(model.inputs, model.outputs)
     signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
+    # Keras wraps grouped convolutions in a function of its own for XLA, which tf2onnx does not look into.
+    # Without functions inside the traced one, the convolution itself is in the graph.
+    tf.config.run_functions_eagerly(True)
     try:
         proto, _ = tf2onnx.convert.from_keras(
             model, input_signature=signature, opset=opset, inputs_as_nchw=["input"]
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{where}: tf2onnx cannot convert this network ({reason})") from None
+        raise ModelError(
+            f"{where}: tf2onnx cannot convert this network ({keras_source.one_line(error)})"
+        ) from None
+    finally:
+        tf.config.run_functions_eagerly(False)
     return proto
 
 
 def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
+    """Kernel and bias of each Dense on `[batch, inputs]`; on pictures (ConvNeXt) a Dense is a MatMul."""
     weights = {}
     for layer in network.layers:
-        if type(layer).__name__ == "Dense":
+        if type(layer).__name__ == "Dense" and len(layer.get_build_config()["input_shape"]) == 2:
             kernel = np.asarray(layer.kernel)
             bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
             weights[layer.name] = (kernel, bias)

@@ -6,13 +6,11 @@ from pathlib import Path
 from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.network import conversion, keras_source, keras_target, model_file, parity
+from birdsonnx.network import architectures, conversion, keras_source, keras_target, model_file, parity
 from birdsonnx.network.conversion import Conversion
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.parity import Parity
 from birdsonnx.network.preprocessing import Preprocessing
-
-ARCHITECTURES = ("resnet50",)
 
 
 @dataclass(frozen=True)
@@ -111,6 +109,4 @@ def _network(request: Request, classes: int | None) -> KerasNetwork:
         if request.weights != "imagenet":
             raise ConfigError("--weights is for a network without SOURCE; SOURCE has its own weights")
         return keras_source.full_model(request.source)
-    if request.arch.lower() not in ARCHITECTURES:
-        raise ConfigError(f"--arch {request.arch}: choose {', '.join(ARCHITECTURES)}, or give a SOURCE file")
-    return keras_source.resnet50(classes or 400, request.weights, request.seed)
+    return architectures.build(request.arch, classes or 400, request.weights, request.seed)

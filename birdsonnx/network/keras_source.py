@@ -47,7 +47,7 @@ class KerasNetwork:
     @property
     def layer_names(self) -> list[str]:
         """The names of all layers, with weights or without."""
-        return [layer.name for layer in _flat(self.model)]
+        return [layer.name for layer in flat_layers(self.model)]
 
 
 def import_keras() -> Any:
@@ -91,7 +91,7 @@ def full_model(path: Path) -> KerasNetwork:
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
-        raise ModelError(f"{path}: Keras cannot load this model ({_one_line(error)})") from None
+        raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
 
 
@@ -119,38 +119,9 @@ def from_layers(
 
             model = model_from_config(dict(config))
     except Exception as error:
-        raise ModelError(f"{where}: Keras cannot build this network ({_one_line(error)})") from None
+        raise ModelError(f"{where}: Keras cannot build this network ({one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
     return network if weights is None else with_weights(network, weights)
-
-
-def resnet50(classes: int, weights: str, seed: int) -> KerasNetwork:
-    """The tutorial's network: ResNet50 frozen, average-pooled, and a Dense with log_softmax.
-
-    `weights` is `imagenet` (Keras' download), `none`, or a file.
-
-    Raises:
-        ModelError: ImageNet weights that cannot be downloaded, or a file that does not fit.
-    """
-    keras = import_keras()
-    keras.utils.set_random_seed(seed % 2**32)
-    try:
-        backbone = keras.applications.ResNet50(
-            include_top=False,
-            weights="imagenet" if weights == "imagenet" else None,
-            pooling="avg",
-            input_shape=(224, 224, 3),
-        )
-    except Exception as error:
-        raise ModelError(
-            f"the ImageNet weights could not be downloaded ({_one_line(error)}); give a local file with "
-            "--weights FILE, or start from random weights with --weights none"
-        ) from None
-    backbone.trainable = False
-    head = keras.layers.Dense(classes, activation="log_softmax", name="dense")
-    model = keras.Model(backbone.input, head(backbone.output))
-    network = KerasNetwork(model, {"file": f"keras.applications.ResNet50 ({weights})"})
-    return network if weights in ("imagenet", "none") else with_weights(network, Path(weights))
 
 
 def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
@@ -165,7 +136,7 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
         try:
             network.model.load_weights(path)
         except Exception as error:
-            raise ModelError(f"{path}: these weights do not fit the network ({_one_line(error)})") from None
+            raise ModelError(f"{path}: these weights do not fit the network ({one_line(error)})") from None
         return KerasNetwork(network.model, source)
     found = _weights_by_layer(path)
     notes: list[str] = []
@@ -205,7 +176,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
                 with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
                     _refuse_links(file, path)
         except (KeyError, OSError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{path}: not a complete .keras file ({_one_line(error)})") from None
+            raise ModelError(f"{path}: not a complete .keras file ({one_line(error)})") from None
         return _json_object(text, str(path))
     try:
         with h5py.File(path, "r") as file:
@@ -275,7 +246,7 @@ def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: its network description is not valid JSON ({_one_line(error)})") from None
+        raise ModelError(f"{where}: its network description is not valid JSON ({one_line(error)})") from None
     if not isinstance(config, dict) or "config" not in config:
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
@@ -371,45 +342,23 @@ def parameters_of(network: KerasNetwork) -> Parameters:
     return Parameters(int(network.model.count_params()), trainable, statistics)
 
 
-def recognise_preprocessing(model: Any) -> str | None:
-    """The preprocessing mode that a network was trained with, by its layers and never by its name.
-
-    Known: `keras.applications` ResNet 50, 101 and 152 V1 (caffe): every convolution has a bias, BatchNorm's
-    epsilon is 1.001e-5, and the stem is a padded 7x7/2 convolution and a padded 3x3/2 max pooling.
-    """
-    layers = [layer for layer in _flat(model) if type(layer).__name__ != "InputLayer"]
-    kinds = [type(layer).__name__ for layer in layers]
-    if kinds[:2] != ["ZeroPadding2D", "Conv2D"] or "MaxPooling2D" not in kinds[:8]:
-        return None
-    convolutions = [layer for layer in layers if type(layer).__name__ == "Conv2D"]
-    norms = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
-    stem = convolutions[0]
-    resnet_v1 = (
-        len(convolutions) in (53, 104, 155)
-        and len(norms) == len(convolutions)
-        and all(layer.use_bias for layer in convolutions)
-        and all(abs(layer.epsilon - 1.001e-5) < 1e-9 for layer in norms)
-        and (stem.filters, stem.kernel_size, stem.strides) == (64, (7, 7), (2, 2))
-    )
-    return "caffe" if resnet_v1 else None
-
-
-def _flat(model: Any) -> Iterator[Any]:
+def flat_layers(model: Any) -> Iterator[Any]:
+    """Every layer in order, those of nested models in their place."""
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            yield from _flat(layer)
+            yield from flat_layers(layer)
         else:
             yield layer
 
 
 def _weighted(model: Any) -> Iterator[Any]:
-    return (layer for layer in _flat(model) if layer.weights)
+    return (layer for layer in flat_layers(model) if layer.weights)
 
 
 def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
     return " ".join("x".join(map(str, shape)) for shape in shapes)
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.network.graph import (
@@ -123,11 +123,24 @@ def pad_into_max_pool(proto: GraphProto) -> int:
     return merged
 
 
+def erfc_as_erf(proto: GraphProto) -> int:
+    """Write TensorFlow's `erfc(x)`, which its gelu calls and ONNX does not have, as `1 - erf(x)`."""
+    nodes = [node for node in proto.node if node.op_type == "Erfc"]
+    for node in nodes:
+        at = list(proto.node).index(node)
+        erf = f"{node.name}/erf"
+        set_constant(proto, "one", np.ones((), np.float32))
+        proto.node.insert(at, helper.make_node("Erf", [node.input[0]], [erf], name=f"{node.name}/Erf"))
+        node.CopyFrom(helper.make_node("Sub", ["one", erf], [node.output[0]], name=f"{node.name}/Sub"))
+    return len(nodes)
+
+
 def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]]) -> int:
     """Make each Keras Dense on a flat input one Gemm with `<layer>/kernel` and `<layer>/bias`.
 
     tf2onnx drops a bias of zeros, which a head that has not been trained yet starts with; the values
-    come from Keras: `weights[layer] = (kernel [inputs, units], bias [units])`.
+    come from Keras: `weights[layer] = (kernel [inputs, units], bias [units])` of the layers whose input is
+    `[batch, inputs]`.
     """
     graph = Graph(proto)
     rewritten = 0
@@ -316,6 +329,9 @@ def finish(model: ModelProto) -> None:
         raise ModelError(
             f"the converted graph needs operators of {', '.join(sorted(used - {'', 'ai.onnx'}))}"
         )
+    unknown = {node.op_type for node in model.graph.node if not defs.has(node.op_type, node.domain)}
+    if unknown:
+        raise ModelError(f"this network needs {', '.join(sorted(unknown))}, which ONNX does not have")
     [opset] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))

@@ -1,5 +1,6 @@
 """Keras networks small enough for unit tests, and a head of two Dense layers."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,39 @@ def small_network(keras: Any, activation: str | None = "softmax", units: int = 4
         layer.set_weights(values)
         layer.trainable = layer.name == "dense"
     return model
+
+
+def keras_2_json(model: Any) -> dict[str, Any]:
+    """The network as Keras 2.8 wrote it: no modules, other inbound nodes, `batch_input_shape`."""
+    layers = []
+    for layer in json.loads(model.to_json())["config"]["layers"]:
+        config = {key: value for key, value in layer["config"].items() if not isinstance(value, dict)}
+        if layer["class_name"] == "InputLayer":
+            config["batch_input_shape"] = config.pop("batch_shape")
+        sources = [
+            tensor["config"]["keras_history"] for node in layer["inbound_nodes"] for tensor in _tensors(node)
+        ]
+        inbound = [[[name, index, tensor, {}] for name, index, tensor in sources]] if sources else []
+        name = layer["config"]["name"]
+        layers.append(
+            {"class_name": layer["class_name"], "config": config, "name": name, "inbound_nodes": inbound}
+        )
+    ends = {
+        "input_layers": [[layers[0]["name"], 0, 0]],
+        "output_layers": [[layers[-1]["name"], 0, 0]],
+    }
+    config = {"name": model.name, "layers": layers, **ends}
+    return {
+        "class_name": "Functional",
+        "config": config,
+        "keras_version": "2.8.0",
+        "backend": "tensorflow",
+    }
+
+
+def _tensors(node: Any) -> list[Any]:
+    [first] = node["args"]
+    return first if isinstance(first, list) else [first]
 
 
 def two_dense() -> BirdModel:

@@ -11,7 +11,7 @@ import pytest
 
 from birdsonnx.errors import ModelError
 from birdsonnx.network import keras_source
-from tests.network.networks import keras_warns, small_network
+from tests.network.networks import keras_2_json, keras_warns, small_network
 
 pytestmark = keras_warns
 
@@ -43,39 +43,6 @@ def test_a_json_with_weights_by_layer_name(network, name):
         network.save(name)
     read = keras_source.from_layers(json.loads(network.to_json()), "layers.json", Path(name), seed=1)
     np.testing.assert_array_equal(read.model.predict(PIXELS, verbose=0), network.predict(PIXELS, verbose=0))
-
-
-def keras_2_json(model):
-    """The network as Keras 2.8 wrote it: no modules, other inbound nodes, `batch_input_shape`."""
-    layers = []
-    for layer in json.loads(model.to_json())["config"]["layers"]:
-        config = {key: value for key, value in layer["config"].items() if not isinstance(value, dict)}
-        if layer["class_name"] == "InputLayer":
-            config["batch_input_shape"] = config.pop("batch_shape")
-        sources = [
-            tensor["config"]["keras_history"] for node in layer["inbound_nodes"] for tensor in _tensors(node)
-        ]
-        inbound = [[[name, index, tensor, {}] for name, index, tensor in sources]] if sources else []
-        name = layer["config"]["name"]
-        layers.append(
-            {"class_name": layer["class_name"], "config": config, "name": name, "inbound_nodes": inbound}
-        )
-    ends = {
-        "input_layers": [[layers[0]["name"], 0, 0]],
-        "output_layers": [[layers[-1]["name"], 0, 0]],
-    }
-    config = {"name": model.name, "layers": layers, **ends}
-    return {
-        "class_name": "Functional",
-        "config": config,
-        "keras_version": "2.8.0",
-        "backend": "tensorflow",
-    }
-
-
-def _tensors(node):
-    [first] = node["args"]
-    return first if isinstance(first, list) else [first]
 
 
 def test_a_json_of_keras_2_with_weights_by_layer_name(network):
@@ -118,34 +85,6 @@ def test_a_seed_decides_the_fresh_weights(keras, network):
     ]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[0] - kernels[2]).max() > 0.01
-
-
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [("ResNet50", "caffe"), ("ResNet50V2", None), ("MobileNetV2", None)],
-)
-def test_preprocessing_is_recognised_by_the_layers(keras, name, mode):
-    build = getattr(keras.applications, name)
-    backbone = build(weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg")
-    assert keras_source.recognise_preprocessing(backbone) == mode
-    renamed = keras.models.clone_model(backbone)
-    renamed.name = "resnet50"
-    assert keras_source.recognise_preprocessing(renamed) == mode
-
-
-def test_preprocessing_is_recognised_in_a_nested_model(keras):
-    backbone = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(32, 32, 3))
-    inputs = keras.Input((32, 32, 3))
-    pooled = keras.layers.GlobalAveragePooling2D()(backbone(inputs))
-    nested = keras.Model(inputs, keras.layers.Dense(2)(pooled))
-    assert keras_source.recognise_preprocessing(nested) == "caffe"
-
-
-def test_a_resnet_of_other_layers_is_not_recognised(keras, network):
-    assert keras_source.recognise_preprocessing(network) is None
-    backbone = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(32, 32, 3))
-    next(layer for layer in backbone.layers if layer.name == "conv1_bn").epsilon = 1e-3
-    assert keras_source.recognise_preprocessing(backbone) is None
 
 
 def test_facts(network):

@@ -30,7 +30,7 @@ def varied_network(keras, units=3):
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, name="depthwise")(x)
     x = layers.BatchNormalization(scale=False, name="depthwise_bn")(x)
     x = layers.SeparableConv2D(6, 3, name="separable")(x)
-    x = layers.Dense(6, activation="tanh", use_bias=False, name="on_map")(x)
+    x = layers.Dense(6, activation="gelu", name="on_map")(x)
     x = layers.Add(name="add")([x, layers.Conv2D(6, 1, activation="relu", name="plain")(x)])
     x = layers.BatchNormalization(name="last_bn")(x)
     x = layers.ReLU(name="relu")(x)

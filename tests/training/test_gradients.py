@@ -383,15 +383,15 @@ def test_every_gradient_of_resnet50_is_that_of_keras():
     """
     import tensorflow as tf
 
+    from birdsonnx.network import architectures
     from birdsonnx.network.conversion import convert
-    from birdsonnx.network.keras_source import resnet50
 
     paths = sorted((REAL_DATA / "birds12" / "valid").glob("*/*.jpg"))[:2]
     pixels = np.stack(
         [np.asarray(Image.open(path).convert("RGB").resize((224, 224)), np.uint8) for path in paths]
     )
     labels = np.array([0, 2])
-    source = resnet50(CLASSES, str(REAL_DATA / "resnet50_imagenet_notop.h5"), seed=0)
+    source = architectures.build("ResNet50", CLASSES, str(REAL_DATA / "resnet50_imagenet_notop.h5"), seed=0)
     source.model.trainable = True
     for layer in source.layers:
         layer.trainable = True
