@@ -71,6 +71,7 @@ def import_keras() -> Any:
         ) from None
     for name in ("tensorflow", "tf2onnx", "absl", "keras"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    keras.config.disable_interactive_logging()  # a download would speak on stdout, which --json owns
     return keras
 
 
