@@ -46,7 +46,18 @@ Threads = Annotated[
 
 DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 
-ONLY_TO_ONNX = ("arch", "weights", "classes", "labels", "preprocess", "opset", "seed", "save_layers")
+ONLY_TO_ONNX = (
+    "arch",
+    "weights",
+    "size",
+    "channels",
+    "classes",
+    "labels",
+    "preprocess",
+    "opset",
+    "seed",
+    "save_layers",
+)
 """Options of an export that mean nothing on the way back to Keras."""
 LARGEST_BATCH = 1024
 """Of a benchmark: beyond this a batch is a slip of the hand, and takes 10 GB with ResNet50."""
@@ -168,18 +179,33 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="The file to write (default: models/resnet50_birds.onnx, or SOURCE with .keras).",
+            help="The file to write (default: models/<arch>_birds.onnx, or SOURCE with .keras).",
         ),
     ] = None,
     to: Annotated[
         str, typer.Option(help="onnx, or keras: put an .onnx's weights back into the network of --layers.")
     ] = "onnx",
-    arch: Annotated[str, typer.Option(help="Network to build without SOURCE: resnet50.")] = "resnet50",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Network of keras.applications, built without SOURCE (default: resnet50); 'list' names all."
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")
     ] = "imagenet",
     layers: Annotated[
         Path | None, typer.Option(help="Keras 2 or 3 JSON of the network; weights by layer name from SOURCE.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Input of --arch, such as 160 or 192x160 (width first; default: the network's own)."
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="Channels of --arch: 3, or 1 for grayscale (not imagenet)."),
     ] = None,
     classes: Annotated[
         int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")
@@ -200,34 +226,50 @@ def export(
 ) -> None:
     """Convert a Keras network to one self-contained ONNX file, or back, and compare both."""
     with running(json, debug) as job:
+        from birdsonnx.network import architectures
         from birdsonnx.network import export as exporting
 
         if _direction(to) == "keras":
             _refuse_options(context, ONLY_TO_ONNX, "--to keras")
             _export_to_keras(job, source, layers, output)
             return
-        output = output or Path("models/resnet50_birds.onnx")
+        if arch == "list":
+            job.result = {"architectures": list(architectures.DEFAULT_SIZES)}
+            job.say(*architectures.DEFAULT_SIZES)
+            return
         request = exporting.Request(
-            source, output, arch, weights, layers, classes, labels, preprocess, opset, seed, save_layers
+            source=source,
+            output=output,
+            arch=arch,
+            weights=weights,
+            layers=layers,
+            size=size,
+            channels=channels,
+            classes=classes,
+            labels=labels,
+            preprocess=preprocess,
+            opset=opset,
+            seed=seed,
+            save_layers=save_layers,
         )
         converted = exporting.export(request)
-        metadata = converted.model.metadata
+        metadata, rewritten = converted.model.metadata, converted.rewritten
         job.result = {
-            "output": str(output),
+            "output": str(request.file),
             "classes": converted.model.num_classes,
             "preprocessing": metadata.preprocessing.name,
             "trainable": list(metadata.trainable),
             "parameters": vars(metadata.parameters),
             "parity": converted.parity.differences,
-            "rewrites": converted.rewritten,
+            "rewrites": rewritten,
             "notes": converted.notes,
         }
         job.say(
             *converted.notes,
             f"preprocessing  {metadata.preprocessing.name}",
-            f"rewrites       {', '.join(f'{name} {count}' for name, count in converted.rewritten.items())}",
+            f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
             f"parity         {converted.parity}",
-            f"wrote          {output} ({converted.model.num_classes} classes, "
+            f"wrote          {request.file} ({converted.model.num_classes} classes, "
             f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
         )
 

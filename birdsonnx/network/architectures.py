@@ -1,5 +1,6 @@
 """The classifiers of keras.applications that `birdsonnx export --arch` builds, by name."""
 
+import warnings
 from pathlib import Path
 
 from birdsonnx.config import nearest
@@ -61,8 +62,10 @@ def named(name: str) -> str:
     """
     spellings = {known.lower(): known for known in DEFAULT_SIZES}
     if name.lower() not in spellings:
-        hint = "" if name == "list" else nearest(name, DEFAULT_SIZES)
-        raise ConfigError(f"--arch {name}{hint}: choose {', '.join(DEFAULT_SIZES)}, or give a SOURCE file")
+        raise ConfigError(
+            f"--arch {name}: no such network{nearest(name, DEFAULT_SIZES)}; "
+            f"choose {', '.join(DEFAULT_SIZES)}, or give a SOURCE file"
+        )
     return spellings[name.lower()]
 
 
@@ -88,16 +91,18 @@ def build(
     keras = keras_source.import_keras()
     keras.utils.set_random_seed(seed % 2**32)
     try:
-        backbone = getattr(keras.applications, name)(
-            include_top=False,
-            weights="imagenet" if weights == "imagenet" else None,
-            pooling="avg",
-            input_shape=(height, width, channels),
-        )
-    except ValueError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MobileNet at a size without ImageNet weights of its own
+            backbone = getattr(keras.applications, name)(
+                include_top=False,
+                weights="imagenet" if weights == "imagenet" else None,
+                pooling="avg",
+                input_shape=(height, width, channels),
+            )
+    except ValueError as error:  # Keras' word for a size or number of channels that it does not take
         raise ConfigError(
-            f"--arch {name}: Keras does not build it for {width}x{height}x{channels} images "
-            f"({keras_source.one_line(error)})"
+            f"--arch {name}: Keras does not build it for {width}x{height} images of {channels} channel(s) "
+            f"and --weights {weights} ({keras_source.one_line(error)})"
         ) from None
     except Exception as error:
         raise ModelError(

@@ -1,5 +1,6 @@
 """`birdsonnx export`: which Keras network, which weights, which classes; then convert and save. Or back."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +13,32 @@ from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.parity import Parity
 from birdsonnx.network.preprocessing import Preprocessing
 
+DEFAULT_ARCH = "resnet50"
+
 
 @dataclass(frozen=True)
 class Request:
-    """What to export; the fields are the command's options."""
+    """What to export; the fields are the command's options, None where they were not given."""
 
-    source: Path | None
-    output: Path
-    arch: str = "resnet50"
+    source: Path | None = None
+    output: Path | None = None
+    arch: str | None = None
     weights: str = "imagenet"
     layers: Path | None = None
+    size: str | None = None
+    channels: int | None = None
     classes: int | None = None
     labels: Path | None = None
     preprocess: str = "auto"
     opset: int = 17
     seed: int = 0
     save_layers: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """The `.onnx` to write: by default it is called after `--arch`."""
+        name = DEFAULT_ARCH if self.arch is None else self.arch.lower()
+        return self.output or Path("models") / f"{name}_birds.onnx"
 
 
 def export(request: Request) -> Conversion:
@@ -39,15 +50,17 @@ def export(request: Request) -> Conversion:
     names = None if request.labels is None else read_class_folders(request.labels).classes
     if request.classes is not None and names is not None and request.classes != len(names):
         raise ConfigError(f"--classes {request.classes}, but {request.labels} has {len(names)} class folders")
-    network = _network(request, request.classes or (len(names) if names else None))
-    where = str(request.source or request.layers or request.arch)
-    converted = conversion.convert(network, where, request.preprocess, request.opset, names)
-    if request.classes is not None and request.classes != converted.model.num_classes:
+    wanted = request.classes or (len(names) if names else None)
+    network = _network(request, wanted)
+    where = str(request.source or request.layers or request.arch or DEFAULT_ARCH)
+    has = network.model.outputs[0].shape[-1]
+    if wanted is not None and has != wanted:
+        asked = f"--labels {request.labels} has {wanted}" if names else f"--classes asks for {wanted}"
         raise ConfigError(
-            f"--classes {request.classes}, but {where} has {converted.model.num_classes} classes; the head "
-            "comes from the file, leave --classes out"
+            f"{where} has {has} classes, {asked}; the file decides about its head, and nothing changes it"
         )
-    converted.model.save(request.output)
+    converted = conversion.convert(network, where, request.preprocess, request.opset, names)
+    converted.model.save(request.file)
     if request.save_layers is not None:
         artifacts.write_json(request.save_layers, keras_source.layers_json(network))
     return converted
@@ -96,6 +109,15 @@ def to_keras(request: BackToKeras) -> Returned:
 
 
 def _network(request: Request, classes: int | None) -> KerasNetwork:
+    if request.layers is None and request.source is None:
+        size = None if request.size is None else _size(request.size)
+        arch, channels = request.arch or DEFAULT_ARCH, request.channels or 3
+        return architectures.build(arch, classes or 400, request.weights, request.seed, size, channels)
+    given = {"--arch": request.arch, "--size": request.size, "--channels": request.channels}
+    for option, value in given.items():
+        if value is not None:
+            file = "--layers" if request.layers is not None else "SOURCE"
+            raise ConfigError(f"{option} {value} is for a network of --arch; {file} says all about its own")
     if request.layers is not None:
         if request.source is not None:
             weights: Path | None = request.source
@@ -105,8 +127,16 @@ def _network(request: Request, classes: int | None) -> KerasNetwork:
             weights = None if request.weights == "none" else Path(request.weights)
         config = keras_source.read_layers(request.layers)
         return keras_source.from_layers(config, str(request.layers), weights, request.seed)
-    if request.source is not None:
-        if request.weights != "imagenet":
-            raise ConfigError("--weights is for a network without SOURCE; SOURCE has its own weights")
-        return keras_source.full_model(request.source)
-    return architectures.build(request.arch, classes or 400, request.weights, request.seed)
+    assert request.source is not None
+    if request.weights != "imagenet":
+        raise ConfigError("--weights is for a network without SOURCE; SOURCE has its own weights")
+    return keras_source.full_model(request.source)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`(height, width)` of `160` or `192x160`, width first."""
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text.lower())
+    if found is None:
+        raise ConfigError(f"--size {text}: give a side such as 160, or width x height such as 192x160")
+    width, height = found[1], found[2] or found[1]
+    return int(height), int(width)

@@ -4,6 +4,7 @@ TensorFlow is imported here, inside functions, and nowhere else in birdsonnx. No
 every class in its config must be one of Keras' own, and none of those that load code.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -27,6 +28,26 @@ RUNS_CODE = frozenset(
 )
 
 MODELS = frozenset(("Functional", "Sequential", "Model"))
+
+PLAIN_VALUES = frozenset(
+    f"__{kind}__" for kind in ("keras_tensor", "tensor", "numpy", "tuple", "ellipsis", "slice")
+)
+"""Class names that Keras gives to the arguments of layers, which are data."""
+
+OUTSIDE_THE_API = {
+    "keras.src.ops.numpy": frozenset(
+        "Absolute Add Subtract Multiply Divide TrueDivide Negative Power Square Sqrt Maximum Minimum Clip GetItem "
+        "Stack Concatenate Flip Transpose Reshape ExpandDims Squeeze Mean Sum Max Min".split()
+    ),
+    "keras.src.ops.nn": frozenset(
+        "Relu Relu6 Sigmoid HardSigmoid Silu HardSilu Gelu Softmax LogSoftmax".split()
+    ),
+    "keras.src.ops.core": frozenset(("Cast",)),
+    "keras.src.applications.convnext": frozenset(("LayerScale", "StochasticDepth")),
+    "keras.src.applications.inception_resnet_v2": frozenset(("CustomScaleLayer",)),
+}
+"""Keras' own classes that it does not export, by module: arithmetic in a functional graph, such as that of a
+`preprocess_input`, and layers of keras.applications. None of them takes a function."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,7 @@ def import_keras() -> Any:
         ) from None
     for name in ("tensorflow", "tf2onnx", "absl", "keras"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    keras.config.disable_interactive_logging()  # a download would speak on stdout, which --json owns
     return keras
 
 
@@ -89,7 +111,8 @@ def full_model(path: Path) -> KerasNetwork:
     keras = import_keras()
     _refuse_foreign_code(_uncompiled(config), str(path), keras)
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        with _unexported(keras):
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
@@ -112,12 +135,13 @@ def from_layers(
     _refuse_foreign_code(config, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
-        if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
-            model = keras.models.model_from_json(json.dumps(config))
-        else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
-            from keras.src.legacy.saving.saving_utils import model_from_config
+        with _unexported(keras):
+            if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+                model = keras.models.model_from_json(json.dumps(config))
+            else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
+                from keras.src.legacy.saving.saving_utils import model_from_config
 
-            model = model_from_config(dict(config))
+                model = model_from_config(dict(config))
     except Exception as error:
         raise ModelError(f"{where}: Keras cannot build this network ({one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
@@ -276,6 +300,19 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
         raise ModelError(f"{path}: {problem}; a model file must hold all its data itself")
 
 
+def _unexported(keras: Any) -> Any:
+    """A scope in which Keras finds the layers of keras.applications by the bare name that Keras 2 wrote."""
+    applications = (item.split(".")[-1] for item in OUTSIDE_THE_API if ".applications." in item)
+    modules = [(importlib.import_module(f"keras.src.applications.{name}"), name) for name in applications]
+    return keras.saving.custom_object_scope(
+        {
+            name: getattr(module, name)
+            for module, home in modules
+            for name in OUTSIDE_THE_API[f"keras.src.applications.{home}"]
+        }
+    )
+
+
 def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
     """Raises ModelError at the first class that is not Keras' own, or that loads code."""
     homes = (
@@ -296,9 +333,13 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
             if isinstance(inner, dict) and "name" in inner:
                 layer = f"layer {inner['name']!r}"
             name = item.get("class_name")
-            if isinstance(name, str) and name not in ("__keras_tensor__", "__tensor__", "__tuple__"):
+            if isinstance(name, str) and name not in PLAIN_VALUES:
                 module = item.get("module")
                 own = name in MODELS or any(hasattr(home, name) for home in homes)
+                if any(
+                    name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()
+                ):
+                    own = True
                 if name in RUNS_CODE:
                     raise ModelError(
                         f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
