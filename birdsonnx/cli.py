@@ -44,6 +44,11 @@ Threads = Annotated[
     typer.Option(min=1, help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS)."),
 ]
 
+Tag = Annotated[
+    str | None,
+    typer.Option(help="Name of the folders, anywhere below, that hold the class folders (training_tag's)."),
+]
+
 DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 
 LARGEST_BATCH = 1024
@@ -174,6 +179,7 @@ def export(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
     ] = None,
+    tag: Tag = None,
     preprocess: Annotated[
         str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
     ] = "auto",
@@ -190,7 +196,7 @@ def export(
         from birdsonnx.network import export as exporting
 
         request = exporting.Request(
-            source, output, arch, weights, layers, classes, labels, preprocess, opset, seed, save_layers
+            source, output, arch, weights, layers, classes, labels, preprocess, opset, seed, save_layers, tag
         )
         converted = exporting.export(request)
         metadata = converted.model.metadata
@@ -378,6 +384,7 @@ def evaluate(
             help="The .onnx for a folder (default: the newest checkpoint under model_checkpoints_save/)."
         ),
     ] = None,
+    tag: Tag = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV of name,class for an .h5 that does not tell.")
     ] = None,
@@ -394,9 +401,9 @@ def evaluate(
 
         ranks = job.join_ranks()
         if target.is_dir():
-            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console())
+            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console(), tag)
         else:
-            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels)), []
+            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels, tag)), []
         if not job.speaks:
             return
         for refusal in refused:
@@ -439,6 +446,7 @@ def quantize(
     validate: Annotated[
         Path | None, typer.Option(help="Class folders to measure the accuracy on, before and after.")
     ] = None,
+    tag: Tag = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Accuracy that --validate lets it cost; beyond: not written.")
     ] = 0.01,
@@ -456,7 +464,7 @@ def quantize(
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
-        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop)
+        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop, tag)
         done = quantizing.quantize(request, sharing.share(Ranks(), threads).threads, job.console())
         job.result = {
             "output": str(done.output),
@@ -479,6 +487,7 @@ def sample(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="The new folder.")],
     per_class: Annotated[int, typer.Option(min=1, help="Photos of each class.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    tag: Tag = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -486,7 +495,7 @@ def sample(
     with running(json, debug) as job:
         from birdsonnx.images import sampling
 
-        taken = sampling.sample(source, destination, per_class, seed)
+        taken = sampling.sample(source, destination, per_class, seed, tag)
         job.result = {
             "destination": str(destination),
             "photos": taken.names,

@@ -88,4 +88,5 @@ def _ycrcb(rgb: Pixels) -> Pixels:
     luma = np.rint(values @ np.array([0.299, 0.587, 0.114], np.float32))
     red = np.rint((values[..., 0] - luma) * 0.713 + 128)
     blue = np.rint((values[..., 2] - luma) * 0.564 + 128)
-    return np.clip(np.stack([luma, red, blue], axis=2), 0, 255).astype(np.uint8)
+    stacked: Pixels = np.clip(np.stack([luma, red, blue], axis=2), 0, 255).astype(np.uint8)
+    return stacked

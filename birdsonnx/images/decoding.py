@@ -132,7 +132,7 @@ def decoder(
     """
     if transforms is None:
         transforms = (Resize(width, height),)
-    steps = tuple(step for step in transforms if not isinstance(step, Normalize))
+    steps: tuple[Transform, ...] = tuple(step for step in transforms if not isinstance(step, Normalize))
     _require_size(steps, width, height)
     first = next((step for step in steps if isinstance(step, ConvertColor)), None)
     starts_gray = grayscale or (channels == 1 if first is None else first.source == GRAY)

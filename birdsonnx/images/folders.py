@@ -32,8 +32,15 @@ class LabelledFolder:
     classes: tuple[str, ...]
     """Class names; the order is that of the class indices."""
     photos: tuple[Photo, ...]
+    tag: str | None = None
+    """Name of the folders that hold the class folders; None: root does."""
     left_out: int = 0
     """Photos below root that the tags do not concern."""
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+        return str(self.root) if self.tag is None else f"{self.root} (folders {self.tag!r})"
 
 
 def training_photos(data: Data) -> LabelledFolder:
@@ -106,7 +113,7 @@ def _read_tagged(root: Path, tag: str, other_tag: str | None) -> LabelledFolder:
     classes = tuple(sorted({below[0] for _, below in tagged}))
     labels = {name: label for label, name in enumerate(classes)}
     photos = [Photo(path, path.relative_to(root).as_posix(), labels[below[0]]) for path, below in tagged]
-    return LabelledFolder(root, classes, tuple(photos), len(found) - len(tagged) - len(others))
+    return LabelledFolder(root, classes, tuple(photos), tag, len(found) - len(tagged) - len(others))
 
 
 def _below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
