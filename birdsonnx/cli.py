@@ -670,6 +670,28 @@ def demo(
         job.result = demonstration.run(folder, weights, job.say)
 
 
+@app.command(epilog="Example: birdsonnx schema -o birdsonnx.schema.json")
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write (default: print it).")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The config as JSON Schema, with which editors complete and check it."""
+    with running(json, debug) as job:
+        from birdsonnx import artifacts
+        from birdsonnx.schema import config_schema
+
+        if output is None:
+            job.result = config_schema()
+            job.say(json_format.dumps(job.result, indent=2))
+        else:
+            artifacts.write_json(output, config_schema())
+            job.result["output"] = str(output)
+            job.say(f"wrote {output}")
+
+
 def _precision(value: str | None) -> str | None:
     if value not in (None, "fp32", "int8"):
         raise ConfigError(f"--precision {value!r} is neither fp32 nor int8")

@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
@@ -211,7 +212,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class JitterCrop:
-    """c x side / 2 pixels less at both ends of each direction; c below `most`, drawn for each direction."""
+    """In training, c x side / 2 pixels less at both ends of each direction, with a c below this for each."""
 
     most: float
 
@@ -221,7 +222,7 @@ class JitterCrop:
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip:
-    """Left becomes right with this probability."""
+    """In training, left becomes right with this probability."""
 
     probability: float
 
@@ -231,7 +232,7 @@ class RandomHorizontalFlip:
 
 @dataclass(frozen=True)
 class RandomVerticalFlip:
-    """Top becomes bottom with this probability."""
+    """In training, top becomes bottom with this probability."""
 
     probability: float
 
@@ -241,7 +242,7 @@ class RandomVerticalFlip:
 
 @dataclass(frozen=True)
 class RandomZoom:
-    """The centre (1 - c) of both sides, enlarged to the size before; one c below `most` for both."""
+    """In training, the centre (1 - c) of both sides, enlarged to the size before, with one c below this."""
 
     most: float
 
@@ -251,7 +252,7 @@ class RandomZoom:
 
 @dataclass(frozen=True)
 class RandomRotate:
-    """A turn by an angle between -`degrees` and `degrees`."""
+    """In training, a turn by up to so many degrees, either way."""
 
     degrees: float
 
@@ -517,7 +518,11 @@ LabelType = Annotated[
         hint=" (class folders)",
     ),
 ]
-Tag = Annotated[Text, AfterValidator(_one_folder)]
+Tag = Annotated[
+    Text,
+    AfterValidator(_one_folder),
+    WithJsonSchema({"type": "string", "pattern": r"^[^./\\][^/\\]*$"}),
+]
 
 
 class Data(Section):
@@ -547,7 +552,9 @@ class Data(Section):
     grayscale: bool = False
     """Photos become one channel of gray, as networks of one channel get them anyway; a network of three needs
     the transform `{"convert_color": "GRAY2RGB"}` too."""
-    transforms: Annotated[tuple[Transform, ...] | None, PlainValidator(parse_transforms)] = None
+    transforms: Annotated[
+        tuple[Transform, ...] | None, PlainValidator(parse_transforms, json_schema_input_type=list[Any])
+    ] = None
     """What becomes of each photo, in order; default: a plain resize to the network's input."""
 
     @property
@@ -913,7 +920,14 @@ def user_cache() -> Path:
 class Settings(Section):
     """The whole config: the object `neural_network`."""
 
-    outfile: Annotated[Text, AfterValidator(_names_a_file)] | None = None
+    outfile: (
+        Annotated[
+            Text,
+            AfterValidator(_names_a_file),
+            WithJsonSchema({"type": "string", "pattern": r"[^./]|\.\."}),
+        ]
+        | None
+    ) = None
     """Stem of the two logs; without it none are written."""
     num_epochs: PositiveInt = 1
     """How often training goes through all photos."""

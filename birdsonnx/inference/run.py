@@ -123,8 +123,8 @@ def evaluate_folder(
     audience: Audience,
     tag: str | None = None,
 ) -> tuple[Evaluation | None, list[str]]:
-    """Evaluate a folder of class folders, or those below its folders `tag`; every rank calls this. Complete on
-    rank 0: the figures (None where every photo was refused) and the refusals.
+    """Evaluate a folder of class folders, or of those in its folders `tag`; every rank calls this. Complete
+    on rank 0: the figures (None where every photo was refused) and the refusals.
 
     Raises:
         BirdsonnxError: a model or folder that cannot be used, or that do not fit together.
