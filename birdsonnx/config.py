@@ -846,7 +846,7 @@ class Loss(Section):
     ] = "NLL"
     """Negative log-likelihood of the right class, or the focal loss (Lin et al. 2017, arXiv 1708.02002)."""
     weight: Annotated[tuple[NonNegative, ...], BeforeValidator(_tuple)] | None = None
-    """One factor per class; None: all 1."""
+    """One factor per class, in class order; default: all 1."""
     gamma: NonNegative = 2.0
     """Focal: how much less a photo counts that is already recognised."""
 
@@ -882,23 +882,23 @@ class Own(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the shuffle, and of a head that starts from nothing."""
     trainable: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] | None = None
-    """Layer-name globs; None: the network's own flags."""
+    """Layer-name globs of what is trained; default: the network's own flags."""
     feature_precision: Annotated[
         Literal["fp32", "fp16", "int8"],
         _one_of("fp32", "fp16", "int8", elsewhere=" (precision of the cached features)"),
     ] = "fp32"
     """How features are made and kept: fp16 halves their size; int8 computes them in int8, 3 times as fast."""
     cache: Text | Literal[False] | None = None
-    """Folder of the feature cache; false: none, every epoch runs the whole network; None: the user's own
-    cache folder."""
+    """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
+    epoch runs the whole network."""
     threads: PositiveInt | None = None
-    """Threads per rank; None: this rank's share of the cores."""
+    """Threads per rank; default: its share of the cores."""
     label_smoothing: Fraction = 0.0
     """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
     early_stopping: PositiveInt | None = None
-    """Epochs without a lower test loss before the run stops; None: it never does."""
+    """Epochs without a lower test loss before the run stops; default: it never does."""
     clip_norm: Positive | None = None
-    """The largest norm of the whole gradient, which is scaled down to it; None: any."""
+    """The largest norm of the whole gradient, which is scaled down to it; default: any."""
 
     quantize: bool = False
     """Whether the final checkpoint also gets an int8 form, calibrated on training photos."""

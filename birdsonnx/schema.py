@@ -23,11 +23,11 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 def config_schema() -> Schema:
     """The schema of a whole config file."""
     made = models_json_schema([(Settings, "validation")])[1]["$defs"]
-    definitions: dict[str, Schema] = {name: _tidied(definition) for name, definition in made.items()}
+    sections = {section.__name__: section for section in _sections(Section) if section.__name__ in made}
+    definitions: dict[str, Schema] = {name: _tidied(made[name]) for name in sections}
     definitions["Data"]["properties"]["transforms"] = _transforms()
-    for section in _sections(Section):
-        if section.__name__ in definitions:
-            _complete(definitions[section.__name__], section)
+    for name, section in sections.items():
+        _complete(definitions[name], section)
     return {
         "$schema": DRAFT,
         "title": "birdsonnx config",
@@ -67,7 +67,7 @@ def _complete(definition: Schema, section: type[Section]) -> None:
 
 def _field_docs(section: type[Section]) -> dict[str, str]:
     """The texts below the fields of a section and its bases."""
-    docs = {}
+    docs: dict[str, str] = {}
     for kind in reversed(section.__mro__):
         docs |= _DOCS.get(kind.__name__, {})
     return docs
