@@ -676,7 +676,7 @@ class MultiStep(_Schedule):
     type: Literal["MultiStep"] = "MultiStep"
     gamma: Positive = 0.1
     """Factor of the learning rate."""
-    milestones: Annotated[tuple[PositiveInt, ...], BeforeValidator(_tuple), Field(min_length=1)]
+    milestones: Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_tuple)]
     """Numbers of epochs, rising."""
 
     @validator(mode="after")
