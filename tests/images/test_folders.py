@@ -185,7 +185,7 @@ def test_a_class_may_be_called_like_its_own_tag():
         (["data/train/robin/notes.txt"], "no photo in a folder called 'train'"),
         (["data/train.jpg"], "no photo in a folder called 'train'"),
         (
-            ["data/train/robin/1.jpg", "data/a/train/2.jpg", "data/train/3.jpg"],
+            ["data/test/robin/1.jpg", "data/a/train/2.jpg", "data/train/3.jpg"],
             "data: photos lie directly in a folder 'train', without a class folder between: 'a/train/2.jpg', "
             "'train/3.jpg'",
         ),
