@@ -142,6 +142,15 @@ def test_the_sets_of_a_config():
     untagged = Data(input_path="data", test_input_path="flat", training_tag="train")
     assert listed(photos_to_test(untagged)) == [("wren/1.jpg", "wren")]
     assert photos_to_test(Data(input_path="data", training_tag="train")) is None
+    make("mnist/training/3/1.jpg", "mnist/testing/3/2.jpg")
+    named_twice = Data(
+        input_path="./mnist/training/",
+        test_input_path="./mnist/testing/",
+        training_tag="training",
+        test_tag="testing",
+    )
+    assert listed(training_photos(named_twice)) == [("3/1.jpg", "3")]
+    assert listed(photos_to_test(named_twice)) == [("3/2.jpg", "3")]
 
 
 @pytest.mark.parametrize("root", ["pets/training", "./pets/training/", "pets/training/x"])
