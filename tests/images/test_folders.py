@@ -213,6 +213,12 @@ def test_tags_that_are_refused(files, said):
     assert said in str(caught.value)
 
 
+def test_a_photos_own_name_is_no_folder():
+    make("data/train/robin/1.jpg")
+    with pytest.raises(DataError, match=r"no photo in a folder called '1\.jpg'"):
+        read_class_folders(Path("data"), "1.jpg")
+
+
 def test_photos_to_name_of_a_tag():
     make(*SITES, "data/test/z.jpg")
     assert [photo.name for photo in collect(["data"], "test")] == [
