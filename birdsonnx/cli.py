@@ -44,6 +44,11 @@ Threads = Annotated[
     typer.Option(min=1, help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS)."),
 ]
 
+Tag = Annotated[
+    str | None,
+    typer.Option(help="Name of the folders, anywhere below, that hold the class folders (training_tag's)."),
+]
+
 DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 
 ONLY_TO_ONNX = (
@@ -57,6 +62,7 @@ ONLY_TO_ONNX = (
     "opset",
     "seed",
     "save_layers",
+    "tag",
 )
 """Options of an export that mean nothing on the way back to Keras."""
 LARGEST_BATCH = 1024
@@ -213,6 +219,7 @@ def export(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
     ] = None,
+    tag: Tag = None,
     preprocess: Annotated[
         str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
     ] = "auto",
@@ -251,6 +258,7 @@ def export(
             opset=opset,
             seed=seed,
             save_layers=save_layers,
+            tag=tag,
         )
         converted = exporting.export(request)
         metadata, rewritten = converted.model.metadata, converted.rewritten
@@ -460,6 +468,7 @@ def evaluate(
             help="The .onnx for a folder (default: the newest checkpoint under model_checkpoints_save/)."
         ),
     ] = None,
+    tag: Tag = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV of name,class for an .h5 that does not tell.")
     ] = None,
@@ -476,9 +485,9 @@ def evaluate(
 
         ranks = job.join_ranks()
         if target.is_dir():
-            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console())
+            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console(), tag)
         else:
-            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels)), []
+            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels, tag)), []
         if not job.speaks:
             return
         for refusal in refused:
@@ -521,6 +530,7 @@ def quantize(
     validate: Annotated[
         Path | None, typer.Option(help="Class folders to measure the accuracy on, before and after.")
     ] = None,
+    tag: Tag = None,
     max_drop: Annotated[
         float, typer.Option(min=0, max=1, help="Accuracy that --validate lets it cost; beyond: not written.")
     ] = 0.01,
@@ -538,7 +548,7 @@ def quantize(
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
-        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop)
+        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop, tag)
         done = quantizing.quantize(request, sharing.share(Ranks(), threads).threads, job.console())
         job.result = {
             "output": str(done.output),
@@ -561,6 +571,7 @@ def sample(
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="The new folder.")],
     per_class: Annotated[int, typer.Option(min=1, help="Photos of each class.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    tag: Tag = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -568,7 +579,7 @@ def sample(
     with running(json, debug) as job:
         from birdsonnx.images import sampling
 
-        taken = sampling.sample(source, destination, per_class, seed)
+        taken = sampling.sample(source, destination, per_class, seed, tag)
         job.result = {
             "destination": str(destination),
             "photos": taken.names,
@@ -741,6 +752,28 @@ def demo(
         from birdsonnx import demo as demonstration
 
         job.result = demonstration.run(folder, weights, job.say)
+
+
+@app.command(epilog="Example: birdsonnx schema -o birdsonnx.schema.json")
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write (default: print it).")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The config as JSON Schema, with which editors complete and check it."""
+    with running(json, debug) as job:
+        from birdsonnx import artifacts
+        from birdsonnx.schema import config_schema
+
+        if output is None:
+            job.result = config_schema()
+            job.say(json_format.dumps(job.result, indent=2))
+        else:
+            artifacts.write_json(output, config_schema())
+            job.result["output"] = str(output)
+            job.say(f"wrote {output}")
 
 
 def _direction(value: str) -> str:

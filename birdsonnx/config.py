@@ -9,11 +9,12 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +24,7 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
@@ -52,8 +54,6 @@ class Section(BaseModel):
 
     synonyms: ClassVar[dict[str, str]] = {}
     """Other spellings of a key."""
-    later: ClassVar[tuple[str, ...]] = ()
-    """Keys of the contract that this version does not honour yet."""
     elsewhere: ClassVar[dict[str, str]] = {}
     """rmldnn's keys for other tasks, with the task."""
 
@@ -67,8 +67,6 @@ class Section(BaseModel):
         section: dict[str, Any] = {}
         for key, content in value.items():
             name = cls.synonyms.get(key.lower(), key.lower())
-            if name in cls.later:
-                raise _refusal(f"{NOT_YET}; remove the key", key)
             if name in cls.elsewhere:
                 raise _refusal(
                     f"this key is for {cls.elsewhere[name]}, which birdsonnx does not support", key
@@ -89,38 +87,49 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _one_of(*names: str, later: tuple[str, ...] = (), elsewhere: str = "") -> BeforeValidator:
-    """A value out of `names`, in any case; `later` and others are refused by name."""
+def any_case(*names: str, prefix: str = "") -> dict[str, Any]:
+    """JSON Schema of `names` in any case, with `prefix` or without; editors offer them as they are."""
+
+    def matching(word: str) -> str:
+        return "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in word)
+
+    pattern = f"^({matching(prefix)})?" if prefix else "^"
+    return {
+        "anyOf": [
+            {"enum": list(names)},
+            {"type": "string", "pattern": f"{pattern}({'|'.join(map(matching, names))})$"},
+        ]
+    }
+
+
+def _one_of(*names: str, elsewhere: Mapping[str, str] | None = None, hint: str = "") -> BeforeValidator:
+    """A value out of `names`, in any case; those of `elsewhere` are refused with the task they are for."""
 
     def match(value: Any) -> Any:
+        by_lower = {name.lower(): name for name in names}
         if isinstance(value, str):
-            by_lower = {name.lower(): name for name in names}
             if value.lower() in by_lower:
                 return by_lower[value.lower()]
-            if value.lower() in {name.lower() for name in later}:
+            if elsewhere and value.lower() in elsewhere:
                 raise _refusal(
-                    f"'{value}' is not available in this version of birdsonnx (it has {', '.join(names)})"
+                    f"{shown(value)} is for {elsewhere[value.lower()]}, which birdsonnx does not support (it "
+                    f"has {', '.join(names)})"
                 )
-        hint = nearest(value, (*names, *later)) if isinstance(value, str) else ""
-        raise _refusal(f"{shown(value)} is not one of {', '.join(names)}{hint or elsewhere}")
+        guess = nearest(value, names) if isinstance(value, str) else ""
+        raise _refusal(f"{shown(value)} is not one of {', '.join(names)}{guess or hint}")
 
     return BeforeValidator(match)
-
-
-def _only(allowed: Any, why: str) -> BeforeValidator:
-    """A key whose other values this version cannot honour yet."""
-
-    def check(value: Any) -> Any:
-        if value != allowed or type(value) is not type(allowed):
-            raise _refusal(f"{shown(value)} {why}; only {shown(allowed)} works")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _names_a_file(value: str) -> str:
     if not Path(value).name:
         raise _refusal(f"{shown(value)} names no file; give one such as out.txt")
+    return value
+
+
+def _one_folder(value: str) -> str:
+    if "/" in value or "\\" in value or value.startswith("."):
+        raise _refusal(f"{shown(value)} is not the name of one visible folder, such as train")
     return value
 
 
@@ -162,8 +171,27 @@ class CenterCrop:
 
 
 @dataclass(frozen=True)
+class ConvertColor:
+    """Pixels of one colour space as those of another, by OpenCV's name of the conversion."""
+
+    code: str
+    """As `COLOR_CODES` spells it."""
+
+    @property
+    def source(self) -> str:
+        return COLOR_CODES[self.code][0]
+
+    @property
+    def target(self) -> str:
+        return COLOR_CODES[self.code][1]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"convert_color": self.code}
+
+
+@dataclass(frozen=True)
 class Normalize:
-    """`(x - mean) / std` per RGB channel, on values in [0, 1]; one number serves all channels."""
+    """`(x - mean) / std` per channel, on values in [0, 1]; one number serves all channels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -184,7 +212,7 @@ class Rotate:
 
 @dataclass(frozen=True)
 class JitterCrop:
-    """c x side / 2 pixels less at both ends of each direction; c below `most`, drawn for each direction."""
+    """In training, c x side / 2 pixels less at both ends of each direction, with a c below this for each."""
 
     most: float
 
@@ -194,7 +222,7 @@ class JitterCrop:
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip:
-    """Left becomes right with this probability."""
+    """In training, left becomes right with this probability."""
 
     probability: float
 
@@ -204,7 +232,7 @@ class RandomHorizontalFlip:
 
 @dataclass(frozen=True)
 class RandomVerticalFlip:
-    """Top becomes bottom with this probability."""
+    """In training, top becomes bottom with this probability."""
 
     probability: float
 
@@ -214,7 +242,7 @@ class RandomVerticalFlip:
 
 @dataclass(frozen=True)
 class RandomZoom:
-    """The centre (1 - c) of both sides, enlarged to the size before; one c below `most` for both."""
+    """In training, the centre (1 - c) of both sides, enlarged to the size before, with one c below this."""
 
     most: float
 
@@ -224,7 +252,7 @@ class RandomZoom:
 
 @dataclass(frozen=True)
 class RandomRotate:
-    """A turn by an angle between -`degrees` and `degrees`."""
+    """In training, a turn by up to so many degrees, either way."""
 
     degrees: float
 
@@ -234,22 +262,172 @@ class RandomRotate:
 
 RandomTransform = JitterCrop | RandomHorizontalFlip | RandomVerticalFlip | RandomZoom | RandomRotate
 """These act in training only, and differently on each photo in each epoch."""
-Transform = Resize | CenterCrop | Rotate | RandomTransform | Normalize
-LATER_TRANSFORMS = ("convert_color",)
+Transform = Resize | CenterCrop | Rotate | RandomTransform | ConvertColor | Normalize
+
+RGB, BGR, GRAY = "RGB", "BGR", "GRAY"
+ORDERS = (RGB, BGR)
+"""The same colours; only the order of the channels differs."""
 
 
-def _size(name: str, value: Any) -> tuple[int, int]:
-    pair = isinstance(value, list) and len(value) == 2
-    if not pair or not all(type(side) is int and 0 < side <= 16384 for side in value):
-        raise _refusal(f"'{name}' takes [width, height] in pixels, got {shown(value)}")
-    return value[0], value[1]
+def _color_codes() -> dict[str, tuple[str, str]]:
+    """OpenCV's conversions between 8-bit pixels of one and three channels: from what to what, by name."""
+    codes = {"RGB2BGR": (RGB, BGR), "BGR2RGB": (BGR, RGB)}
+    for order in ORDERS:
+        codes |= {f"{order}2GRAY": (order, GRAY), f"GRAY2{order}": (GRAY, order)}
+        for space in ("HSV", "HLS", "YCrCb", "YUV", "XYZ", "Lab", "Luv"):
+            codes |= {f"{order}2{space}": (order, space), f"{space}2{order}": (space, order)}
+        for space in ("HSV", "HLS"):
+            full = f"{space}_FULL"
+            codes |= {f"{order}2{full}": (order, full), f"{space}2{order}_FULL": (full, order)}
+    return codes
 
 
-def _channels(name: str, value: Any) -> tuple[float, ...]:
-    numbers = value if isinstance(value, list) else [value]
-    if len(numbers) not in (1, 3) or not all(_is_finite(number) for number in numbers):
-        raise _refusal(f"'normalize.{name}' takes one number or one per channel, got {shown(value)}")
-    return tuple(float(number) for number in numbers)
+COLOR_CODES = _color_codes()
+OTHER_PIXELS = re.compile(r"BAYER|RGBA|BGRA|5[56]5|YUV.*_|420|422|LRGB|LBGR")
+"""In the names of OpenCV's other conversions: raw camera data, alpha channels, packed or linear pixels."""
+
+
+def color_steps(transforms: Iterable[Transform], pixels: str) -> tuple[tuple[Transform, ...], str]:
+    """The transforms as they act on `pixels` (RGB or GRAY), and what the pixels are in the end.
+
+    A conversion from RGB or BGR is one from these colours in whichever order they lie, and none at all
+    where they are its target already: the colours of the photo count, as where rmldnn's BGR2RGB undoes the
+    order in which OpenCV reads.
+
+    Raises:
+        ValueError: a conversion from other pixels than there are.
+    """
+    steps: list[Transform] = []
+    for step in transforms:
+        if not isinstance(step, ConvertColor):
+            steps.append(step)
+            continue
+        if step.source != pixels and not {step.source, pixels} <= set(ORDERS):
+            raise ValueError(
+                f"convert_color {step.code} takes {step.source} pixels, but they are {pixels} there"
+            )
+        if step.target != pixels:
+            steps.append(_conversion(pixels, step.target))
+        pixels = step.target
+    return tuple(steps), pixels
+
+
+def _conversion(source: str, target: str) -> ConvertColor:
+    return ConvertColor(next(code for code, ends in COLOR_CODES.items() if ends == (source, target)))
+
+
+# --- Their parameters -----------------------------------------------------------------------------------
+
+
+class Parameter(Protocol):
+    """What stands behind a transform's name in the config."""
+
+    def read(self, name: str, value: Any) -> tuple[Any, ...]:
+        """The transform's fields. Raises PydanticCustomError."""
+
+    def schema(self) -> dict[str, Any]:
+        """The values that `read` takes, as JSON Schema."""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number within bounds."""
+
+    says: str
+    least: float
+    most: float
+    below: bool = False
+    """Whether it stays below `most`."""
+
+    def read(self, name: str, value: Any) -> tuple[float]:
+        if (
+            not _is_finite(value)
+            or not self.least <= value <= self.most
+            or (self.below and value == self.most)
+        ):
+            raise _refusal(f"'{name}' takes {self.says}, got {shown(value)}")
+        return (float(value),)
+
+    def schema(self) -> dict[str, Any]:
+        bound = "exclusiveMaximum" if self.below else "maximum"
+        return {"type": "number", "minimum": self.least, bound: self.most}
+
+
+@dataclass(frozen=True)
+class _Size:
+    """`[width, height]` in pixels."""
+
+    most: int = 16384
+
+    def read(self, name: str, value: Any) -> tuple[int, int]:
+        pair = isinstance(value, list) and len(value) == 2
+        if not pair or not all(type(side) is int and 0 < side <= self.most for side in value):
+            raise _refusal(f"'{name}' takes [width, height] in pixels, got {shown(value)}")
+        return value[0], value[1]
+
+    def schema(self) -> dict[str, Any]:
+        side = {"type": "integer", "minimum": 1, "maximum": self.most}
+        return {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
+
+
+class _ColorCode:
+    """A name of `COLOR_CODES`, in any case, with OpenCV's COLOR_ in front or without."""
+
+    def read(self, name: str, value: Any) -> tuple[str]:
+        if not isinstance(value, str):
+            raise _refusal(
+                f"'{name}' takes OpenCV's name of a conversion, such as RGB2GRAY, got {shown(value)}"
+            )
+        word = value.upper().removeprefix("COLOR_")
+        by_upper = {code.upper(): code for code in COLOR_CODES}
+        if word in by_upper:
+            return (by_upper[word],)
+        if "2" in word and OTHER_PIXELS.search(word):
+            raise _refusal(
+                f"'{name}' {shown(value)} is for pixels of other kinds than RGB or gray ones of 8 bits, "
+                "which birdsonnx does not support"
+            )
+        guess = nearest(word, COLOR_CODES) or f"; known: {', '.join(COLOR_CODES)}"
+        raise _refusal(f"'{name}' does not know {shown(value)}{guess}")
+
+    def schema(self) -> dict[str, Any]:
+        return any_case(*COLOR_CODES, prefix="COLOR_")
+
+
+class _MeanAndStd:
+    """`{"mean": …, "std": …}`, each one number or one per channel; without one of them, 0 or 1."""
+
+    def read(self, name: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        settings = {key.lower(): number for key, number in value.items()} if isinstance(value, dict) else {}
+        if not settings or not settings.keys() <= {"mean", "std"}:
+            raise _refusal(f'\'{name}\' takes {{"mean": …, "std": …}}, got {shown(value)}')
+        mean, std = (
+            self._numbers(f"{name}.{key}", settings.get(key, absent))
+            for key, absent in (("mean", 0), ("std", 1))
+        )
+        if any(number <= 0 for number in std):
+            raise _refusal(f"'{name}.std' must be above 0, got {shown(value)}")
+        return mean, std
+
+    def _numbers(self, name: str, value: Any) -> tuple[float, ...]:
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) not in (1, 3) or not all(_is_finite(number) for number in numbers):
+            raise _refusal(f"'{name}' takes one number or one per channel, got {shown(value)}")
+        return tuple(float(number) for number in numbers)
+
+    def schema(self) -> dict[str, Any]:
+        def numbers(says: str, **bounds: float) -> dict[str, Any]:
+            number = {"type": "number", **bounds}
+            lists = [{"type": "array", "items": number, "minItems": n, "maxItems": n} for n in (1, 3)]
+            return {"description": says, "anyOf": [number, *lists]}
+
+        means, deviations = numbers("Default: 0."), numbers("Default: 1.", exclusiveMinimum=0)
+        return {
+            "type": "object",
+            "properties": {"mean": means, "std": deviations},
+            "minProperties": 1,
+            "additionalProperties": False,
+        }
 
 
 def _is_finite(value: Any) -> bool:
@@ -259,54 +437,30 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _normalize(value: Any) -> Normalize:
-    settings = {key.lower(): number for key, number in value.items()} if isinstance(value, dict) else {}
-    if set(settings) != {"mean", "std"}:
-        raise _refusal(f'\'normalize\' takes {{"mean": …, "std": …}}, got {shown(value)}')
-    mean, std = _channels("mean", settings["mean"]), _channels("std", settings["std"])
-    if any(number <= 0 for number in std):
-        raise _refusal(f"'normalize.std' must be above 0, got {shown(value)}")
-    return Normalize(mean, std)
+_SHARE = _Number("a number from 0 to below 1, a share of each side", 0, 1, below=True)
+_PROBABILITY = _Number("a probability from 0 to 1", 0, 1)
 
-
-def _share(name: str, value: Any) -> float:
-    if not _is_finite(value) or not 0 <= value < 1:
-        raise _refusal(f"'{name}' takes a number from 0 to below 1, a share of each side, got {shown(value)}")
-    return float(value)
-
-
-def _probability(name: str, value: Any) -> float:
-    if not _is_finite(value) or not 0 <= value <= 1:
-        raise _refusal(f"'{name}' takes a probability from 0 to 1, got {shown(value)}")
-    return float(value)
-
-
-def _degrees(name: str, value: Any, least: int, most: int) -> float:
-    if not _is_finite(value) or not least <= value <= most:
-        raise _refusal(f"'{name}' takes degrees from {least} to {most}, got {shown(value)}")
-    return float(value)
-
-
-_TRANSFORMS: dict[str, Callable[[Any], Transform]] = {
-    "resize": lambda value: Resize(*_size("resize", value)),
-    "center_crop": lambda value: CenterCrop(*_size("center_crop", value)),
-    "jitter_crop": lambda value: JitterCrop(_share("jitter_crop", value)),
-    "random_horizontal_flip": lambda value: RandomHorizontalFlip(
-        _probability("random_horizontal_flip", value)
-    ),
-    "random_vertical_flip": lambda value: RandomVerticalFlip(_probability("random_vertical_flip", value)),
-    "random_zoom": lambda value: RandomZoom(_share("random_zoom", value)),
-    "rotate": lambda value: Rotate(_degrees("rotate", value, -360, 360)),
-    "random_rotate": lambda value: RandomRotate(_degrees("random_rotate", value, 0, 180)),
-    "normalize": _normalize,
+TRANSFORMS: dict[str, tuple[type[Transform], Parameter]] = {
+    "resize": (Resize, _Size()),
+    "center_crop": (CenterCrop, _Size()),
+    "jitter_crop": (JitterCrop, _SHARE),
+    "random_horizontal_flip": (RandomHorizontalFlip, _PROBABILITY),
+    "random_vertical_flip": (RandomVerticalFlip, _PROBABILITY),
+    "random_zoom": (RandomZoom, _SHARE),
+    "rotate": (Rotate, _Number("degrees from -360 to 360", -360, 360)),
+    "random_rotate": (RandomRotate, _Number("degrees from 0 to 180", 0, 180)),
+    "convert_color": (ConvertColor, _ColorCode()),
+    "normalize": (Normalize, _MeanAndStd()),
 }
+OTHER_TRANSFORMS = {"random_patches": "self-supervised inpainting"}
 
 
 def parse_transforms(value: Any) -> tuple[Transform, ...]:
     """Read rmldnn's list of one-key objects, e.g. `[{"resize": [224, 224]}]`.
 
     Raises:
-        PydanticCustomError: an unknown transform, or one with bad parameters.
+        PydanticCustomError: an unknown transform, one with bad parameters, or a `normalize` that is no last
+            step.
     """
     if not isinstance(value, list):
         raise _refusal(f'must be a list such as [{{"resize": [224, 224]}}], got {shown(value)}')
@@ -315,32 +469,78 @@ def parse_transforms(value: Any) -> tuple[Transform, ...]:
         if not isinstance(item, dict) or len(item) != 1:
             raise _refusal(f"each transform is an object with one key, got {shown(item)}")
         [(key, content)] = item.items()
-        if key.lower() in LATER_TRANSFORMS:
-            raise _refusal(f"the transform '{key}' {NOT_YET} (it has {', '.join(_TRANSFORMS)})")
-        if key.lower() not in _TRANSFORMS:
-            guess = nearest(key, _TRANSFORMS) or f"; known: {', '.join(_TRANSFORMS)}"
+        name = key.lower()
+        if name in OTHER_TRANSFORMS:
+            raise _refusal(
+                f"the transform '{key}' is for {OTHER_TRANSFORMS[name]}, which birdsonnx does not support"
+            )
+        if name not in TRANSFORMS:
+            guess = nearest(key, TRANSFORMS) or f"; known: {', '.join(TRANSFORMS)}"
             raise _refusal(f"unknown transform '{key}'{guess}")
-        transforms.append(_TRANSFORMS[key.lower()](content))
-    if sum(isinstance(transform, Normalize) for transform in transforms) > 1:
-        raise _refusal("'normalize' is given twice")
+        kind, parameter = TRANSFORMS[name]
+        transforms.append(kind(*parameter.read(name, content)))
+    _require_normalize_last(transforms)
     return tuple(transforms)
+
+
+def _require_normalize_last(transforms: Sequence[Transform]) -> None:
+    """`normalize` is arithmetic in the network's graph, behind all that is done to pixels."""
+    places = [place for place, step in enumerate(transforms) if isinstance(step, Normalize)]
+    if len(places) > 1:
+        raise _refusal("'normalize' is given twice")
+    for place in places:
+        normalize = transforms[place]
+        assert isinstance(normalize, Normalize)
+        alike = len(set(normalize.mean)) == len(set(normalize.std)) == 1
+        for step in transforms[place:]:
+            # Where all channels are treated alike it may as well come first; else it would mean others.
+            if isinstance(step, ConvertColor) and not (alike and step.target in (*ORDERS, GRAY)):
+                raise _refusal(f"'normalize' must stand behind convert_color {step.code}, not before it")
 
 
 # --- Sections -------------------------------------------------------------------------------------------
 
-ImageType = Annotated[Literal["images"], _one_of("images", elsewhere=" (the input birdsonnx reads)")]
-LabelType = Annotated[Literal["labels"], _one_of("labels", elsewhere=" (class folders)")]
+OTHER_DATA = {
+    "numpy": "numpy arrays",
+    "hdf5": "HDF5 arrays",
+    "mnist": "MNIST's binary files",
+    "pde": "PDE solvers",
+}
+ImageType = Annotated[
+    Literal["images"],
+    _one_of("images", elsewhere=OTHER_DATA, hint=" (the input birdsonnx reads)"),
+]
+LabelType = Annotated[
+    Literal["labels"],
+    _one_of(
+        "labels",
+        elsewhere={**OTHER_DATA, "images": "segmentation", "mask": "segmentation", "masks": "segmentation"},
+        hint=" (class folders)",
+    ),
+]
+Tag = Annotated[
+    Text,
+    AfterValidator(_one_folder),
+    WithJsonSchema({"type": "string", "pattern": r"^[^./\\][^/\\]*$"}),
+]
 
 
 class Data(Section):
     """Where the photos lie, and how they become the network's input."""
 
     input_type: ImageType = "images"
+    """What is read: photos."""
     target_type: LabelType = "labels"
+    """What a photo shows is told by the name of its class folder."""
     input_path: Text | None = None
     """Folder of class folders to train on; without it nothing is trained."""
     test_input_path: Text | None = None
-    """Folder to evaluate or predict; without it nothing is evaluated."""
+    """Folder to evaluate or predict; without it (and `test_tag`) nothing is evaluated."""
+    training_tag: Tag | None = None
+    """Name of folders, anywhere in a photo's path: below `input_path`, the photos in them are the training
+    photos, and the folder directly below is the class."""
+    test_tag: Tag | None = None
+    """The same for the test photos, below `test_input_path`, or without that below `input_path`."""
     test_output_path: Text | None = None
     """Folder for HDF5 predictions; without it none are kept."""
     batch_size: PositiveInt = 64
@@ -349,9 +549,18 @@ class Data(Section):
     """Evaluation photos per step, over all ranks."""
     preload: bool = False
     """Keep decoded photos in memory where they are read more than once (only with `cache: false`)."""
-    grayscale: Annotated[Literal[False], _only(False, NOT_YET)] = False
-    transforms: Annotated[tuple[Transform, ...] | None, PlainValidator(parse_transforms)] = None
-    """None: a plain resize to the network's input."""
+    grayscale: bool = False
+    """Photos become one channel of gray, as networks of one channel get them anyway; a network of three needs
+    the transform `{"convert_color": "GRAY2RGB"}` too."""
+    transforms: Annotated[
+        tuple[Transform, ...] | None, PlainValidator(parse_transforms, json_schema_input_type=list[Any])
+    ] = None
+    """What becomes of each photo, in order; default: a plain resize to the network's input."""
+
+    @property
+    def test_folder(self) -> str | None:
+        """Where the test photos lie, if there are any."""
+        return self.test_input_path or (self.input_path if self.test_tag else None)
 
     @property
     def augments(self) -> bool:
@@ -366,17 +575,50 @@ class Data(Section):
             return None
         return tuple(step for step in self.transforms if not isinstance(step, RandomTransform | Normalize))
 
-    synonyms = {"type": "input_type", "input_transforms": "transforms", "input_grayscale": "grayscale"}
-    later = ("training_tag", "test_tag", "testing_tag")
+    synonyms = {
+        "type": "input_type",
+        "input_transforms": "transforms",
+        "input_grayscale": "grayscale",
+        "testing_tag": "test_tag",
+    }
     elsewhere = {
         "target_path": "segmentation",
         "test_target_path": "segmentation",
         "target_is_mask": "segmentation",
         "target_transforms": "segmentation",
         "target_grayscale": "segmentation",
-        "slicers": "numpy inputs",
-        "hdf5_outfile": "numpy inputs",
+        "slicers": "numpy arrays",
+        "hdf5_outfile": "numpy arrays",
+        "domain_size": "PDE solvers",
+        "num_examples": "PDE solvers",
+        "num_test_examples": "PDE solvers",
+        "bc_frequency": "PDE solvers",
+        "bc_type": "PDE solvers",
     }
+
+    @validator(mode="after")
+    def _tags_tell_the_sets_apart(self) -> Self:
+        if self.test_tag and not self.test_folder:
+            raise _refusal("there is no folder to look in; give test_input_path or input_path", "test_tag")
+        if self.test_tag and not self.test_input_path:
+            if self.training_tag is None:
+                raise _refusal(
+                    "without test_input_path the test photos lie in input_path; give training_tag too, which "
+                    "tells the training photos from them",
+                    "test_tag",
+                )
+            if self.training_tag == self.test_tag:
+                raise _refusal("is training_tag too: the same photos would train and test", "test_tag")
+        return self
+
+    @validator(mode="after")
+    def _colors_follow_from_each_other(self) -> Self:
+        try:
+            color_steps(self.transforms or (), GRAY if self.grayscale else RGB)
+        except ValueError as error:
+            why = "grayscale is true" if self.grayscale else "grayscale is not true"
+            raise _refusal(f"{error} ({why})", "transforms") from None
+        return self
 
 
 def _kinds(union: Any) -> tuple[str, ...]:
@@ -423,7 +665,9 @@ class Step(_Schedule):
 
     type: Literal["Step"] = "Step"
     gamma: Positive = 0.1
+    """Factor of the learning rate."""
     step_size: PositiveInt
+    """Epochs between two changes."""
 
 
 class MultiStep(_Schedule):
@@ -431,7 +675,9 @@ class MultiStep(_Schedule):
 
     type: Literal["MultiStep"] = "MultiStep"
     gamma: Positive = 0.1
-    milestones: Annotated[tuple[PositiveInt, ...], BeforeValidator(_tuple), Field(min_length=1)]
+    """Factor of the learning rate."""
+    milestones: Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_tuple)]
+    """Numbers of epochs, rising."""
 
     @validator(mode="after")
     def _milestones_rise(self) -> "MultiStep":
@@ -445,6 +691,7 @@ class Exponential(_Schedule):
 
     type: Literal["Exponential"] = "Exponential"
     gamma: Positive
+    """Factor of the learning rate."""
 
 
 class Warmup(_Schedule):
@@ -453,7 +700,9 @@ class Warmup(_Schedule):
 
     type: Literal["Warmup"] = "Warmup"
     num_epochs: PositiveInt
+    """Epochs until the full learning rate."""
     start_factor: Annotated[float, Field(gt=0, lt=1)]
+    """Of the learning rate, in the first epoch."""
 
 
 class Cosine(_Schedule):
@@ -462,6 +711,7 @@ class Cosine(_Schedule):
 
     type: Literal["Cosine"] = "Cosine"
     min_factor: Fraction = 0.0
+    """Of the learning rate, at the end."""
 
 
 ScheduleSettings = Step | MultiStep | Exponential | Warmup | Cosine
@@ -472,16 +722,27 @@ class _Optimizer(Section):
     """What every optimizer has. Defaults are PyTorch's, but for the learning rate."""
 
     learning_rate: Positive = 0.01
+    """Size of a step; `lr_scheduler` changes it from epoch to epoch."""
     weight_decay: NonNegative = 0.0
+    """How strongly weights are pulled towards 0 (L2)."""
     lr_scheduler: Schedule | None = None
+    """How the learning rate changes over the epochs; none: it stays."""
+
+    elsewhere = dict.fromkeys(
+        ("max_iterations", "max_func_eval", "absolute_tolerance", "relative_tolerance"),
+        "the second-order optimizer Hessian",
+    )
 
 
 class _Momentum(_Optimizer):
     """The keys of SGD."""
 
     momentum: NonNegative = 0.0
+    """Share of the last step that is taken again."""
     dampening: Finite = 0.0
+    """Share of the gradient that momentum leaves out."""
     nesterov: bool = False
+    """Nesterov's momentum, which looks one step ahead."""
 
     @validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -494,9 +755,13 @@ class _Moments(_Optimizer):
     """The keys of Adam."""
 
     beta1: Fraction = 0.9
+    """Decay of the running mean of gradients."""
     beta2: Fraction = 0.999
+    """Decay of the running mean of squared gradients."""
     eps: Positive = 1e-8
+    """Added to the denominator."""
     amsgrad: bool = False
+    """Divide by the largest mean square so far (AMSGrad)."""
 
 
 class SGD(_Momentum):
@@ -510,6 +775,7 @@ class Adagrad(_Optimizer):
 
     type: Literal["Adagrad"] = "Adagrad"
     lr_decay: NonNegative = 0.0
+    """How fast the learning rate falls with the steps."""
 
 
 class Adam(_Moments):
@@ -530,9 +796,13 @@ class RMSprop(_Optimizer):
 
     type: Literal["RMSprop"] = "RMSprop"
     momentum: NonNegative = 0.0
+    """Share of the last step that is taken again."""
     alpha: Fraction = 0.99
+    """Decay of the running mean of squared gradients."""
     eps: Positive = 1e-8
+    """Added to the denominator."""
     centered: bool = False
+    """Divide by the gradients' variance, not their mean square."""
 
 
 class LARS(_Momentum):
@@ -557,17 +827,34 @@ Optimizer = Annotated[
 ]
 
 
+OTHER_LOSSES = {
+    **dict.fromkeys(("bce", "binary_cross_entropy"), "segmentation and auto-encoders"),
+    **dict.fromkeys(("mse", "mae", "l1", "l2", "huber"), "regression and auto-encoders"),
+    **dict.fromkeys(("dice", "jaccard", "iou", "lovasz"), "segmentation"),
+    "wasserstein": "GANs",
+    "yolov3": "object detection",
+    **dict.fromkeys(("burgers_pde", "poisson2d_pde", "poisson3d_pde"), "PDE solvers"),
+}
+
+
 class Loss(Section):
     """How far the predictions are from the labels, averaged over the batch."""
 
     function: Annotated[
-        Literal["NLL", "Focal"], _one_of("NLL", "Focal", elsewhere="; other losses are for other tasks")
+        Literal["NLL", "Focal"],
+        _one_of("NLL", "Focal", elsewhere=OTHER_LOSSES, hint="; other losses are for other tasks"),
     ] = "NLL"
     """Negative log-likelihood of the right class, or the focal loss (Lin et al. 2017, arXiv 1708.02002)."""
     weight: Annotated[tuple[NonNegative, ...], BeforeValidator(_tuple)] | None = None
-    """One factor per class; None: all 1."""
+    """One factor per class, in class order; default: all 1."""
     gamma: NonNegative = 2.0
     """Focal: how much less a photo counts that is already recognised."""
+
+    elsewhere = {
+        "source": "the losses of segmentation",
+        "diffusion_coeff": "PDE solvers",
+        "boundary_factor": "PDE solvers",
+    }
 
     @validator(mode="after")
     def _settings_fit(self) -> "Loss":
@@ -595,23 +882,23 @@ class Own(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the shuffle, and of a head that starts from nothing."""
     trainable: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] | None = None
-    """Layer-name globs; None: the network's own flags."""
+    """Layer-name globs of what is trained; default: the network's own flags."""
     feature_precision: Annotated[
         Literal["fp32", "fp16", "int8"],
         _one_of("fp32", "fp16", "int8", elsewhere=" (precision of the cached features)"),
     ] = "fp32"
     """How features are made and kept: fp16 halves their size; int8 computes them in int8, 3 times as fast."""
     cache: Text | Literal[False] | None = None
-    """Folder of the feature cache; false: none, every epoch runs the whole network; None: the user's own
-    cache folder."""
+    """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
+    epoch runs the whole network."""
     threads: PositiveInt | None = None
-    """Threads per rank; None: this rank's share of the cores."""
+    """Threads per rank; default: its share of the cores."""
     label_smoothing: Fraction = 0.0
     """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
     early_stopping: PositiveInt | None = None
-    """Epochs without a lower test loss before the run stops; None: it never does."""
+    """Epochs without a lower test loss before the run stops; default: it never does."""
     clip_norm: Positive | None = None
-    """The largest norm of the whole gradient, which is scaled down to it; None: any."""
+    """The largest norm of the whole gradient, which is scaled down to it; default: any."""
 
     quantize: bool = False
     """Whether the final checkpoint also gets an int8 form, calibrated on training photos."""
@@ -633,19 +920,33 @@ def user_cache() -> Path:
 class Settings(Section):
     """The whole config: the object `neural_network`."""
 
-    outfile: Annotated[Text, AfterValidator(_names_a_file)] | None = None
+    outfile: (
+        Annotated[
+            Text,
+            AfterValidator(_names_a_file),
+            WithJsonSchema({"type": "string", "pattern": r"[^./]|\.\."}),
+        ]
+        | None
+    ) = None
     """Stem of the two logs; without it none are written."""
     num_epochs: PositiveInt = 1
+    """How often training goes through all photos."""
     layers: Text | dict[str, Any] | None = None
     """Keras JSON: a path, or the model object itself."""
-    debug: Annotated[Literal[False], _only(False, NOT_YET)] = False
+    debug: bool = False
+    """Also write the network's graph, as Graphviz' `<outfile stem>.dot`."""
     data: Data = Data()
+    """Where the photos lie, and how they become the network's input."""
     optimizer: Optimizer = SGD()
+    """How gradients change the weights."""
     loss: Loss = Loss()
+    """How far the predictions are from the labels."""
     checkpoints: Checkpoints = Checkpoints()
+    """Where weights come from and where they go."""
     birdsonnx: Own = Own()
+    """birdsonnx's own keys."""
 
-    later = ("debug_interval",)
+    elsewhere = {"debug_interval": "the debug images of segmentation"}
 
     @validator(mode="before")
     @classmethod
@@ -660,11 +961,16 @@ class Settings(Section):
     def _sections_fit(self) -> "Settings":
         if self.birdsonnx.label_smoothing and self.loss.function == "Focal":
             raise _refusal("does not go with the loss function Focal", "birdsonnx.label_smoothing")
+        if self.debug and self.outfile is None:
+            raise _refusal("the graph is named after outfile; give outfile too", "debug")
         # Without input_path nothing is trained, and what a training run needs is of no concern.
-        if self.birdsonnx.early_stopping and self.data.input_path and not self.data.test_input_path:
+        if self.birdsonnx.early_stopping and self.data.input_path and not self.data.test_folder:
             raise _refusal("needs a test loss; give data.test_input_path", "birdsonnx.early_stopping")
         return self
 
+
+SCHEMA_KEY = "$schema"
+"""Beside `neural_network`: where editors find what `birdsonnx schema` wrote. It settles nothing."""
 
 # --- Text to settings -----------------------------------------------------------------------------------
 
@@ -690,7 +996,11 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
     if not isinstance(root, dict):
         raise ConfigError(f'{source}: the root must be an object {{"neural_network": {{…}}}}')
     sections = {key.lower(): content for key, content in root.items()}
-    extra = [key for key in root if key.lower() != "neural_network"]
+    if not isinstance(root.get(SCHEMA_KEY, ""), str):
+        raise ConfigError(
+            f"{source}: {SCHEMA_KEY}: must be the place of a JSON Schema, got {shown(root[SCHEMA_KEY])}"
+        )
+    extra = [key for key in root if key.lower() != "neural_network" and key != SCHEMA_KEY]
     if "neural_network" not in sections or extra:
         guess = "".join(nearest(key, ["neural_network"]) for key in extra)
         found = f", found {', '.join(map(repr, extra))}" if extra else ""

@@ -16,6 +16,7 @@ EXTRAS = {
     "export": ("tensorflow-cpu", "keras", "tf2onnx"),
     "mpi": ("mpi4py", "mpich"),
     "plot": ("matplotlib",),
+    "opencv": ("opencv-python-headless",),
 }
 
 
@@ -98,8 +99,8 @@ def _version(package: str) -> str | None:
 
 def _alternative(extra: str) -> dict[str, str]:
     """Packages that serve as well as the ones an extra installs."""
-    others = {"export": ("tensorflow",), "mpi": ("openmpi",), "plot": ()}[extra]
-    return {name: found for name in others if (found := _version(name))}
+    others = {"export": ("tensorflow",), "mpi": ("openmpi",), "opencv": ("opencv-python",)}
+    return {name: found for name in others.get(extra, ()) if (found := _version(name))}
 
 
 def _trains() -> bool:

@@ -18,6 +18,7 @@ from birdsonnx.config import (
     Adam,
     AdamW,
     CenterCrop,
+    ConvertColor,
     Cosine,
     Data,
     Exponential,
@@ -131,11 +132,13 @@ def test_keys_and_enumerated_values_match_in_any_case(change):
     [
         ("type", "input_type", "images"),
         ("input_transforms", "transforms", [{"resize": [8, 9]}]),
-        ("input_grayscale", "grayscale", False),
+        ("input_grayscale", "grayscale", True),
+        ("testing_tag", "test_tag", "test"),
     ],
 )
 def test_synonyms(synonym, key, value):
-    assert settings_of({"data": {synonym: value}}) == settings_of({"data": {key: value}})
+    rest = {"test_input_path": "photos/"}
+    assert settings_of({"data": {synonym: value, **rest}}) == settings_of({"data": {key: value, **rest}})
     assert f"data.{synonym}: this key is given twice" in refusal({"data": {key: value, synonym: value}})
 
 
@@ -263,7 +266,14 @@ AUGMENTED = [
 
 
 @pytest.mark.parametrize(
-    "value", [[], [{"resize": [8, 9]}], [{"normalize": {"mean": [0.5], "std": [2.0]}}], AUGMENTED]
+    "value",
+    [
+        [],
+        [{"resize": [8, 9]}],
+        [{"normalize": {"mean": [0.5], "std": [2.0]}}],
+        [{"convert_color": "BGR2RGB"}, {"convert_color": "RGB2YCrCb"}],
+        AUGMENTED,
+    ],
 )
 def test_transforms_survive_their_own_json(value):
     found = settings_of({"data": {"transforms": value}}).data.transforms
@@ -282,6 +292,64 @@ def test_what_training_alone_does_and_what_lasts():
     assert (data().augments, data().lasting_transforms) == (False, ())
 
 
+@pytest.mark.parametrize("code", ["RGB2YCrCb", "rgb2ycrcb", "COLOR_RGB2YCrCb", "color_RGB2YCRCB"])
+def test_color_codes_match_in_any_case_with_and_without_opencvs_prefix(code):
+    assert settings_of({"data": {"transforms": [{"convert_color": code}]}}).data.transforms == (
+        ConvertColor("RGB2YCrCb"),
+    )
+
+
+def test_a_normalize_that_treats_channels_alike_may_come_before_a_change_of_their_order():
+    transforms = [{"normalize": {"mean": 0.5, "std": [0.5, 0.5, 0.5]}}, {"convert_color": "BGR2RGB"}]
+    assert settings_of({"data": {"transforms": transforms}}).data.transforms is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"mean": 0.5}, Normalize((0.5,), (1.0,))), ({"std": [2]}, Normalize((0.0,), (2.0,)))],
+)
+def test_normalize_without_one_of_its_numbers(given, expected):
+    assert settings_of({"data": {"transforms": [{"normalize": given}]}}).data.transforms == (expected,)
+
+
+def test_grayscale_says_what_a_conversion_starts_from():
+    transforms = [{"resize": [8, 8]}, {"convert_color": "GRAY2RGB"}]
+    assert settings_of({"data": {"grayscale": True, "transforms": transforms}}).data.grayscale
+    said = "convert_color RGB2HSV takes RGB pixels, but they are GRAY there (grayscale is true)"
+    assert said in refusal({"data": {"grayscale": True, "transforms": [{"convert_color": "RGB2HSV"}]}})
+
+
+@pytest.mark.parametrize(
+    ("data", "folder"),
+    [
+        ({"input_path": "d", "training_tag": "train", "test_tag": "test"}, "d"),
+        ({"input_path": "d", "training_tag": "train"}, None),
+        ({"input_path": "d", "test_input_path": "e", "training_tag": "x", "test_tag": "x"}, "e"),
+        ({"test_input_path": "e", "test_tag": "x"}, "e"),
+        ({"training_tag": "x"}, None),
+    ],
+)
+def test_where_test_photos_lie(data, folder):
+    assert settings_of({"data": data}).data.test_folder == folder
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"test_tag": "test"}, "data.test_tag: there is no folder to look in"),
+        ({"input_path": "d", "testing_tag": "test"}, "data.test_tag: without test_input_path"),
+        ({"input_path": "d", "training_tag": "x", "test_tag": "x"}, "data.test_tag: is training_tag too"),
+        *(
+            ({"input_path": "d", "training_tag": tag}, "is not the name of one visible folder")
+            for tag in ("data/train", "train/", "a\\b", ".train", "..")
+        ),
+        ({"input_path": "d", "training_tag": ""}, "data.training_tag: "),
+    ],
+)
+def test_tags_that_are_refused(data, said):
+    assert said in refusal({"data": data})
+
+
 # --- Defaults -------------------------------------------------------------------------------------------
 
 DEFAULTS = {
@@ -294,6 +362,8 @@ DEFAULTS = {
     "data.input_path": None,
     "data.test_input_path": None,
     "data.test_output_path": None,
+    "data.training_tag": None,
+    "data.test_tag": None,
     "data.batch_size": 64,
     "data.test_batch_size": 64,
     "data.preload": False,
@@ -513,36 +583,52 @@ def test_a_long_value_is_shortened():
     assert "…" in message
 
 
-@pytest.mark.parametrize(
-    ("network", "where"),
-    [
-        ({"data": {"training_tag": "x"}}, "data.training_tag"),
-        ({"data": {"Test_Tag": "x"}}, "data.Test_Tag"),
-        ({"data": {"testing_tag": "x"}}, "data.testing_tag"),
-        ({"data": {"grayscale": True}}, "data.grayscale"),
-        ({"data": {"input_grayscale": True}}, "data.grayscale"),
-        ({"debug": True}, "debug"),
-        ({"layers": [{"Dense": {}}]}, "layers"),
-        *(
-            ({"data": {"transforms": [{kind: []}]}}, "data.transforms")
-            for kind in ("convert_color", "Convert_Color")
-        ),
-    ],
-)
-def test_what_a_later_version_brings_is_refused_by_name(network, where):
-    message = refusal(network)
-    assert message.startswith(f"config.json: neural_network.{where}: ")
+def test_what_a_later_version_brings_is_refused_by_name():
+    message = refusal({"layers": [{"Dense": {}}]})
+    assert message.startswith("config.json: neural_network.layers: ")
     assert "not available in this version" in message
 
 
 @pytest.mark.parametrize(
     ("network", "where", "task"),
     [
-        ({"data": {"target_path": "masks/"}}, "data.target_path", "segmentation"),
-        ({"data": {"Target_Is_Mask": True}}, "data.Target_Is_Mask", "segmentation"),
-        ({"data": {"target_transforms": []}}, "data.target_transforms", "segmentation"),
-        ({"data": {"slicers": []}}, "data.slicers", "numpy inputs"),
+        *(
+            ({"data": {key: 1}}, f"data.{key}", "segmentation")
+            for key in (
+                "target_path",
+                "test_target_path",
+                "Target_Is_Mask",
+                "target_transforms",
+                "target_grayscale",
+            )
+        ),
+        *(({"data": {key: 1}}, f"data.{key}", "numpy arrays") for key in ("slicers", "hdf5_outfile")),
+        *(({"data": {key: 1}}, f"data.{key}", "PDE solvers") for key in ("domain_size", "BC_type")),
+        ({"data": {"input_type": "numpy"}}, "data.input_type", "numpy arrays"),
+        ({"data": {"type": "PDE"}}, "data.input_type", "PDE solvers"),
+        ({"data": {"type": "mnist"}}, "data.input_type", "MNIST's binary files"),
+        ({"data": {"target_type": "images"}}, "data.target_type", "segmentation"),
+        ({"data": {"target_type": "Mask"}}, "data.target_type", "segmentation"),
+        ({"data": {"transforms": [{"Random_Patches": {}}]}}, "data.transforms", "self-supervised inpainting"),
         ({"optimizer": {"type": "Hessian"}}, "optimizer", "second-order optimizer"),
+        ({"optimizer": {"max_iterations": 1}}, "optimizer.max_iterations", "second-order optimizer"),
+        *(
+            ({"loss": {"function": name}}, "loss.function", task)
+            for name, task in (
+                ("BCE", "segmentation"),
+                ("MSE", "regression"),
+                ("mae", "regression"),
+                ("Dice", "segmentation"),
+                ("Jaccard", "segmentation"),
+                ("Lovasz", "segmentation"),
+                ("Wasserstein", "GANs"),
+                ("YOLOv3", "object detection"),
+                ("Burgers_PDE", "PDE solvers"),
+            )
+        ),
+        ({"loss": {"source": "sigmoid"}}, "loss.source", "segmentation"),
+        ({"loss": {"diffusion_coeff": 1}}, "loss.diffusion_coeff", "PDE solvers"),
+        ({"debug_interval": 5}, "debug_interval", "segmentation"),
     ],
 )
 def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
@@ -555,13 +641,14 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ({"data": {"input_type": "numpy"}}, 'data.input_type: "numpy" is not one of images'),
+        ({"data": {"input_type": "numbers"}}, 'data.input_type: "numbers" is not one of images'),
         ({"data": {"type": 5}}, "data.input_type: 5 is not one of images"),
         (
             {"data": {"target_type": "label"}},
             "data.target_type: \"label\" is not one of labels; did you mean 'labels'?",
         ),
-        ({"loss": {"function": "MSE"}}, 'loss.function: "MSE" is not one of NLL, Focal; other losses'),
+        ({"loss": {"function": "XYZ"}}, 'loss.function: "XYZ" is not one of NLL, Focal; other losses'),
+        ({"debug": True}, "neural_network.debug: the graph is named after outfile; give outfile too"),
         ({"loss": {"function": "Focl"}}, "did you mean 'Focal'?"),
         ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
@@ -617,13 +704,39 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
             for size in (8, [8], [8, 8, 8], [8, 0], [8, -8], [8.0, 8], [True, 8], ["8", 8], [8, 10**6])
         ),
         ([{"normalize": 0.5}], "'normalize' takes"),
-        ([{"normalize": {"mean": 0.5}}], "'normalize' takes"),
+        ([{"normalize": {}}], "'normalize' takes"),
         ([{"normalize": {"mean": 0, "std": 1, "more": 2}}], "'normalize' takes"),
         ([{"normalize": {"mean": [0, 0], "std": 1}}], "'normalize.mean' takes one number or one per channel"),
         ([{"normalize": {"mean": "0", "std": 1}}], "'normalize.mean' takes"),
         ([{"normalize": {"mean": 0, "std": [True]}}], "'normalize.std' takes"),
         ([{"normalize": {"mean": 0, "std": [1, 0, 1]}}], "'normalize.std' must be above 0"),
         ([{"normalize": {"mean": 0, "std": 1}}] * 2, "'normalize' is given twice"),
+        *(
+            (
+                [{"normalize": normalize}, {"convert_color": code}],
+                "'normalize' must stand behind convert_color",
+            )
+            for normalize, code in (
+                ({"mean": [0.1, 0.2, 0.3], "std": 1}, "BGR2RGB"),
+                ({"mean": 0, "std": [1, 2, 1]}, "RGB2BGR"),
+                ({"mean": 0.5, "std": 0.5}, "RGB2HSV"),
+            )
+        ),
+        ([{"convert_color": 4}], "'convert_color' takes OpenCV's name of a conversion, such as RGB2GRAY"),
+        ([{"convert_color": "RGB2HVS"}], "does not know \"RGB2HVS\"; did you mean 'RGB2HSV'?"),
+        ([{"convert_color": "zzz"}], 'does not know "zzz"; known: RGB2BGR, BGR2RGB'),
+        *(
+            ([{"convert_color": code}], "is for pixels of other kinds than RGB or gray ones of 8 bits")
+            for code in ("COLOR_BayerBG2RGB", "RGB2RGBA", "BGR5652BGR", "YUV2RGB_NV12", "LRGB2Lab")
+        ),
+        (
+            [{"convert_color": "GRAY2RGB"}],
+            "takes GRAY pixels, but they are RGB there (grayscale is not true)",
+        ),
+        (
+            [{"convert_color": "RGB2HSV"}, {"convert_color": "RGB2GRAY"}],
+            "convert_color RGB2GRAY takes RGB pixels, but they are HSV there",
+        ),
         ([{"random_zom": 0.1}], "unknown transform 'random_zom'; did you mean 'random_zoom'?"),
         *(
             ([{name: share}], f"'{name}' takes a number from 0 to below 1, a share of each side, got ")
@@ -672,6 +785,8 @@ def test_transforms_that_are_refused(transforms, said):
         ("{}", "the root must hold one object 'neural_network'"),
         ('{"neural_netwrok": {}}', "found 'neural_netwrok'; did you mean 'neural_network'?"),
         ('{"neural_network": {}, "data": {}}', "found 'data'"),
+        ('{"neural_network": {}, "$Schema": "x"}', "found '$Schema'"),
+        ('{"neural_network": {}, "$schema": 5}', "$schema: must be the place of a JSON Schema, got 5"),
         ('{"neural_network": 5}', "neural_network: must be an object"),
     ],
 )
@@ -680,6 +795,13 @@ def test_text_that_is_refused(text, said):
         parse(text, "config.json")
     assert str(caught.value).startswith("config.json: ")
     assert said in str(caught.value)
+
+
+def test_the_place_of_a_schema_settles_nothing():
+    found = parse(
+        '{"$schema": "./birdsonnx.schema.json", "neural_network": {"num_epochs": 2}}', "config.json"
+    )
+    assert found == settings_of({"num_epochs": 2})
 
 
 def test_reading_a_file():

@@ -11,7 +11,19 @@ from tests.command import succeed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-VERBS = ("export", "train", "predict", "evaluate", "sample", "plot", "benchmark", "info", "doctor", "demo")
+VERBS = (
+    "export",
+    "train",
+    "predict",
+    "evaluate",
+    "sample",
+    "plot",
+    "benchmark",
+    "info",
+    "schema",
+    "doctor",
+    "demo",
+)
 
 
 def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_config):

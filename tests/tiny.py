@@ -23,6 +23,7 @@ def tiny_model(
     seed: int = 0,
     size: int = SIZE,
     mode: str = "caffe",
+    channels: int = 3,
 ) -> BirdModel:
     """conv1 (8 filters, 5x5/2) - relu - conv2 (24, 3x3/2) - relu - global average - dense - log_softmax."""
     generator = np.random.default_rng(seed)
@@ -32,7 +33,7 @@ def tiny_model(
         return generator.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
 
     constants = {
-        "conv1/kernel": weights(8, 3, 5, 5) / 64,
+        "conv1/kernel": weights(8, channels, 5, 5) / (64 if mode == "caffe" else 1),
         "conv1/bias": generator.normal(0, 0.1, 8).astype(np.float32),
         "conv2/kernel": weights(FEATURES, 8, 3, 3),
         "conv2/bias": generator.normal(0, 0.1, FEATURES).astype(np.float32),
@@ -54,12 +55,12 @@ def tiny_model(
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", channels, size, size])],
         [helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", num_classes])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    before = of_mode(mode, 3)
+    before = of_mode(mode, channels)
     rewrites.take_uint8(proto.graph, before)
     head = FEATURES * num_classes + num_classes
     metadata = Metadata(

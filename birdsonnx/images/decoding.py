@@ -9,8 +9,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from birdsonnx.config import CenterCrop, JitterCrop, Normalize, Resize, Transform
+from birdsonnx.config import (
+    GRAY,
+    RGB,
+    CenterCrop,
+    ConvertColor,
+    JitterCrop,
+    Normalize,
+    Resize,
+    Transform,
+    color_steps,
+)
 from birdsonnx.errors import ConfigError, ImageError
+from birdsonnx.images.colors import opencv_version
 from birdsonnx.images.transforms import transformed
 
 Pixels = npt.NDArray[np.uint8]
@@ -61,6 +72,10 @@ class Decoder:
     width: int
     channels: int
     transforms: tuple[Transform, ...]
+    mode: str
+    """Pillow's, of the decoded photo: RGB or L."""
+    opencv: str = ""
+    """Its version where a transform is computed by it: what pixels come out may depend on it."""
 
     def __call__(self, path: Path, chance: np.random.Generator | None = None) -> Pixels:
         """Read one photo as uint8 `[height, width, channels]`.
@@ -74,11 +89,11 @@ class Decoder:
         return self.transformed(self.opened(path), path, chance)
 
     def opened(self, path: Path) -> Image.Image:
-        """The photo, upright, in the network's channels; where a resize comes first, a JPEG's pixels may be
+        """The photo, upright, in RGB or gray; where a resize comes first, a JPEG's pixels may be
         averages of 2, 4 or 8 pixels each way. Raises ImageError."""
         first = self.transforms[0] if self.transforms else None
         least = DRAFT * max(first.width, first.height) if isinstance(first, Resize) else None
-        return _open(path, "RGB" if self.channels == 3 else "L", least)
+        return _open(path, self.mode, least)
 
     def transformed(self, image: Image.Image, path: Path, chance: np.random.Generator | None) -> Pixels:
         """What the transforms make of an opened photo; `path` names it in messages. Raises ImageError."""
@@ -96,18 +111,52 @@ class Decoder:
         return pixels.reshape(self.height, self.width, self.channels)
 
 
-def decoder(height: int, width: int, channels: int, transforms: Sequence[Transform] | None) -> Decoder:
+def decoder(
+    height: int,
+    width: int,
+    channels: int,
+    transforms: Sequence[Transform] | None,
+    grayscale: bool = False,
+) -> Decoder:
     """A decoder for a network's input; without transforms, a plain resize to it.
+
+    A photo starts as what the first convert_color takes; without one, as what the network takes.
+
+    Args:
+        grayscale: photos must start gray, or it is an error.
 
     Raises:
         ConfigError: the transforms end at another size than the network's, whatever the photo, or at
-            another one each time.
+            another one each time, or at other channels.
+        InstallationError: a transform needs OpenCV, which is not installed.
     """
     if transforms is None:
         transforms = (Resize(width, height),)
-    steps = tuple(step for step in transforms if not isinstance(step, Normalize))
+    steps: tuple[Transform, ...] = tuple(step for step in transforms if not isinstance(step, Normalize))
     _require_size(steps, width, height)
-    return Decoder(height, width, channels, steps)
+    first = next((step for step in steps if isinstance(step, ConvertColor)), None)
+    starts_gray = grayscale or (channels == 1 if first is None else first.source == GRAY)
+    try:
+        steps, pixels = color_steps(steps, GRAY if starts_gray else RGB)
+    except ValueError as error:
+        raise ConfigError(f"the transforms do not fit together: {error}") from None
+    _require_channels(channels, pixels, transforms)
+    return Decoder(height, width, channels, steps, "L" if starts_gray else "RGB", opencv_version(steps))
+
+
+def _require_channels(channels: int, pixels: str, transforms: Sequence[Transform]) -> None:
+    if (pixels == GRAY) == (channels == 1):
+        return
+    what = "1 gray channel" if pixels == GRAY else f"3 channels ({pixels})"
+    last = next((step for step in reversed(transforms) if isinstance(step, ConvertColor)), None)
+    if last is not None:
+        raise ConfigError(
+            f"the transforms end at {what} ({last.as_json()}), but the network takes {channels}"
+        )
+    raise ConfigError(
+        f"neural_network.data.grayscale: photos become {what}, but the network takes {channels}; remove the "
+        'key, or repeat the gray in 3 channels with the transform {"convert_color": "GRAY2RGB"}'
+    )
 
 
 def _require_size(steps: Sequence[Transform], width: int, height: int) -> None:

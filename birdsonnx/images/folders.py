@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdsonnx.config import Data, nearest
 from birdsonnx.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
@@ -31,15 +32,48 @@ class LabelledFolder:
     classes: tuple[str, ...]
     """Class names; the order is that of the class indices."""
     photos: tuple[Photo, ...]
+    tag: str | None = None
+    """Name of the folders that hold the class folders; None: root does."""
+    left_out: int = 0
+    """Photos below root that the tags do not concern."""
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+        return str(self.root) if self.tag is None else f"{self.root} (folders {self.tag!r})"
 
 
-def read_class_folders(root: Path) -> LabelledFolder:
-    """List `root/<class>/…/<photo>`; classes and photos in name order, hidden files and folders left out.
+def training_photos(data: Data) -> LabelledFolder:
+    """The config's training set. Raises DataError."""
+    assert data.input_path is not None
+    shared = data.test_tag if data.test_input_path is None else None
+    return read_class_folders(Path(data.input_path), data.training_tag, shared)
+
+
+def test_photos(data: Data) -> LabelledFolder | None:
+    """The config's test set, if it has one. Raises DataError."""
+    if data.test_folder is None:
+        return None
+    shared = data.training_tag if data.test_input_path is None else None
+    return read_class_folders(Path(data.test_folder), data.test_tag, shared)
+
+
+def read_class_folders(root: Path, tag: str | None = None, other_tag: str | None = None) -> LabelledFolder:
+    """List `root/<class>/…/<photo>`; with a tag, `root/…/<tag>/<class>/…/<photo>`, where the tag may also be
+    a folder that leads to root. Classes and photos in name order, hidden files and folders left out.
+
+    Args:
+        root: the folder.
+        tag: the name of the folders that hold the class folders; None: root itself does.
+        other_tag: that of another set in the same root; no photo may belong to both.
 
     Raises:
-        DataError: no such folder, no class folder in it, or a class folder without photos.
+        DataError: no such folder, no class folder in it, a class folder without photos, or photos that a
+            tag gives no class or two sets.
     """
     _require_folder(root)
+    if tag is not None:
+        return _read_tagged(root, tag, other_tag)
     try:
         with os.scandir(root) as entries:
             folders = [entry for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
@@ -58,6 +92,55 @@ def read_class_folders(root: Path) -> LabelledFolder:
             raise DataError(f"{root}: the class folder {folder.name!r} holds no photos")
         photos += found
     return LabelledFolder(root, tuple(folder.name for folder in folders), tuple(photos))
+
+
+def _read_tagged(root: Path, tag: str, other_tag: str | None) -> LabelledFolder:
+    found = _images_below(root)
+    tagged = _below_tag(root, found, tag)
+    others = dict(_below_tag(root, found, other_tag)) if other_tag is not None else {}
+    both = [path for path, _ in tagged if path in others]
+    if both:
+        raise DataError(
+            f"{root}: photos lie both in a folder {tag!r} and in one {other_tag!r}, and could be of either "
+            f"set: {_some(_names(root, both))}; rename one of the folders"
+        )
+    bare = [path for path, below in tagged if len(below) < 2]
+    if bare:
+        raise DataError(
+            f"{root}: photos lie directly in a folder {tag!r}, without a class folder between: "
+            f"{_some(_names(root, bare))}"
+        )
+    classes = tuple(sorted({below[0] for _, below in tagged}))
+    labels = {name: label for label, name in enumerate(classes)}
+    photos = [Photo(path, path.relative_to(root).as_posix(), labels[below[0]]) for path, below in tagged]
+    return LabelledFolder(root, classes, tuple(photos), tag, len(found) - len(tagged) - len(others))
+
+
+def _below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
+    """The photos in folders called `tag`, and the rest of each one's path behind that folder.
+
+    The first such folder below root counts: what is behind it are a class and its own folders, whatever they
+    are called. Only where no photo has one, it is the last of the folders that lead to root, as given.
+
+    Raises:
+        DataError: no photo has one.
+    """
+    found = []
+    for path in paths:
+        parts = path.relative_to(root).parts
+        if tag in parts[:-1]:
+            found.append((path, parts[parts.index(tag) + 1 :]))
+    if found:
+        return found
+    if tag in root.parts and paths:
+        start = len(root.parts) - root.parts[::-1].index(tag)
+        return [(path, path.parts[start:]) for path in paths]
+    folders = {part for path in paths for part in path.relative_to(root).parts[:-1]}
+    raise DataError(f"{root}: no photo in a folder called {tag!r}, here or below{nearest(tag, folders)}")
+
+
+def _names(root: Path, paths: Iterable[Path]) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def require_same_classes(found: Sequence[str], expected: Sequence[str], where: str, reference: str) -> None:
@@ -80,11 +163,12 @@ def require_same_classes(found: Sequence[str], expected: Sequence[str], where: s
     )
 
 
-def collect(inputs: Iterable[str]) -> list[Photo]:
+def collect(inputs: Iterable[str], tag: str | None = None) -> list[Photo]:
     """Photos to name, from files, folders (walked) and glob patterns, in name order.
 
     A photo's name is its path relative to the folder that was given, to a pattern's last folder without
-    wildcards, or just its file name where the file itself was given.
+    wildcards, or just its file name where the file itself was given. With a tag, of a folder only the photos
+    in folders of that name.
 
     Raises:
         DataError: an input that does not exist or holds no photos, or two photos that get one name.
@@ -93,9 +177,14 @@ def collect(inputs: Iterable[str]) -> list[Photo]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found = [Photo(file, file.relative_to(path).as_posix()) for file in _images_below(path)]
-            if not found:
+            files = _images_below(path)
+            if not files:
                 raise DataError(f"{given}: no photos in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            if tag is not None:
+                files = [file for file, _ in _below_tag(path, files, tag)]
+            found = [Photo(file, file.relative_to(path).as_posix()) for file in files]
+        elif tag is not None:
+            raise DataError(f"{given}: photos in folders called {tag!r} are asked for, but this is no folder")
         elif os.path.lexists(path):
             found = [Photo(path, path.name)]
         elif glob.has_magic(given):

@@ -19,8 +19,9 @@ class Sample:
     """Whether name order is class order, so that the tutorial's reading loop can compare positions."""
 
 
-def sample(source: Path, destination: Path, per_class: int, seed: int) -> Sample:
-    """Copy `per_class` random photos of each class folder of `source` into the new folder `destination`.
+def sample(source: Path, destination: Path, per_class: int, seed: int, tag: str | None = None) -> Sample:
+    """Copy `per_class` random photos of each class folder of `source`, or of those below its folders `tag`,
+    into the new folder `destination`.
 
     Raises:
         DataError: `destination` holds something already, a class has too few photos, or two photos would
@@ -29,7 +30,7 @@ def sample(source: Path, destination: Path, per_class: int, seed: int) -> Sample
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DataError(f"{destination}: exists and is not empty; give a new folder")
-    folder = read_class_folders(source)
+    folder = read_class_folders(source, tag)
     generator = random.Random(seed)
     chosen: dict[str, tuple[int, Path]] = {}
     for label, name in enumerate(folder.classes):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from birdsonnx.config import (
     CenterCrop,
+    ConvertColor,
     JitterCrop,
     Normalize,
     RandomHorizontalFlip,
@@ -20,6 +21,7 @@ from birdsonnx.config import (
     Transform,
 )
 from birdsonnx.errors import ImageError
+from birdsonnx.images.colors import converted
 
 AUGMENTATION = 1
 """Sets these generators apart from the shuffle's, which starts from [seed, epoch]. Not 0: numpy takes
@@ -48,6 +50,8 @@ def transformed(image: Image.Image, step: Transform, chance: np.random.Generator
             return _center_crop(image, step.width, step.height)
         case Rotate():
             return _rotate(image, step.degrees)
+        case ConvertColor():
+            return converted(image, step)
         case Normalize():
             return image  # arithmetic, not geometry: it lives in the network's graph
     if chance is None:

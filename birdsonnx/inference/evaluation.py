@@ -104,7 +104,8 @@ def labels_of(
         if csv_path is not None:
             label = told.get(name)
         elif group:
-            label = index.get(group.split("/")[0], index.get(group.split("/")[-1]))
+            folders = group.split("/")
+            label = next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
         else:
             label = next((index[known] for known in by_length if file.startswith(known)), None)
         if label is None:

@@ -65,16 +65,18 @@ def open_classifier(
     transforms: tuple[Transform, ...] | None = None,
     form: Form | None = None,
     per_run: int | None = None,
+    grayscale: bool = False,
 ) -> Classifier:
     """Load a birdsonnx `.onnx`, a file or its content, through the runtime alone (no onnx package: it
     starts faster).
 
     `where` names it in messages, `transforms` override those of its training, and `photos` (of this rank)
-    decides how `threads` are used, unless `form` says it. `per_run` overrides the photos per run.
+    decides how `threads` are used, unless `form` says it. `per_run` overrides the photos per run. With
+    `grayscale` photos must start gray.
 
     Raises:
         ModelError: missing, damaged, or not a birdsonnx model.
-        ConfigError: transforms that end at another size than the network's.
+        ConfigError: transforms that end at another size than the network's, or at other channels.
     """
     content = model if isinstance(model, bytes) else read_model(model)
     if EXTERNAL_DATA in content:
@@ -95,7 +97,9 @@ def open_classifier(
     return Classifier(
         session,
         metadata,
-        decoder(height, width, channels, metadata.transforms if transforms is None else transforms),
+        decoder(
+            height, width, channels, metadata.transforms if transforms is None else transforms, grayscale
+        ),
         outputs[OUTPUT][1],
         form.streams,
         per_run or form.per_run,

@@ -47,6 +47,8 @@ class Request:
     """Class folders that the accuracy is measured on; None: it is not."""
     max_drop: float = 0.01
     """Of accuracy, in [0, 1]; beyond it nothing is written."""
+    tag: str | None = None
+    """Name of the folders in `validate` that hold the class folders; None: it does."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,15 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
         raise ConfigError(f"--output {output} is the model itself; give another name")
     if not isa.has_int8_products():
         audience.say("this CPU has neither VNNI nor AMX: int8 will hardly be faster than float32 here")
+    if request.tag is not None and request.validate is None:
+        raise ConfigError("--tag is for the folder of --validate, and there is none")
     photos = evenly(collect([str(request.calibrate)]), request.photos)
     with audience.progress("calibration", len(photos)) as advance:
         quantized = quantized_model(model, photos, request.method, threads, advance)
     content = quantized.serialized()
     comparison = None
     if request.validate is not None:
-        comparison = compare(model, quantized, request.validate, threads, audience)
+        comparison = compare(model, quantized, request.validate, threads, audience, request.tag)
         if comparison.drop > request.max_drop:
             raise ModelError(
                 f"{request.model}: int8 takes the accuracy on {request.validate} from "
@@ -170,20 +174,25 @@ def evenly(photos: Sequence[Photo], count: int, seed: int = 0) -> list[Photo]:
 
 
 def compare(
-    model: BirdModel, quantized: BirdModel, folder: Path, threads: int, audience: Audience
+    model: BirdModel,
+    quantized: BirdModel,
+    folder: Path,
+    threads: int,
+    audience: Audience,
+    tag: str | None = None,
 ) -> Comparison:
     """Both over a folder of class folders; a photo that cannot be read counts for neither.
 
     Raises:
         DataError: folders that are not the model's classes, or no photo that can be read.
     """
-    labelled = read_class_folders(folder)
+    labelled = read_class_folders(folder, tag)
     if model.metadata.classes is not None:
-        require_same_classes(labelled.classes, model.metadata.classes, str(folder), model.where)
+        require_same_classes(labelled.classes, model.metadata.classes, labelled.where, model.where)
     elif len(labelled.classes) != model.num_classes:
         raise DataError(
-            f"{model.where} has {model.num_classes} classes, {folder} has {len(labelled.classes)} class "
-            "folders"
+            f"{model.where} has {model.num_classes} classes, {labelled.where} has {len(labelled.classes)} "
+            "class folders"
         )
     found, named = [], []
     for title, each in (("float32", model), ("int8", quantized)):

@@ -44,8 +44,12 @@ class Request:
     output: Path | None = None
     """Folder of the HDF5 file; None: none is written."""
     settings: Settings | None = None
+    tag: str | None = None
+    """Of a folder only the photos in folders of this name."""
     transforms: tuple[Transform, ...] | None = None
     """None: those of the model's training."""
+    grayscale: bool = False
+    """Whether photos must start gray."""
     threads: int | None = None
     per_run: int | None = None
     """Photos per run of a stream; None: as tuned, else the usual."""
@@ -64,15 +68,18 @@ def request_of(settings: Settings, **options: Any) -> Request:
         ConfigError: the config names nothing to predict.
     """
     data = settings.data
-    if data.test_input_path is None and not options.get("inputs"):
+    named = options.get("inputs")
+    if data.test_folder is None and not named:
         raise ConfigError(
             "neural_network.data: neither input_path nor test_input_path is given; nothing to do"
         )
     said: dict[str, Any] = {
-        "inputs": [data.test_input_path],
+        "inputs": [data.test_folder],
+        "tag": None if named else data.test_tag,
         "output": None if data.test_output_path is None else Path(data.test_output_path),
         "settings": settings,
         "transforms": data.transforms,
+        "grayscale": data.grayscale,
         "threads": settings.birdsonnx.threads,
     }
     return Request(**{**said, **{name: value for name, value in options.items() if value}})
@@ -84,7 +91,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first photo where possible.
     """
-    photos = ranks.first(lambda: collect(request.inputs))
+    photos = ranks.first(lambda: collect(request.inputs, request.tag))
     model, where = ranks.first(lambda: _model(request, audience.say))
     classifier = _open(model, where, len(photos), request, ranks, audience)
     ranks.together(lambda: _require(request.precision, classifier, where))
@@ -92,6 +99,9 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
     if settings is not None and request.model is None:
         layers = classifier.metadata.layers
         ranks.first(lambda: loading.compare_layers(layers, settings.layers, where, audience.say))
+    if settings is not None and settings.debug:
+        drawn = ranks.first(lambda: _draw(model, where, str(settings.outfile)))
+        audience.say(f"graph {drawn}")
     with audience.progress("photos", len(photos)) as advance:
         summary = prediction.predict(
             classifier,
@@ -106,26 +116,31 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
 
 
 def evaluate_folder(
-    target: Path, model: Path | None, requested: int | None, ranks: Ranks, audience: Audience
+    target: Path,
+    model: Path | None,
+    requested: int | None,
+    ranks: Ranks,
+    audience: Audience,
+    tag: str | None = None,
 ) -> tuple[Evaluation | None, list[str]]:
-    """Evaluate a folder of class folders; every rank calls this. Complete on rank 0: the figures (None where
-    every photo was refused) and the refusals.
+    """Evaluate a folder of class folders, or of those in its folders `tag`; every rank calls this. Complete
+    on rank 0: the figures (None where every photo was refused) and the refusals.
 
     Raises:
         BirdsonnxError: a model or folder that cannot be used, or that do not fit together.
     """
-    folder = ranks.first(lambda: read_class_folders(target))
+    folder = ranks.first(lambda: read_class_folders(target, tag))
     path = ranks.first(lambda: model or newest_checkpoint(Path(CHECKPOINTS)))
     request = Request([], threads=requested)
     classifier = _open(path, str(path), len(folder.photos), request, ranks, audience)
 
     def check() -> None:
         if classifier.metadata.classes is not None:
-            require_same_classes(folder.classes, classifier.metadata.classes, str(target), str(path))
+            require_same_classes(folder.classes, classifier.metadata.classes, folder.where, str(path))
         elif len(folder.classes) != classifier.num_classes:
             raise DataError(
-                f"{path} has {classifier.num_classes} classes, {target} has {len(folder.classes)} class "
-                "folders"
+                f"{path} has {classifier.num_classes} classes, {folder.where} has {len(folder.classes)} "
+                "class folders"
             )
 
     ranks.first(check)
@@ -143,8 +158,10 @@ def evaluate_folder(
     return evaluation.evaluate(outcomes(), folder.classes), refused
 
 
-def evaluate_file(target: Path, labels: Path | None) -> Evaluation | None:
-    """Evaluate a predictions file. Raises DataError."""
+def evaluate_file(target: Path, labels: Path | None, tag: str | None = None) -> Evaluation | None:
+    """Evaluate a predictions file. Raises DataError, and ConfigError for a tag, which only folders have."""
+    if tag is not None:
+        raise ConfigError(f"--tag is for a folder, and {target} is none")
     predictions = hdf5.read(target)
     classes, found = evaluation.labels_of(predictions, str(target), labels)
     return evaluation.evaluate(zip(predictions.log_probs, found, strict=True), classes)
@@ -175,9 +192,29 @@ def _open(
     form = ranks.first(lambda: _form(model, request.tune, mine, share.threads, audience))
     return ranks.together(
         lambda: prediction.open_classifier(
-            model, where, mine, share.threads, request.transforms, form, request.per_run
+            model,
+            where,
+            mine,
+            share.threads,
+            request.transforms,
+            form,
+            request.per_run,
+            grayscale=request.grayscale,
         )
     )
+
+
+def _draw(model: Path | bytes, where: str, outfile: str) -> Path:
+    """Write the model's graph beside the outfile."""
+    from birdsonnx.network import dot, model_file  # not at the top: prediction itself starts faster without
+
+    loaded = model_file.parse(model if isinstance(model, bytes) else prediction.read_model(model), where)
+    graph = loaded.proto.graph
+    layers = set(loaded.metadata.trainable)
+    trained = {tensor.name for tensor in graph.initializer if tensor.name.rpartition("/")[0] in layers}
+    path = dot.path_beside(outfile)
+    dot.write(path, graph, trained)
+    return path
 
 
 def _form(model: Path | bytes, tune: bool, photos: int, threads: int, audience: Audience) -> Form | None:

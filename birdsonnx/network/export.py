@@ -33,6 +33,8 @@ class Request:
     opset: int = 17
     seed: int = 0
     save_layers: Path | None = None
+    tag: str | None = None
+    """Name of the folders in `labels` that hold the class folders; None: it does."""
 
     @property
     def file(self) -> Path:
@@ -47,7 +49,9 @@ def export(request: Request) -> Conversion:
     Raises:
         BirdsonnxError: options that contradict each other, files that cannot be used, no parity.
     """
-    names = None if request.labels is None else read_class_folders(request.labels).classes
+    if request.tag is not None and request.labels is None:
+        raise ConfigError("--tag is for the folder of --labels, and there is none")
+    names = None if request.labels is None else read_class_folders(request.labels, request.tag).classes
     if request.classes is not None and names is not None and request.classes != len(names):
         raise ConfigError(f"--classes {request.classes}, but {request.labels} has {len(names)} class folders")
     wanted = request.classes or (len(names) if names else None)

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from birdsonnx.config import CenterCrop, Resize, Settings
+from birdsonnx.config import GRAY, RGB, CenterCrop, Resize, Settings, color_steps
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.decoding import Pixels, decoder
-from birdsonnx.images.folders import LabelledFolder, read_class_folders
+from birdsonnx.images.folders import LabelledFolder, training_photos
 from birdsonnx.images.transforms import chance_of
 from birdsonnx.network import loading, model_file
 
@@ -51,8 +50,8 @@ def preview(settings: Settings, say: Say) -> Preview:
     data, seed = settings.data, settings.birdsonnx.seed
     if data.input_path is None:
         raise ConfigError("neural_network.data.input_path: this key is required to show training photos")
-    decode = decoder(*_input_size(settings, say), data.transforms)
-    folder = read_class_folders(Path(data.input_path))
+    decode = decoder(*_input_size(settings, say), data.transforms, data.grayscale)
+    folder = training_photos(data)
     rows = []
     for index in _spread(folder):
         photo = folder.photos[index]
@@ -79,7 +78,8 @@ def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:
             "the network's input size is not known: name an .onnx in checkpoints.load, or end transforms "
             "with a resize"
         )
-    return sizes[-1].height, sizes[-1].width, 3
+    _, pixels = color_steps(settings.data.transforms or (), GRAY if settings.data.grayscale else RGB)
+    return sizes[-1].height, sizes[-1].width, 1 if pixels == GRAY else 3
 
 
 def _spread(folder: LabelledFolder) -> Sequence[int]:

@@ -14,10 +14,10 @@ from birdsonnx import artifacts
 from birdsonnx.config import Cosine, RandomTransform, Settings
 from birdsonnx.errors import ConfigError, DataError, TrainingError
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import LabelledFolder, read_class_folders, require_same_classes
+from birdsonnx.images.folders import LabelledFolder, require_same_classes, test_photos, training_photos
 from birdsonnx.inference import hdf5, quantizing
 from birdsonnx.inference.prediction import INT8_SUFFIX
-from birdsonnx.network import loading, model_file, partition
+from birdsonnx.network import dot, loading, model_file, partition
 from birdsonnx.network.metadata import Metadata
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.network.partition import Boundary, Network, Partition
@@ -94,9 +94,14 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     share = threads.share(ranks, own.threads)
     if share.note:
         audience.say(share.note)
-    decode = ranks.together(lambda: decoder(*model.input_size, data.transforms))
+    decode = ranks.together(lambda: decoder(*model.input_size, data.transforms, data.grayscale))
     boundary = ranks.first(lambda: _boundary(network, plan, cache, decode, share.threads * ranks.size))
     part = network.divide(boundary, half=own.feature_precision == "fp16" and cache is not None)
+    if settings.debug:
+        path = dot.path_beside(str(settings.outfile))
+        kept = () if part.boundary.is_photo else part.boundary.tensors
+        ranks.first(lambda: dot.write(path, network.proto.graph, part.weights.keys(), kept))
+        audience.say(f"graph {path}")
 
     weights = FlatWeights(part.weights)
     weights.set(part.weights)
@@ -230,11 +235,10 @@ def _boundary(network: Network, plan: Plan, cache: Path | None, decode: Decoder,
 def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
     """Everything that can be refused before work begins, refused; rank 0 only."""
     data, save = settings.data, settings.checkpoints.save
-    train = read_class_folders(Path(str(data.input_path)))
-    test = None
-    if data.test_input_path is not None:
-        test = read_class_folders(Path(data.test_input_path))
-        require_same_classes(test.classes, train.classes, data.test_input_path, str(data.input_path))
+    train = training_photos(data)
+    test = test_photos(data)
+    if test is not None:
+        require_same_classes(test.classes, train.classes, test.where, train.where)
     if data.test_output_path is not None and test is None:
         raise ConfigError(
             "neural_network.data.test_output_path: there is nothing to predict without test_input_path"
@@ -270,11 +274,12 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
 def _require_matching_classes(metadata: Metadata, model: BirdModel, train: LabelledFolder) -> None:
     if model.num_classes != len(train.classes):
         raise DataError(
-            f"{model.where} has {model.num_classes} classes, {train.root} has {len(train.classes)} class "
+            f"{model.where} has {model.num_classes} classes, {train.where} has {len(train.classes)} class "
             f"folders; export a network for them: birdsonnx export --labels {train.root}"
+            + (f" --tag {train.tag}" if train.tag else "")
         )
     if metadata.classes is not None:
-        require_same_classes(train.classes, metadata.classes, str(train.root), model.where)
+        require_same_classes(train.classes, metadata.classes, train.where, model.where)
 
 
 def _require_same_run(state: checkpoints.State, settings: Settings, where: str) -> None:
@@ -293,6 +298,8 @@ def _binding(settings: Settings) -> dict[str, Any]:
     return {
         "data.input_path": str(settings.data.input_path),
         "data.batch_size": settings.data.batch_size,
+        "data.training_tag": settings.data.training_tag,
+        "data.grayscale": settings.data.grayscale or None,
         "data.transforms": None if transforms is None else [step.as_json() for step in transforms],
         "optimizer": settings.optimizer.model_dump(mode="json"),
         "loss": settings.loss.model_dump(mode="json"),
@@ -356,10 +363,8 @@ def _summary(
         "schedule": schedule,
         "loss": _loss_line(settings),
         "train": f"{len(plan.train.photos):,} photos of {len(plan.train.classes)} classes "
-        f"in {data.input_path}",
-        "test": "none"
-        if plan.test is None
-        else f"{len(plan.test.photos):,} photos in {data.test_input_path}",
+        f"in {plan.train.where}{_left_out(plan.train)}",
+        "test": "none" if plan.test is None else f"{len(plan.test.photos):,} photos in {plan.test.where}",
         "features": boundaries.describe(
             part.boundary,
             len(plan.train.photos) + (len(plan.test.photos) if plan.test else 0),
@@ -381,6 +386,10 @@ def _summary(
             f"{name} {value:g}" for step in steps for name, value in step.as_json().items()
         )
     return summary
+
+
+def _left_out(folder: LabelledFolder) -> str:
+    return f"; {folder.left_out:,} more there are in neither set" if folder.left_out else ""
 
 
 def _layers(names: Sequence[str], most: int = 6) -> str:

@@ -17,6 +17,7 @@ VERBS = (
     "plot",
     "benchmark",
     "info",
+    "schema",
     "doctor",
     "demo",
 )

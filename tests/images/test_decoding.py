@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, Normalize, Resize
+from birdsonnx.config import CenterCrop, ConvertColor, Normalize, Resize, Transform
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images import decoding
 from birdsonnx.images.decoding import DRAFT, MAX_PIXELS, Pixels, decoder
@@ -156,6 +156,82 @@ def test_exif_orientation(orientation, kind):
     PHOTO.write_bytes(encoded(IMAGE, kind, exif=exif, **options))
     expected = UPRIGHT[orientation](stored)
     np.testing.assert_array_equal(decoder(*expected.shape[:2], 3, ())(PHOTO), expected)
+
+
+# --- Gray and other colours -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "RGB"])
+def test_gray_in_three_channels_is_pillows_gray_three_times(mode):
+    PHOTO.write_bytes(encoded(IMAGE.convert(mode), "PNG"))
+    steps = (Resize(32, 24), ConvertColor("GRAY2RGB"))
+    for grayscale in (True, False):  # GRAY2RGB says itself what it starts from
+        found = decoder(24, 32, 3, steps, grayscale)(PHOTO)
+        np.testing.assert_array_equal(found, plain(PHOTO, "L", (32, 24))[..., None].repeat(3, 2))
+
+
+def test_grayscale_for_a_network_of_one_channel_changes_nothing():
+    PHOTO.write_bytes(encoded(IMAGE, "JPEG"))
+    for transforms in (None, (Resize(32, 24),)):
+        found = decoder(24, 32, 1, transforms, grayscale=True)(PHOTO)
+        np.testing.assert_array_equal(found, decoder(24, 32, 1, transforms)(PHOTO))
+        np.testing.assert_array_equal(found[..., 0], plain(PHOTO, "L", (32, 24)))
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (("BGR2RGB",), lambda rgb: rgb),  # what OpenCV reads as BGR is RGB here already
+        (("RGB2BGR",), lambda rgb: rgb[..., ::-1]),
+        (("RGB2BGR", "RGB2BGR"), lambda rgb: rgb[..., ::-1]),
+        (("RGB2BGR", "BGR2RGB"), lambda rgb: rgb),
+        (("RGB2BGR", "RGB2GRAY", "GRAY2BGR"), lambda rgb: np.asarray(Image.fromarray(rgb).convert("L"))),
+        (("BGR2GRAY", "GRAY2RGB"), lambda rgb: np.asarray(Image.fromarray(rgb).convert("L"))),
+    ],
+)
+def test_a_conversion_starts_from_the_colours_in_whichever_order_they_are(codes, expected):
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    found = decoder(37, 53, 3, tuple(map(ConvertColor, codes)))(PHOTO)
+    wanted = expected(PIXELS)
+    np.testing.assert_array_equal(found, wanted if wanted.ndim == 3 else wanted[..., None].repeat(3, 2))
+
+
+def test_bgr2hsv_is_the_hue_of_the_photo():
+    PHOTO.write_bytes(encoded(Image.new("RGB", (4, 4), (0, 0, 255)), "PNG"))
+    for code in ("BGR2HSV", "RGB2HSV"):
+        assert decoder(4, 4, 3, (ConvertColor(code),))(PHOTO)[0, 0].tolist() == [120, 255, 255]
+
+
+def test_conversions_act_in_their_place():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    gray = np.asarray(IMAGE.convert("L").resize((32, 24), Image.Resampling.BILINEAR))
+    found = decoder(24, 32, 1, (ConvertColor("RGB2GRAY"), Resize(32, 24)))(PHOTO)
+    np.testing.assert_array_equal(found[..., 0], gray)
+    resized = np.asarray(IMAGE.resize((32, 24), Image.Resampling.BILINEAR).convert("L"))
+    found = decoder(24, 32, 1, (Resize(32, 24), ConvertColor("RGB2GRAY")))(PHOTO)
+    np.testing.assert_array_equal(found[..., 0], resized)
+    assert not np.array_equal(gray, resized)
+
+
+@pytest.mark.parametrize(
+    ("channels", "codes", "grayscale", "said"),
+    [
+        (3, (), True, r"data\.grayscale: photos become 1 gray channel, but the network takes 3.*GRAY2RGB"),
+        (3, ("RGB2GRAY",), False, r"end at 1 gray channel \(.*RGB2GRAY.*\), but the network takes 3"),
+        (1, ("RGB2HSV",), False, r"end at 3 channels \(HSV\) \(.*RGB2HSV.*\), but the network takes 1"),
+        (1, ("GRAY2RGB",), True, r"end at 3 channels \(RGB\)"),
+        (
+            3,
+            ("RGB2HSV",),
+            True,
+            r"do not fit together: convert_color RGB2HSV takes RGB pixels, but they are GRAY",
+        ),
+    ],
+)
+def test_channels_that_are_not_the_networks_are_refused_at_once(channels, codes, grayscale, said):
+    steps: tuple[Transform, ...] = (Resize(9, 8), *map(ConvertColor, codes))
+    with pytest.raises(ConfigError, match=said):
+        decoder(8, 9, channels, steps, grayscale)
 
 
 # --- Large JPEGs ----------------------------------------------------------------------------------------

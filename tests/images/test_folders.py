@@ -4,8 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from birdsonnx.config import Data
 from birdsonnx.errors import DataError
-from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
+from birdsonnx.images.folders import (
+    LabelledFolder,
+    collect,
+    read_class_folders,
+    require_same_classes,
+    training_photos,
+)
+from birdsonnx.images.folders import (
+    test_photos as photos_to_test,
+)
 
 
 def make(*paths: str) -> None:
@@ -81,6 +91,145 @@ def test_folders_that_are_refused(files, said):
     with pytest.raises(DataError) as caught:
         read_class_folders(Path("data"))
     assert said in str(caught.value)
+
+
+# --- Tags -----------------------------------------------------------------------------------------------
+
+
+def listed(folder: LabelledFolder) -> list[tuple[str, str]]:
+    """Names and classes."""
+    return [(photo.name, folder.classes[photo.label or 0]) for photo in folder.photos]
+
+
+SITES = (
+    "data/siteA/train/robin/x.jpg",
+    "data/siteA/train/wren/2020/june/x.jpg",
+    "data/siteB/2021/train/robin/x.jpg",
+    "data/siteA/test/robin/x.jpg",
+    "data/siteB/2021/test/wren/y.jpg",
+    "data/siteA/notes/map.jpg",
+    "data/siteA/train/.cache/robin/z.jpg",
+    "data/siteA/train/robin/.z.jpg",
+    "data/overview.jpg",
+)
+
+
+def test_the_folder_below_a_tag_is_the_class_wherever_the_tag_is():
+    make(*SITES)
+    train = read_class_folders(Path("data"), "train", "test")
+    assert train.classes == ("robin", "wren")
+    assert listed(train) == [
+        ("siteA/train/robin/x.jpg", "robin"),
+        ("siteA/train/wren/2020/june/x.jpg", "wren"),
+        ("siteB/2021/train/robin/x.jpg", "robin"),
+    ]
+    assert train.left_out == 2
+    test = read_class_folders(Path("data"), "test", "train")
+    assert listed(test) == [("siteA/test/robin/x.jpg", "robin"), ("siteB/2021/test/wren/y.jpg", "wren")]
+    assert test.photos[0].path == Path("data/siteA/test/robin/x.jpg")
+
+
+def test_the_sets_of_a_config():
+    make(*SITES, "other/test/robin/1.jpg", "flat/wren/1.jpg")
+    both = Data(input_path="data", training_tag="train", test_tag="test")
+    assert len(training_photos(both).photos) == 3
+    assert listed(photos_to_test(both)) == [
+        ("siteA/test/robin/x.jpg", "robin"),
+        ("siteB/2021/test/wren/y.jpg", "wren"),
+    ]
+    elsewhere = Data(input_path="data", test_input_path="other", training_tag="train", test_tag="test")
+    assert listed(photos_to_test(elsewhere)) == [("test/robin/1.jpg", "robin")]
+    untagged = Data(input_path="data", test_input_path="flat", training_tag="train")
+    assert listed(photos_to_test(untagged)) == [("wren/1.jpg", "wren")]
+    assert photos_to_test(Data(input_path="data", training_tag="train")) is None
+    make("mnist/training/3/1.jpg", "mnist/testing/3/2.jpg")
+    named_twice = Data(
+        input_path="./mnist/training/",
+        test_input_path="./mnist/testing/",
+        training_tag="training",
+        test_tag="testing",
+    )
+    assert listed(training_photos(named_twice)) == [("3/1.jpg", "3")]
+    assert listed(photos_to_test(named_twice)) == [("3/2.jpg", "3")]
+
+
+@pytest.mark.parametrize("root", ["pets/training", "./pets/training/", "pets/training/x"])
+def test_the_tag_may_lead_to_the_root(root):
+    make("pets/training/x/1.jpg", "pets/training/x/y/2.jpg")
+    folder = read_class_folders(Path(root), "training")
+    assert folder.classes == ("x",)
+    assert [photo.name for photo in folder.photos] == (
+        ["1.jpg", "y/2.jpg"] if root.endswith("x") else ["x/1.jpg", "x/y/2.jpg"]
+    )
+
+
+def test_a_tag_below_the_root_comes_before_one_that_leads_to_it():
+    make("train/all/train/robin/1.jpg", "train/all/map.jpg")
+    folder = read_class_folders(Path("train/all"), "train")
+    assert (listed(folder), folder.left_out) == ([("train/robin/1.jpg", "robin")], 1)
+
+
+def test_where_the_working_folder_lies_does_not_matter(tmp_path, monkeypatch):
+    make("train/here/wren/1.jpg")
+    monkeypatch.chdir(tmp_path / "train" / "here")
+    with pytest.raises(DataError, match=r"\.: no photo in a folder called 'train'"):
+        read_class_folders(Path(), "train")
+
+
+def test_a_class_may_be_called_like_its_own_tag():
+    make("data/train/train/1.jpg", "data/train/plane/train/2.jpg")
+    assert listed(read_class_folders(Path("data"), "train")) == [
+        ("train/plane/train/2.jpg", "plane"),
+        ("train/train/1.jpg", "train"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([], "data: there is no such folder"),
+        (["data/robin/1.jpg"], "data: no photo in a folder called 'train', here or below"),
+        (["data/trian/robin/1.jpg"], "called 'train', here or below; did you mean 'trian'?"),
+        (["data/Train/robin/1.jpg"], "did you mean 'Train'?"),
+        (["data/train/robin/notes.txt"], "no photo in a folder called 'train'"),
+        (["data/train.jpg"], "no photo in a folder called 'train'"),
+        (
+            ["data/test/robin/1.jpg", "data/a/train/2.jpg", "data/train/3.jpg"],
+            "data: photos lie directly in a folder 'train', without a class folder between: 'a/train/2.jpg', "
+            "'train/3.jpg'",
+        ),
+        (
+            ["data/train/robin/1.jpg", "data/train/test/robin/2.jpg", "data/test/robin/3.jpg"],
+            "data: photos lie both in a folder 'train' and in one 'test', and could be of either set: "
+            "'train/test/robin/2.jpg'; rename",
+        ),
+        (["data/train/robin/1.jpg"], "no photo in a folder called 'test'"),
+    ],
+)
+def test_tags_that_are_refused(files, said):
+    make(*files)
+    with pytest.raises(DataError) as caught:
+        read_class_folders(Path("data"), "train", "test")
+    assert said in str(caught.value)
+
+
+def test_a_photos_own_name_is_no_folder():
+    make("data/train/robin/1.jpg")
+    with pytest.raises(DataError, match=r"no photo in a folder called '1\.jpg'"):
+        read_class_folders(Path("data"), "1.jpg")
+
+
+def test_photos_to_name_of_a_tag():
+    make(*SITES, "data/test/z.jpg")
+    assert [photo.name for photo in collect(["data"], "test")] == [
+        "siteA/test/robin/x.jpg",
+        "siteB/2021/test/wren/y.jpg",
+        "test/z.jpg",
+    ]
+    with pytest.raises(DataError, match="no photo in a folder called 'valid'"):
+        collect(["data"], "valid")
+    with pytest.raises(DataError, match="this is no folder"):
+        collect(["data/*"], "test")
 
 
 # --- Differing class lists ------------------------------------------------------------------------------
