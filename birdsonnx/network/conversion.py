@@ -10,6 +10,7 @@ import numpy as np
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.network import keras_source, parity, preprocessing, rewrites, strides
+from birdsonnx.network.dropout import Marks
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.metadata import Metadata
@@ -51,14 +52,18 @@ def convert(
         before = preprocessing.of_mode(mode, channels)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-    proto = _tf2onnx(network.model, (height, width, channels), opset, where)
+    marks = Marks(network.all_layers)
+    proto = _tf2onnx(network.model, (height, width, channels), opset, where, marks)
     graph = proto.graph
     rewritten = {
         "batch norm folded": rewrites.fold_batch_norm(graph),
         "pad into max pool": rewrites.pad_into_max_pool(graph),
         "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
     }
+    rewritten["shapes as constants"] = rewrites.shapes_as_constants(proto)
     rewrites.name_weights(graph, network.layer_names)
+    rewritten["zero biases kept"] = rewrites.convolution_biases(graph, _biased_convolutions(network))
+    dropout = marks.settle(proto)
     rewritten["strides moved up"] = strides.move_strides_up(graph)
     rewrites.end_in_log_probs(graph)
     rewrites.take_uint8(graph, before)
@@ -70,6 +75,7 @@ def convert(
         layers=layers,
         trainable=tuple(layer.name for layer in layers if layer.trainable),
         parameters=keras_source.parameters_of(network),
+        dropout=dropout,
         classes=None if classes is None else tuple(classes),
         source=network.source,
         versions={
@@ -81,7 +87,7 @@ def convert(
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, mode, where)
-    return Conversion(model, found, rewritten, network.notes)
+    return Conversion(model, found, rewritten, [*network.notes, *keras_source.training_notes(network)])
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
@@ -115,7 +121,7 @@ def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> Any:
+def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str, marks: Marks) -> Any:
     import keras
     import tensorflow as tf
     import tf2onnx
@@ -124,12 +130,18 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> 
         model = keras.Model(model.inputs, model.outputs)
     signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
     try:
-        proto, _ = tf2onnx.convert.from_keras(
-            model, input_signature=signature, opset=opset, inputs_as_nchw=["input"]
-        )
+        with marks.visible():
+            proto, _ = tf2onnx.convert.from_keras(
+                model,
+                input_signature=signature,
+                opset=opset,
+                inputs_as_nchw=["input"],
+                custom_op_handlers=marks.handlers,
+            )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{where}: tf2onnx cannot convert this network ({reason})") from None
+    marks.name(proto.graph)
     return proto
 
 
@@ -141,6 +153,18 @@ def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
             bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
             weights[layer.name] = (kernel, bias)
     return weights
+
+
+def _biased_convolutions(network: KerasNetwork) -> dict[str, int]:
+    """Filters of the convolutions that train a bias of their own, or that of the BatchNorm behind them."""
+    biased = {}
+    for layer in network.layers:
+        if "Conv" not in type(layer).__name__:
+            continue
+        behind = [type(node.operation).__name__ for node in layer._outbound_nodes]
+        if layer.use_bias or behind == ["BatchNormalization"]:
+            biased[layer.name] = int(layer.output.shape[-1])
+    return biased
 
 
 def _shapes_of(tensors: Sequence[Any]) -> str:

@@ -30,6 +30,7 @@ DIFFERENTIABLE = frozenset(
         "Concat",
         "Conv",
         "Div",
+        "Dropout",
         "Erf",
         "Exp",
         "Flatten",
@@ -61,8 +62,8 @@ DIFFERENTIABLE = frozenset(
         "Unsqueeze",
     ]
 )
-"""Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. No
-others: some gradients of the runtime end the process (AveragePool), some do not exist (BatchNormalization,
+"""Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. A
+Dropout is a product with a mask in training. No others: some gradients of the runtime end the process (AveragePool), some do not exist (BatchNormalization,
 Elu, HardSigmoid, Resize, Sum …)."""
 
 
@@ -238,6 +239,7 @@ def _channels(graph: Graph, tensor: str) -> int | None:
             "AveragePool",
             "BatchNormalization",
             "Clip",
+            "Dropout",
             "MaxPool",
             "Mul",
             "Pad",

@@ -27,6 +27,19 @@ RUNS_CODE = frozenset(
 )
 
 MODELS = frozenset(("Functional", "Sequential", "Model"))
+TRAINING_ONLY = frozenset(
+    (
+        "ActivityRegularization",
+        "AlphaDropout",
+        "AugMix",
+        "CutMix",
+        "GaussianDropout",
+        "GaussianNoise",
+        "MixUp",
+        "RandAugment",
+    )
+)
+"""Layers, beside Dropout and those called Random…, that do nothing in prediction."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +58,14 @@ class KerasNetwork:
         return list(_weighted(self.model))
 
     @property
+    def all_layers(self) -> list[Any]:
+        """Every layer, with weights or without."""
+        return list(_flat(self.model))
+
+    @property
     def layer_names(self) -> list[str]:
         """The names of all layers, with weights or without."""
-        return [layer.name for layer in _flat(self.model)]
+        return [layer.name for layer in self.all_layers]
 
 
 def import_keras() -> Any:
@@ -369,6 +387,27 @@ def parameters_of(network: KerasNetwork) -> Parameters:
     )
     trainable = sum(int(np.prod(weight.shape)) for weight in network.model.trainable_weights)
     return Parameters(int(network.model.count_params()), trainable, statistics)
+
+
+def training_notes(network: KerasNetwork) -> list[str]:
+    """One line on layers and settings that act in Keras' training, and not here."""
+    notes = []
+    idle = [layer for layer in network.all_layers if _acts_in_keras_training_only(layer)]
+    if idle:
+        named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in idle[:3])
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        notes.append(
+            f"{named}{more}: acts in Keras' training only, and does nothing here; random transforms are the "
+            "config's"
+        )
+    if network.model.losses:
+        notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
+    return notes
+
+
+def _acts_in_keras_training_only(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return kind in TRAINING_ONLY or (kind.startswith("Random") and not layer.weights)
 
 
 def recognise_preprocessing(model: Any) -> str | None:

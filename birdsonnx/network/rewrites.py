@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ModelError
@@ -157,6 +158,57 @@ def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]])
         )
         rewritten += 1
     return rewritten
+
+
+def shapes_as_constants(model: ModelProto) -> int:
+    """Give each Reshape whose target tf2onnx computes from its input's shape (Keras' Flatten) that target as
+    a constant, `[-1, ...]`: what reads a shape has no gradient. A Reshape that changes nothing is taken out.
+
+    Returns how many.
+    """
+    values = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*values.value_info, *values.input, *values.output)
+    }
+    graph = Graph(model.graph)
+    rewritten = 0
+    for node in [node for node in model.graph.node if node.op_type == "Reshape"]:
+        before, after = (shapes.get(name, [])[1:] for name in (node.input[0], node.output[0]))
+        if not before or not all((*before, *after)) or np.prod(before) != np.prod(after):
+            continue  # sizes that are not known, or another number of photos
+        if before == after and node.output[0] not in graph.outputs:
+            redirect(model.graph, node.output[0], node.input[0])
+            remove(model.graph, [node])
+        elif node.input[1] in graph.constants:
+            continue
+        else:
+            node.input[1] = f"{node.output[0]}/shape"
+            set_constant(model.graph, node.input[1], np.array([-1, *after], np.int64))
+        rewritten += 1
+    return rewritten
+
+
+def convolution_biases(proto: GraphProto, layers: Mapping[str, int]) -> int:
+    """Give the last convolution of each layer a bias of zeros, `<layer>/bias`, where it has none: tf2onnx
+    drops what adds 0, which a bias and a folded BatchNorm do until they are trained.
+
+    Args:
+        proto: with its weights named.
+        layers: filters of the layers that have a bias or a BatchNorm behind them.
+
+    Returns how many.
+    """
+    last = {node.name.split("/Conv")[0]: node for node in proto.node if node.op_type == "Conv"}
+    added = 0
+    for layer, filters in layers.items():
+        node = last.get(layer)
+        if node is None or len(node.input) > 2:
+            continue
+        node.input.append(f"{layer}/bias")
+        set_constant(proto, node.input[2], np.zeros(filters, np.float32))
+        added += 1
+    return added
 
 
 def end_in_log_probs(proto: GraphProto) -> None:

@@ -371,6 +371,8 @@ def _summary(
         "batch": f"{data.batch_size} over all ranks, {data.batch_size / ranks.size:g} per rank",
         "epochs": f"{settings.num_epochs}" + (f", {plan.state.epoch} done" if plan.state else ""),
     }
+    if model.metadata.dropout:
+        summary["dropout"] = _dropout_line(model.metadata, part)
     if data.preload and not part.boundary.is_photo:
         summary["preload"] = "changes nothing: features are kept, each photo is read once"
     if own.feature_precision != "fp32" and (cache is None or part.boundary.is_photo):
@@ -381,6 +383,12 @@ def _summary(
             f"{name} {value:g}" for step in steps for name, value in step.as_json().items()
         )
     return summary
+
+
+def _dropout_line(metadata: Metadata, part: Partition) -> str:
+    acting = ", ".join(f"{each.node.split('/')[0]} {each.rate:g}" for each in part.dropouts) or "none"
+    frozen = len(metadata.dropout) - len(part.dropouts)
+    return acting + (f"; {frozen} in front of frozen layers, where nothing is dropped" if frozen else "")
 
 
 def _layers(names: Sequence[str], most: int = 6) -> str:
