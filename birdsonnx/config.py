@@ -124,6 +124,14 @@ def _names_a_file(value: str) -> str:
     return value
 
 
+def _describes_a_network(value: Any) -> Any:
+    if value is not None and not isinstance(value, dict | list) and not (isinstance(value, str) and value):
+        raise _refusal(
+            f"must be the path of a Keras JSON, a Keras model object, or an array of layers, got {shown(value)}"
+        )
+    return value
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -636,8 +644,8 @@ class Settings(Section):
     outfile: Annotated[Text, AfterValidator(_names_a_file)] | None = None
     """Stem of the two logs; without it none are written."""
     num_epochs: PositiveInt = 1
-    layers: Text | dict[str, Any] | None = None
-    """Keras JSON: a path, or the model object itself."""
+    layers: Annotated[Text | dict[str, Any] | list[Any] | None, BeforeValidator(_describes_a_network)] = None
+    """The network: the path of a Keras JSON, the model object itself, or an array of layers."""
     debug: Annotated[Literal[False], _only(False, NOT_YET)] = False
     data: Data = Data()
     optimizer: Optimizer = SGD()
@@ -646,15 +654,6 @@ class Settings(Section):
     birdsonnx: Own = Own()
 
     later = ("debug_interval",)
-
-    @validator(mode="before")
-    @classmethod
-    def _no_layer_arrays(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for key, content in value.items():
-                if key.lower() == "layers" and isinstance(content, list):
-                    raise _refusal(f"an array {NOT_YET}; give a Keras model object or the path of one", key)
-        return value
 
     @validator(mode="after")
     def _sections_fit(self) -> "Settings":

@@ -1,6 +1,7 @@
 """Keras to a birdsonnx `.onnx`: tf2onnx, then our rewrites, then the parity check."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,10 @@ from birdsonnx.network.model_file import BirdModel
 
 OPSETS = range(13, 19)
 """What both tf2onnx 1.17 writes and our rewrites know."""
+
+TINY, RANGE = 1e-30, 1e-8
+"""Stands for 0 while tf2onnx works; no real weights are all below `TINY / RANGE`, whatever they are folded
+with."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +58,17 @@ def convert(
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
     marks = Marks(network.all_layers)
-    proto = _tf2onnx(network.model, (height, width, channels), opset, where, marks)
-    graph = proto.graph
-    rewritten = {
-        "batch norm folded": rewrites.fold_batch_norm(graph),
-        "pad into max pool": rewrites.pad_into_max_pool(graph),
-        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
-    }
-    rewritten["shapes as constants"] = rewrites.shapes_as_constants(proto)
+    with _nothing_zero(network):
+        proto = _tf2onnx(network.model, (height, width, channels), opset, where, marks)
+        graph = proto.graph
+        rewritten = {
+            "batch norm folded": rewrites.fold_batch_norm(graph),
+            "pad into max pool": rewrites.pad_into_max_pool(graph),
+            "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
+            "shapes as constants": rewrites.shapes_as_constants(proto),
+        }
+    rewrites.zero_below(graph, TINY / RANGE)
     rewrites.name_weights(graph, network.layer_names)
-    rewritten["zero biases kept"] = rewrites.convolution_biases(graph, _biased_convolutions(network))
     dropout = marks.settle(proto)
     rewritten["strides moved up"] = strides.move_strides_up(graph)
     rewrites.end_in_log_probs(graph)
@@ -145,6 +151,20 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str, mar
     return proto
 
 
+@contextmanager
+def _nothing_zero(network: KerasNetwork) -> Iterator[None]:
+    """Weights of zeros as weights of `TINY` meanwhile: TensorFlow's optimizer drops what adds 0, as biases
+    and BatchNorms do until they are trained, and the graph would have nothing there to train or to load."""
+    zeros = [weight for layer in network.layers for weight in layer.weights if not np.any(np.asarray(weight))]
+    try:
+        for weight in zeros:
+            weight.assign(np.full(weight.shape, TINY, np.float32))
+        yield
+    finally:
+        for weight in zeros:
+            weight.assign(np.zeros(weight.shape, np.float32))
+
+
 def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
     weights = {}
     for layer in network.layers:
@@ -153,18 +173,6 @@ def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
             bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
             weights[layer.name] = (kernel, bias)
     return weights
-
-
-def _biased_convolutions(network: KerasNetwork) -> dict[str, int]:
-    """Filters of the convolutions that train a bias of their own, or that of the BatchNorm behind them."""
-    biased = {}
-    for layer in network.layers:
-        if "Conv" not in type(layer).__name__:
-            continue
-        behind = [type(node.operation).__name__ for node in layer._outbound_nodes]
-        if layer.use_bias or behind == ["BatchNormalization"]:
-            biased[layer.name] = int(layer.output.shape[-1])
-    return biased
 
 
 def _shapes_of(tensors: Sequence[Any]) -> str:

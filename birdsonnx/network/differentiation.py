@@ -63,8 +63,8 @@ DIFFERENTIABLE = frozenset(
     ]
 )
 """Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. A
-Dropout is a product with a mask in training. No others: some gradients of the runtime end the process (AveragePool), some do not exist (BatchNormalization,
-Elu, HardSigmoid, Resize, Sum …)."""
+Dropout is a product with a mask then. No others: some gradients of the runtime end the process (AveragePool),
+some do not exist (BatchNormalization, Elu, HardSigmoid, Resize, Sum …)."""
 
 
 def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[str], where: str) -> None:

@@ -7,9 +7,10 @@ multiplies by masks instead, which are further inputs of it.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.network.graph import Graph, attribute, redirect, remove, set_attribute, set_constant
@@ -17,11 +18,19 @@ from birdsonnx.network.metadata import Dropout
 
 KINDS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D")
 """Keras layers that are one."""
-MARK = "birdsonnx_layer"
+MARK = "birdsonnx_call"
 """Attribute that a marked node carries until `settle`."""
 
 
 # --- From Keras to ONNX ---------------------------------------------------------------------------------
+
+
+class _Call(NamedTuple):
+    """One use of a layer; shapes are of one photo, in Keras' order of the axes."""
+
+    rate: float
+    values: tuple[int, ...]
+    mask: tuple[int, ...]
 
 
 class Marks:
@@ -32,59 +41,56 @@ class Marks:
     """
 
     def __init__(self, layers: Sequence[Any]) -> None:
-        self._layers = {layer.name: layer for layer in layers if type(layer).__name__ in KINDS and layer.rate}
-        self._shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        """By layer: of one photo's values and of its mask, in Keras' order of the axes."""
-        self._layer_of: dict[str, str] = {}
+        self._layers = [layer for layer in layers if type(layer).__name__ in KINDS and layer.rate]
+        self._calls: list[_Call] = []
+        self._call_of: dict[str, int] = {}
         """By the name that a mark has in tf2onnx's graph."""
-        self.handlers = {"CheckNumerics": (self._as_selu, [])}
+        self.handlers: dict[str, Any] = {"CheckNumerics": (self._as_selu, [])}
         """What tf2onnx is to do with the marks."""
 
     @contextmanager
     def visible(self) -> Iterator[None]:
         """Let the layers leave marks in what is traced meanwhile."""
         try:
-            for name, layer in self._layers.items():
-                layer.call = self._marking(name, layer)
+            for layer in self._layers:
+                layer.call = self._marking(layer)
             yield
         finally:
-            for layer in self._layers.values():
+            for layer in self._layers:
                 if "call" in vars(layer):
                     del layer.call
 
-    def _marking(self, name: str, layer: Any) -> Any:
+    def _marking(self, layer: Any) -> Any:
         import tensorflow as tf
 
         def call(inputs: Any, training: bool = False) -> Any:  # noqa: ARG001 - Keras gives it
-            values = tuple(inputs.shape)[1:]
-            together = _shared(layer, len(values))
-            mask = tuple(1 if axis in together else int(size or 0) for axis, size in enumerate(values))
-            self._shapes[name] = (tuple(int(size or 0) for size in values), mask)
-            return tf.debugging.check_numerics(inputs, name)
+            values = tuple(int(size or 0) for size in inputs.shape[1:])
+            shared = _shared(layer, len(values))
+            mask = tuple(1 if axis in shared else size for axis, size in enumerate(values))
+            self._calls.append(_Call(float(layer.rate), values, mask))
+            return tf.debugging.check_numerics(inputs, str(len(self._calls) - 1))
 
         return call
 
     def _as_selu(self, _: Any, node: Any, name: str, __: Any) -> None:
-        self._layer_of[name] = node.get_attr_str("message")
+        self._call_of[name] = int(node.get_attr_str("message"))
         for each in list(node.attr):
             del node.attr[each]
         node.type = "Selu"
-        node.set_attr(MARK, self._layer_of[name])  # or two of them on one tensor would be merged
+        node.set_attr(MARK, self._call_of[name])  # or two of them on one tensor would be merged
 
     def name(self, graph: GraphProto) -> None:
         """Call what tf2onnx made of the marks by its right name."""
         for node in graph.node:
-            if node.name in self._layer_of:
+            if node.name in self._call_of:
                 node.op_type = "Dropout"
-                set_attribute(node, MARK, self._layer_of[node.name])
+                set_attribute(node, MARK, self._call_of[node.name])
 
     def settle(self, model: ModelProto) -> tuple[Dropout, ...]:
         """Make the marked nodes plain Dropout nodes; returns what the metadata say of them.
 
         To be called when nodes have their final names.
         """
-        import onnx
-
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
         known = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
@@ -92,12 +98,10 @@ class Marks:
         }
         found = []
         for node in [node for node in model.graph.node if attribute(node, MARK) is not None]:
-            mark: Any = attribute(node, MARK)
-            layer = mark.decode()
-            values, mask = self._shapes[layer]
+            number: Any = attribute(node, MARK)
+            rate, values, mask = self._calls[number]
             if len(values) == 3 and known.get(node.output[0], ()) == (values[2], *values[:2]):
                 mask = (mask[2], *mask[:2])  # Keras' channels are last, a graph's first
-            rate = float(self._layers[layer].rate)
             ratio = f"{node.name}/ratio"
             set_constant(model.graph, ratio, np.array(rate, np.float32))
             node.CopyFrom(

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.network import layer_list, transfer
 from birdsonnx.network.graph import Array
 from birdsonnx.network.metadata import Layer, Parameters
 
@@ -26,6 +27,8 @@ RUNS_CODE = frozenset(
     ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "function")
 )
 
+Architecture = dict[str, Any] | list[Any]
+"""A Keras model JSON, or an array of layers."""
 MODELS = frozenset(("Functional", "Sequential", "Model"))
 TRAINING_ONLY = frozenset(
     (
@@ -105,7 +108,7 @@ def full_model(path: Path) -> KerasNetwork:
     if config is None:
         raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
     keras = import_keras()
-    _refuse_foreign_code(_uncompiled(config), str(path), keras)
+    _refuse_foreign_code(_as_model(config, str(path)), str(path), keras)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many kinds; all mean the same here
@@ -114,32 +117,53 @@ def full_model(path: Path) -> KerasNetwork:
 
 
 def from_layers(
-    config: Mapping[str, Any],
+    config: Architecture,
     where: str,
     weights: Path | None,
     seed: int,
     source: dict[str, Any] | None = None,
 ) -> KerasNetwork:
-    """The network of a Keras 2 or 3 JSON, with weights by layer name from `weights`.
+    """The network of a Keras 2 or 3 JSON, or of an array of layers, with weights by layer name from
+    `weights`.
 
     Raises:
         ModelError: no Keras model, or frozen layers that get no weights.
     """
+    entries = config if isinstance(config, list) else []
+    content = _as_model(config, where)
     keras = import_keras()
-    config = _uncompiled(config)
-    _refuse_foreign_code(config, where, keras)
+    for index, entry in enumerate(entries):
+        _refuse_foreign_code(entry, f"{where}[{index}]", keras)
+    _refuse_foreign_code(content, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
-        if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
-            model = keras.models.model_from_json(json.dumps(config))
-        else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
-            from keras.src.legacy.saving.saving_utils import model_from_config
-
-            model = model_from_config(dict(config))
+        model = _built(content, keras)
     except Exception as error:
+        if entries:
+            where = f"{where}[{_first_that_fails(entries, where, keras)}]"
         raise ModelError(f"{where}: Keras cannot build this network ({_one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
     return network if weights is None else with_weights(network, weights)
+
+
+def _built(config: Mapping[str, Any], keras: Any) -> Any:
+    if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+        return keras.models.model_from_json(json.dumps(config))
+    # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not.
+    from keras.src.legacy.saving.saving_utils import model_from_config
+
+    return model_from_config(dict(config))
+
+
+def _first_that_fails(entries: Sequence[Any], where: str, keras: Any) -> int:
+    """The index of the layer that Keras cannot build, or cannot put behind those in front of it."""
+    for count in range(1, len(entries)):
+        try:
+            _built(layer_list.as_sequential(entries[:count], where), keras)
+        except Exception:  # whatever Keras raises, or a network of nothing but an input
+            if count > 1:
+                return count - 1
+    return len(entries) - 1
 
 
 def resnet50(classes: int, weights: str, seed: int) -> KerasNetwork:
@@ -173,10 +197,10 @@ def resnet50(classes: int, weights: str, seed: int) -> KerasNetwork:
 
 def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
     """Copy weights by layer name. A trainable layer without weights, or with others' shapes, starts fresh
-    and is noted.
+    and is noted, and so is what the file holds of other layers.
 
     Raises:
-        ModelError: the file is unreadable, or a frozen layer would stay random.
+        ModelError: the file is unreadable, nothing fits, or a frozen layer would stay random.
     """
     source = {"file": path.name, "sha256": artifacts.sha256(_existing(path))}
     if path.name.endswith(".weights.h5"):
@@ -186,22 +210,13 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
             raise ModelError(f"{path}: these weights do not fit the network ({_one_line(error)})") from None
         return KerasNetwork(network.model, source)
     found = _weights_by_layer(path)
-    notes: list[str] = []
-    unfit: list[str] = []
+    wanted = {layer.name: _shapes(layer.weights) for layer in network.layers}
+    fit = transfer.fit(wanted, {name: _shapes(weights) for name, weights in found.items()})
+    fit.require({layer.name for layer in network.layers if not layer.trainable}, str(path))
     for layer in network.layers:
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        shapes = [weight.shape for weight in found.get(layer.name, [])]
-        if shapes == wanted:
+        if layer.name in fit.taken:
             layer.set_weights(found[layer.name])
-            continue
-        why = f"it has {_shapes(shapes)}, the network {_shapes(wanted)}" if shapes else "not in the file"
-        (notes if layer.trainable else unfit).append(f"{layer.name} ({why})")
-    if unfit:
-        more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
-        raise ModelError(f"{path}: frozen layers get no weights: {', '.join(unfit[:3])}{more}")
-    return KerasNetwork(
-        network.model, source, [f"{note}: starts from fresh weights" for note in notes] + network.notes
-    )
+    return KerasNetwork(network.model, source, [*fit.notes(str(path)), *network.notes])
 
 
 # --- Reading files --------------------------------------------------------------------------------------
@@ -224,7 +239,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
                     _refuse_links(file, path)
         except (KeyError, OSError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: not a complete .keras file ({_one_line(error)})") from None
-        return _json_object(text, str(path))
+        return _model_object(_json(text, str(path)), str(path))
     try:
         with h5py.File(path, "r") as file:
             _refuse_links(file, path)
@@ -233,27 +248,60 @@ def read_config(path: Path) -> dict[str, Any] | None:
         raise ModelError(
             f"{path}: not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
         ) from None
-    return None if text is None else _json_object(text, str(path))
+    return None if text is None else _model_object(_json(text, str(path)), str(path))
 
 
-def read_layers(path: Path) -> dict[str, Any]:
-    """A Keras model JSON. Raises ModelError."""
+def read_layers(path: Path) -> Architecture:
+    """A Keras model JSON, or an array of layers. Raises ModelError."""
     if _existing(path).stat().st_size > MAX_JSON_BYTES:
         raise ModelError(f"{path}: too large to be a network's JSON")
-    return _json_object(path.read_bytes(), str(path))
+    content = _json(path.read_bytes(), str(path))
+    return content if isinstance(content, list) else _model_object(content, str(path))
 
 
-def layers_in(config: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
-    """`(name, class, units or filters)` of each layer in a Keras model JSON, nested models flattened."""
-    found: list[tuple[str, str, int | None]] = []
-    for layer in config.get("config", {}).get("layers", []):
+def layers_in(config: Architecture, where: str) -> list[tuple[str, str, int | None]]:
+    """`(name, class, units or filters)` of each layer in a Keras model JSON or an array of layers, nested
+    models flattened. Raises ModelError."""
+    return list(_described(_as_model(config, where), where))
+
+
+def input_size_in(config: Architecture, where: str) -> tuple[int, ...] | None:
+    """`(height, width, channels)` of a network's input, where its JSON says it in full. Raises ModelError."""
+    for layer in _entries(_as_model(config, where), where):
+        for key in layer_list.SHAPES[:2]:
+            shape = layer.get("config", {}).get(key)
+            if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:]):
+                return tuple(shape[1:])
+    return None
+
+
+def _as_model(config: Architecture, where: str) -> dict[str, Any]:
+    """The network alone: how it was compiled is never read, so its optimizer and losses may be anything."""
+    if isinstance(config, list):
+        return layer_list.as_sequential(config, where)
+    content = _model_object(config, where)
+    return {key: value for key, value in content.items() if key != "compile_config"}
+
+
+def _described(model: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, int | None]]:
+    for layer in _entries(model, where):
         inner = layer.get("config", {})
-        if "layers" in inner:
-            found += layers_in(layer)
+        if isinstance(inner.get("layers"), list):
+            yield from _described(layer, where)
         else:
             units = inner.get("units", inner.get("filters"))
-            found.append((str(inner.get("name", layer.get("name"))), str(layer.get("class_name")), units))
-    return found
+            yield str(inner.get("name", layer.get("name"))), str(layer.get("class_name")), units
+
+
+def _entries(model: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    config = model.get("config")
+    layers = config.get("layers", []) if isinstance(config, dict) else None
+    plain = isinstance(layers, list) and all(
+        isinstance(layer, dict) and isinstance(layer.get("config", {}), dict) for layer in layers
+    )
+    if not plain:
+        raise ModelError(f"{where}: this JSON describes no Keras model; its layers are not what Keras writes")
+    return list(layers or ())
 
 
 def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
@@ -261,13 +309,17 @@ def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
     if config is not None and zipfile.is_zipfile(path):
         return {layer.name: layer.get_weights() for layer in full_model(path).layers}
     weights: dict[str, list[Array]] = {}
-    with h5py.File(path, "r") as file:
-        groups = file.get("model_weights", file)
-        for layer in _names(groups, "layer_names"):
-            group = groups[layer]
-            names = _names(group, "weight_names")
-            if names:
-                weights[layer] = [np.asarray(group[name]) for name in names]
+    try:
+        with h5py.File(path, "r") as file:
+            groups = file.get("model_weights", file)
+            for layer in _names(groups, "layer_names"):
+                group = groups[layer]
+                names = _names(group, "weight_names")
+                if names:
+                    weights[layer] = [np.asarray(group[name]) for name in names]
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # h5py raises all of these on groups that are not what the names say, and on damaged data.
+        raise ModelError(f"{path}: its weights cannot be read ({_one_line(error)})") from None
     if not weights:
         raise ModelError(f"{path}: no weights by layer name in it")
     return weights
@@ -289,19 +341,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
+def _json(text: Any, where: str) -> Any:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{where}: its network description is not valid JSON ({_one_line(error)})") from None
-    if not isinstance(config, dict) or "config" not in config:
+
+
+def _model_object(config: Any, where: str) -> dict[str, Any]:
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
-
-
-def _uncompiled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The network alone: how it was compiled is never read, so its optimizer and losses may be anything."""
-    return {key: value for key, value in config.items() if key != "compile_config"}
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
@@ -445,8 +495,8 @@ def _weighted(model: Any) -> Iterator[Any]:
     return (layer for layer in _flat(model) if layer.weights)
 
 
-def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
-    return " ".join("x".join(map(str, shape)) for shape in shapes)
+def _shapes(weights: Iterable[Any]) -> transfer.Shapes:
+    return {str(number): tuple(weight.shape) for number, weight in enumerate(weights)}
 
 
 def _one_line(error: BaseException) -> str:

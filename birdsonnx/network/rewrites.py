@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.network.graph import (
@@ -189,26 +189,15 @@ def shapes_as_constants(model: ModelProto) -> int:
     return rewritten
 
 
-def convolution_biases(proto: GraphProto, layers: Mapping[str, int]) -> int:
-    """Give the last convolution of each layer a bias of zeros, `<layer>/bias`, where it has none: tf2onnx
-    drops what adds 0, which a bias and a folded BatchNorm do until they are trained.
-
-    Args:
-        proto: with its weights named.
-        layers: filters of the layers that have a bias or a BatchNorm behind them.
-
-    Returns how many.
-    """
-    last = {node.name.split("/Conv")[0]: node for node in proto.node if node.op_type == "Conv"}
-    added = 0
-    for layer, filters in layers.items():
-        node = last.get(layer)
-        if node is None or len(node.input) > 2:
-            continue
-        node.input.append(f"{layer}/bias")
-        set_constant(proto, node.input[2], np.zeros(filters, np.float32))
-        added += 1
-    return added
+def zero_below(proto: GraphProto, limit: float) -> int:
+    """Make every float32 constant whose values are all smaller than this zeros. Returns how many."""
+    made = 0
+    for tensor in proto.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.any() and np.abs(value).max() < limit:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(value), tensor.name))
+            made += 1
+    return made
 
 
 def end_in_log_probs(proto: GraphProto) -> None:

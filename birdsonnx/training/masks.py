@@ -8,7 +8,7 @@ import numpy as np
 
 from birdsonnx.network.dropout import mask_of
 from birdsonnx.network.metadata import Dropout
-from birdsonnx.training.losses import Floats
+from birdsonnx.training.losses import SMALLEST, Floats
 
 DROPOUT = 2
 """Sets these generators apart from those of the random transforms (`transforms.AUGMENTATION`)."""
@@ -36,5 +36,6 @@ class Masks:
         for row, photo in zip(drawn, photos, strict=True):
             chance = np.random.default_rng([self.seed, epoch, photo, DROPOUT, layer])
             chance.random(dtype=np.float32, out=row)
-        kept = drawn >= dropout.rate
-        return kept * np.float32(1 / (1 - dropout.rate))
+        np.greater_equal(drawn, dropout.rate, out=drawn)
+        drawn /= np.float32(max(1 - dropout.rate, SMALLEST))  # a rate of 1 keeps nothing to divide
+        return drawn

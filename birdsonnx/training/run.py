@@ -263,18 +263,21 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
         model = loading.to_train(settings, say)
         if save is not None:
             run = checkpoints.next_run(Path(save))
-    _require_matching_classes(model.metadata, model, train)
+    _require_matching_classes(settings, model, train)
     return Plan(model.serialized(), model.where, train, test, run, state)
 
 
-def _require_matching_classes(metadata: Metadata, model: BirdModel, train: LabelledFolder) -> None:
+def _require_matching_classes(settings: Settings, model: BirdModel, train: LabelledFolder) -> None:
     if model.num_classes != len(train.classes):
+        what_to_do = f"export a network for them: birdsonnx export --labels {train.root}"
+        if settings.layers is not None:
+            what_to_do = f"set the units of the last layer in 'layers' to {len(train.classes)}"
         raise DataError(
             f"{model.where} has {model.num_classes} classes, {train.root} has {len(train.classes)} class "
-            f"folders; export a network for them: birdsonnx export --labels {train.root}"
+            f"folders; {what_to_do}"
         )
-    if metadata.classes is not None:
-        require_same_classes(train.classes, metadata.classes, str(train.root), model.where)
+    if model.metadata.classes is not None:
+        require_same_classes(train.classes, model.metadata.classes, str(train.root), model.where)
 
 
 def _require_same_run(state: checkpoints.State, settings: Settings, where: str) -> None:

@@ -413,7 +413,8 @@ SHAPE = (3, 4, 3)
 
 
 def test_every_operation_has_a_case():
-    assert {name.split(" ")[0].strip(",") for name in CASES} == DIFFERENTIABLE
+    """But Dropout, which is a Mul by then (tests/training/test_masks.py)."""
+    assert {name.split(" ")[0].strip(",") for name in CASES} == DIFFERENTIABLE - {"Dropout"}
 
 
 def graph_to(
