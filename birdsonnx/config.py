@@ -127,7 +127,8 @@ def _names_a_file(value: str) -> str:
 def _describes_a_network(value: Any) -> Any:
     if value is not None and not isinstance(value, dict | list) and not (isinstance(value, str) and value):
         raise _refusal(
-            f"must be the path of a Keras JSON, a Keras model object, or an array of layers, got {shown(value)}"
+            "must be the path of a Keras JSON, a Keras model object, or an array of layers, "
+            f"got {shown(value)}"
         )
     return value
 

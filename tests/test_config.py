@@ -522,7 +522,6 @@ def test_a_long_value_is_shortened():
         ({"data": {"grayscale": True}}, "data.grayscale"),
         ({"data": {"input_grayscale": True}}, "data.grayscale"),
         ({"debug": True}, "debug"),
-        ({"layers": [{"Dense": {}}]}, "layers"),
         *(
             ({"data": {"transforms": [{kind: []}]}}, "data.transforms")
             for kind in ("convert_color", "Convert_Color")
