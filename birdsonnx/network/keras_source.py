@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.config import nearest
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.network import layer_list, transfer
 from birdsonnx.network.graph import Array
@@ -402,7 +403,10 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
                         f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
                     )
                 if not own or not (module is None or str(module).split(".")[0] == "keras"):
-                    raise ModelError(f"{where}: {layer} is of the class {name!r}, which is not Keras' own")
+                    hint = "" if own else nearest(name, dir(keras.layers))
+                    raise ModelError(
+                        f"{where}: {layer} is of the class {name!r}, which is not Keras' own{hint}"
+                    )
             pending += [(entry, layer) for entry in item.values()]
 
 

@@ -155,6 +155,15 @@ def _differences(
     return found
 
 
+def described_size(settings: Settings) -> tuple[int, ...] | None:
+    """`(height, width, channels)` of the photos that `layers` take, where they are there and say it. Raises
+    ModelError."""
+    layers = settings.layers
+    if layers is None or (isinstance(layers, str) and not Path(layers).is_file()):
+        return None
+    return keras_source.input_size_in(*_architecture(layers))
+
+
 def _by(size: Iterable[int]) -> str:
     return " x ".join(map(str, size))
 
@@ -188,6 +197,8 @@ def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) ->
     model = _built(build, facts, where, settings, say)
     if before is not None and len(before.scale) == model.input_size[2]:
         return model.with_preprocessing(before)
+    if any(layer.kind == "BatchNormalization" for layer in model.metadata.layers):
+        say(f"{where}: its BatchNorm keeps the statistics that it starts with (mean 0, variance 1)")
     if model.metadata.preprocessing.name == "unit":
         say(f"{where}: it sees pixels scaled to [0, 1]; a normalize transform would change that")
     return model
