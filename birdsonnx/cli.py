@@ -201,7 +201,10 @@ def export(
         str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")
     ] = "imagenet",
     layers: Annotated[
-        Path | None, typer.Option(help="Keras 2 or 3 JSON of the network; weights by layer name from SOURCE.")
+        Path | None,
+        typer.Option(
+            help="Keras 2 or 3 JSON of the network, or an array of layers; weights by name from SOURCE."
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -317,7 +320,10 @@ def train(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train the layers of a network that a config names, alone or under mpirun."""
+    """Train the layers of a network that a config names or describes, alone or under mpirun.
+
+    checkpoints.load names the network; layers alone describe one to train from fresh weights; both: the
+    network of layers, with the weights that fit."""
     with running(json, debug) as job:
         from dataclasses import asdict
 

@@ -133,11 +133,19 @@ def _one_folder(value: str) -> str:
     return value
 
 
+def _describes_a_network(value: Any) -> Any:
+    if value is not None and not isinstance(value, dict | list) and not (isinstance(value, str) and value):
+        raise _refusal(
+            "must be the path of a Keras JSON, a Keras model object, or an array of layers, "
+            f"got {shown(value)}"
+        )
+    return value
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-NOT_YET = "is not available in this version of birdsonnx"
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -931,8 +939,8 @@ class Settings(Section):
     """Stem of the two logs; without it none are written."""
     num_epochs: PositiveInt = 1
     """How often training goes through all photos."""
-    layers: Text | dict[str, Any] | None = None
-    """Keras JSON: a path, or the model object itself."""
+    layers: Annotated[Text | dict[str, Any] | list[Any] | None, BeforeValidator(_describes_a_network)] = None
+    """The network: the path of a Keras JSON, the model object itself, or an array of layers."""
     debug: bool = False
     """Also write the network's graph, as Graphviz' `<outfile stem>.dot`."""
     data: Data = Data()
@@ -947,15 +955,6 @@ class Settings(Section):
     """birdsonnx's own keys."""
 
     elsewhere = {"debug_interval": "the debug images of segmentation"}
-
-    @validator(mode="before")
-    @classmethod
-    def _no_layer_arrays(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for key, content in value.items():
-                if key.lower() == "layers" and isinstance(content, list):
-                    raise _refusal(f"an array {NOT_YET}; give a Keras model object or the path of one", key)
-        return value
 
     @validator(mode="after")
     def _sections_fit(self) -> "Settings":

@@ -583,12 +583,6 @@ def test_a_long_value_is_shortened():
     assert "…" in message
 
 
-def test_what_a_later_version_brings_is_refused_by_name():
-    message = refusal({"layers": [{"Dense": {}}]})
-    assert message.startswith("config.json: neural_network.layers: ")
-    assert "not available in this version" in message
-
-
 @pytest.mark.parametrize(
     ("network", "where", "task"),
     [

@@ -97,8 +97,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary
     ranks.together(lambda: _require(request.precision, classifier, where))
     settings = request.settings
     if settings is not None and request.model is None:
-        layers = classifier.metadata.layers
-        ranks.first(lambda: loading.compare_layers(layers, settings.layers, where, audience.say))
+        metadata = classifier.metadata
+        ranks.first(lambda: loading.compare_layers(metadata, settings, where, audience.say))
     if settings is not None and settings.debug:
         drawn = ranks.first(lambda: _draw(model, where, str(settings.outfile)))
         audience.say(f"graph {drawn}")

@@ -1,6 +1,7 @@
 """Keras to a birdsonnx `.onnx`: tf2onnx, then our rewrites, then the parity check."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,14 +12,19 @@ from onnx import ModelProto
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.network import keras_source, parity, preprocessing, recognition, rewrites, strides
+from birdsonnx.network.dropout import Marks
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
-from birdsonnx.network.metadata import Metadata
+from birdsonnx.network.metadata import Dropout, Metadata
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.network.preprocessing import Preprocessing
 
 OPSETS = range(13, 19)
 """What both tf2onnx 1.17 writes and our rewrites know."""
+
+TINY, RANGE = 1e-30, 1e-8
+"""Stands for 0 while tf2onnx works; no real weights are all below `TINY / RANGE`, whatever they are folded
+with."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def convert(
         before = preprocessing.of_mode(mode, input_size(network, where)[2])
     except ValueError as error:
         raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
-    proto, rewritten = graph_of(network, before, opset, where)
+    proto, rewritten, dropout = graph_of(network, before, opset, where)
 
     layers = keras_source.layers_of(network)
     metadata = Metadata(
@@ -60,6 +66,7 @@ def convert(
         layers=layers,
         trainable=tuple(layer.name for layer in layers if layer.trainable),
         parameters=keras_source.parameters_of(network),
+        dropout=dropout,
         classes=None if classes is None else tuple(classes),
         source=network.source,
         versions={
@@ -71,38 +78,40 @@ def convert(
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, before, where)
-    return Conversion(model, found, rewritten, network.notes)
+    return Conversion(model, found, rewritten, [*network.notes, *keras_source.training_notes(network)])
 
 
 def graph_of(
     network: KerasNetwork, before: Preprocessing, opset: int, where: str
-) -> tuple[ModelProto, dict[str, int]]:
-    """The network as a graph from uint8 pixels to log-probabilities, and how many nodes each rewrite changed.
+) -> tuple[ModelProto, dict[str, int], tuple[Dropout, ...]]:
+    """The network as a graph from uint8 pixels to log-probabilities, how many nodes each rewrite changed, and
+    what is dropped in training.
 
     Raises:
         ModelError: no single-image classifier, or operations that tf2onnx does not know.
     """
-    proto = _tf2onnx(network.model, input_size(network, where), opset, where)
+    marks = Marks(network.all_layers)
+    with _nothing_zero(network):
+        proto = _tf2onnx(network.model, input_size(network, where), opset, where, marks)
+        graph = proto.graph
+        rewritten = {
+            "erfc as erf": rewrites.erfc_as_erf(graph),
+            "batch norm folded": rewrites.fold_batch_norm(graph),
+            "pad into max pool": rewrites.pad_into_max_pool(graph),
+            "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
+            "shapes as constants": rewrites.shapes_as_constants(proto),
+        }
+    rewrites.zero_below(graph, TINY / RANGE)
+    rewrites.name_weights(graph, network.layer_names)
+    dropout = marks.settle(proto)
+    rewritten["strides moved up"] = strides.move_strides_up(graph)
     try:
-        return proto, _rewrite(proto, network, before)
+        rewrites.end_in_log_probs(graph)
+        rewrites.take_uint8(graph, before)
+        rewrites.finish(proto)
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
-
-
-def _rewrite(proto: ModelProto, network: KerasNetwork, before: Preprocessing) -> dict[str, int]:
-    graph = proto.graph
-    rewritten = {
-        "erfc as erf": rewrites.erfc_as_erf(graph),
-        "batch norm folded": rewrites.fold_batch_norm(graph),
-        "pad into max pool": rewrites.pad_into_max_pool(graph),
-        "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
-    }
-    rewrites.name_weights(graph, network.layer_names)
-    rewritten["strides moved up"] = strides.move_strides_up(graph)
-    rewrites.end_in_log_probs(graph)
-    rewrites.take_uint8(graph, before)
-    rewrites.finish(proto)
-    return rewritten
+    return proto, rewritten, dropout
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
@@ -137,7 +146,7 @@ def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> ModelProto:
+def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str, marks: Marks) -> ModelProto:
     import keras
     import tensorflow as tf
     import tf2onnx
@@ -149,16 +158,36 @@ def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str) -> 
     # Without functions inside the traced one, the convolution itself is in the graph.
     tf.config.run_functions_eagerly(True)
     try:
-        proto, _ = tf2onnx.convert.from_keras(
-            model, input_signature=signature, opset=opset, inputs_as_nchw=["input"]
-        )
+        with marks.visible():
+            proto, _ = tf2onnx.convert.from_keras(
+                model,
+                input_signature=signature,
+                opset=opset,
+                inputs_as_nchw=["input"],
+                custom_op_handlers=marks.handlers,
+            )
     except Exception as error:
         raise ModelError(
             f"{where}: tf2onnx cannot convert this network ({keras_source.one_line(error)})"
         ) from None
     finally:
         tf.config.run_functions_eagerly(False)
+    marks.name(proto.graph)
     return proto
+
+
+@contextmanager
+def _nothing_zero(network: KerasNetwork) -> Iterator[None]:
+    """Weights of zeros as weights of `TINY` meanwhile: TensorFlow's optimizer drops what adds 0, as biases
+    and BatchNorms do until they are trained, and the graph would have nothing there to train or to load."""
+    zeros = [weight for layer in network.layers for weight in layer.weights if not np.any(np.asarray(weight))]
+    try:
+        for weight in zeros:
+            weight.assign(np.full(weight.shape, TINY, np.float32))
+        yield
+    finally:
+        for weight in zeros:
+            weight.assign(np.zeros(weight.shape, np.float32))
 
 
 def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:

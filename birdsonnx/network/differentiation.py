@@ -30,6 +30,7 @@ DIFFERENTIABLE = frozenset(
         "Concat",
         "Conv",
         "Div",
+        "Dropout",
         "Erf",
         "Exp",
         "Flatten",
@@ -61,9 +62,9 @@ DIFFERENTIABLE = frozenset(
         "Unsqueeze",
     ]
 )
-"""Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. No
-others: some gradients of the runtime end the process (AveragePool), some do not exist (BatchNormalization,
-Elu, HardSigmoid, Resize, Sum …)."""
+"""Operations whose gradients were compared with finite differences; `_in_a_form` says in which forms. A
+Dropout is a product with a mask then. No others: some gradients of the runtime end the process (AveragePool),
+some do not exist (BatchNormalization, Elu, HardSigmoid, Resize, Sum …)."""
 
 
 def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[str], where: str) -> None:
@@ -238,6 +239,7 @@ def _channels(graph: Graph, tensor: str) -> int | None:
             "AveragePool",
             "BatchNormalization",
             "Clip",
+            "Dropout",
             "MaxPool",
             "Mul",
             "Pad",

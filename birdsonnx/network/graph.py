@@ -65,7 +65,7 @@ def pads_are_given(node: NodeProto) -> bool:
 
 def set_constant(proto: GraphProto, name: str, value: Array) -> None:
     """Add an initializer, or replace the one of that name."""
-    tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
     for existing in proto.initializer:
         if existing.name == name:
             existing.CopyFrom(tensor)

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.config import nearest
 from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.network import layer_list, transfer
 from birdsonnx.network.graph import Array
 from birdsonnx.network.metadata import Layer, Parameters
 
@@ -27,7 +29,22 @@ RUNS_CODE = frozenset(
     ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "function")
 )
 
+Architecture = dict[str, Any] | list[Any]
+"""A Keras model JSON, or an array of layers."""
 MODELS = frozenset(("Functional", "Sequential", "Model"))
+TRAINING_ONLY = frozenset(
+    (
+        "ActivityRegularization",
+        "AlphaDropout",
+        "AugMix",
+        "CutMix",
+        "GaussianDropout",
+        "GaussianNoise",
+        "MixUp",
+        "RandAugment",
+    )
+)
+"""Layers, beside Dropout and those called Random…, that do nothing in prediction."""
 
 PLAIN_VALUES = frozenset(
     f"__{kind}__" for kind in ("keras_tensor", "tensor", "numpy", "tuple", "ellipsis", "slice")
@@ -36,11 +53,24 @@ PLAIN_VALUES = frozenset(
 
 OUTSIDE_THE_API = {
     "keras.src.ops.numpy": frozenset(
-        "Absolute Add Subtract Multiply Divide TrueDivide Negative Power Square Sqrt Maximum Minimum Clip GetItem "
-        "Stack Concatenate Flip Transpose Reshape ExpandDims Squeeze Mean Sum Max Min".split()
+        (
+            *(
+                "Absolute",
+                "Add",
+                "Subtract",
+                "Multiply",
+                "Divide",
+                "TrueDivide",
+                "Negative",
+                "Power",
+                "Square",
+            ),
+            *("Sqrt", "Maximum", "Minimum", "Clip", "GetItem", "Stack", "Concatenate", "Flip", "Transpose"),
+            *("Reshape", "ExpandDims", "Squeeze", "Mean", "Sum", "Max", "Min"),
+        )
     ),
     "keras.src.ops.nn": frozenset(
-        "Relu Relu6 Sigmoid HardSigmoid Silu HardSilu Gelu Softmax LogSoftmax".split()
+        ("Relu", "Relu6", "Sigmoid", "HardSigmoid", "Silu", "HardSilu", "Gelu", "Softmax", "LogSoftmax")
     ),
     "keras.src.ops.core": frozenset(("Cast",)),
     "keras.src.applications.convnext": frozenset(("LayerScale", "StochasticDepth")),
@@ -66,9 +96,14 @@ class KerasNetwork:
         return list(_weighted(self.model))
 
     @property
+    def all_layers(self) -> list[Any]:
+        """Every layer, with weights or without."""
+        return list(flat_layers(self.model))
+
+    @property
     def layer_names(self) -> list[str]:
         """The names of all layers, with weights or without."""
-        return [layer.name for layer in flat_layers(self.model)]
+        return [layer.name for layer in self.all_layers]
 
 
 def import_keras() -> Any:
@@ -109,7 +144,7 @@ def full_model(path: Path) -> KerasNetwork:
     if config is None:
         raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
     keras = import_keras()
-    _refuse_foreign_code(_uncompiled(config), str(path), keras)
+    _refuse_foreign_code(_as_model(config, str(path)), str(path), keras)
     try:
         with _unexported(keras):
             model = keras.models.load_model(path, compile=False, safe_mode=True)
@@ -119,41 +154,62 @@ def full_model(path: Path) -> KerasNetwork:
 
 
 def from_layers(
-    config: Mapping[str, Any],
+    config: Architecture,
     where: str,
     weights: Path | None,
     seed: int,
     source: dict[str, Any] | None = None,
 ) -> KerasNetwork:
-    """The network of a Keras 2 or 3 JSON, with weights by layer name from `weights`.
+    """The network of a Keras 2 or 3 JSON, or of an array of layers, with weights by layer name from
+    `weights`.
 
     Raises:
         ModelError: no Keras model, or frozen layers that get no weights.
     """
+    entries = config if isinstance(config, list) else []
+    content = _as_model(config, where)
     keras = import_keras()
-    config = _uncompiled(config)
-    _refuse_foreign_code(config, where, keras)
+    for index, entry in enumerate(entries):
+        _refuse_foreign_code(entry, f"{where}[{index}]", keras)
+    _refuse_foreign_code(content, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
         with _unexported(keras):
-            if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
-                model = keras.models.model_from_json(json.dumps(config))
-            else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
-                from keras.src.legacy.saving.saving_utils import model_from_config
-
-                model = model_from_config(dict(config))
+            model = _built(content, keras)
     except Exception as error:
+        if entries:
+            where = f"{where}[{_first_that_fails(entries, where, keras)}]"
         raise ModelError(f"{where}: Keras cannot build this network ({one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
     return network if weights is None else with_weights(network, weights)
 
 
+def _built(config: Mapping[str, Any], keras: Any) -> Any:
+    if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+        return keras.models.model_from_json(json.dumps(config))
+    # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not.
+    from keras.src.legacy.saving.saving_utils import model_from_config
+
+    return model_from_config(dict(config))
+
+
+def _first_that_fails(entries: Sequence[Any], where: str, keras: Any) -> int:
+    """The index of the layer that Keras cannot build, or cannot put behind those in front of it."""
+    for count in range(1, len(entries)):
+        try:
+            _built(layer_list.as_sequential(entries[:count], where), keras)
+        except Exception:  # whatever Keras raises, or a network of nothing but an input
+            if count > 1:
+                return count - 1
+    return len(entries) - 1
+
+
 def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
     """Copy weights by layer name. A trainable layer without weights, or with others' shapes, starts fresh
-    and is noted.
+    and is noted, and so is what the file holds of other layers.
 
     Raises:
-        ModelError: the file is unreadable, or a frozen layer would stay random.
+        ModelError: the file is unreadable, nothing fits, or a frozen layer would stay random.
     """
     source = {"file": path.name, "sha256": artifacts.sha256(_existing(path))}
     if path.name.endswith(".weights.h5"):
@@ -163,22 +219,13 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
             raise ModelError(f"{path}: these weights do not fit the network ({one_line(error)})") from None
         return KerasNetwork(network.model, source)
     found = _weights_by_layer(path)
-    notes: list[str] = []
-    unfit: list[str] = []
+    wanted = {layer.name: _shapes(layer.weights) for layer in network.layers}
+    fit = transfer.fit(wanted, {name: _shapes(weights) for name, weights in found.items()})
+    fit.require({layer.name for layer in network.layers if not layer.trainable}, str(path))
     for layer in network.layers:
-        wanted = [tuple(weight.shape) for weight in layer.weights]
-        shapes = [weight.shape for weight in found.get(layer.name, [])]
-        if shapes == wanted:
+        if layer.name in fit.taken:
             layer.set_weights(found[layer.name])
-            continue
-        why = f"it has {_shapes(shapes)}, the network {_shapes(wanted)}" if shapes else "not in the file"
-        (notes if layer.trainable else unfit).append(f"{layer.name} ({why})")
-    if unfit:
-        more = f" and {len(unfit) - 3} more" if len(unfit) > 3 else ""
-        raise ModelError(f"{path}: frozen layers get no weights: {', '.join(unfit[:3])}{more}")
-    return KerasNetwork(
-        network.model, source, [f"{note}: starts from fresh weights" for note in notes] + network.notes
-    )
+    return KerasNetwork(network.model, source, [*fit.notes(str(path)), *network.notes])
 
 
 # --- Reading files --------------------------------------------------------------------------------------
@@ -201,7 +248,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
                     _refuse_links(file, path)
         except (KeyError, OSError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: not a complete .keras file ({one_line(error)})") from None
-        return _json_object(text, str(path))
+        return _model_object(_json(text, str(path)), str(path))
     try:
         with h5py.File(path, "r") as file:
             _refuse_links(file, path)
@@ -210,27 +257,61 @@ def read_config(path: Path) -> dict[str, Any] | None:
         raise ModelError(
             f"{path}: not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
         ) from None
-    return None if text is None else _json_object(text, str(path))
+    return None if text is None else _model_object(_json(text, str(path)), str(path))
 
 
-def read_layers(path: Path) -> dict[str, Any]:
-    """A Keras model JSON. Raises ModelError."""
+def read_layers(path: Path) -> Architecture:
+    """A Keras model JSON, or an array of layers. Raises ModelError."""
     if _existing(path).stat().st_size > MAX_JSON_BYTES:
         raise ModelError(f"{path}: too large to be a network's JSON")
-    return _json_object(path.read_bytes(), str(path))
+    content = _json(path.read_bytes(), str(path))
+    _as_model(content, str(path))
+    return content  # type: ignore[no-any-return] # it is one of the two
 
 
-def layers_in(config: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
-    """`(name, class, units or filters)` of each layer in a Keras model JSON, nested models flattened."""
-    found: list[tuple[str, str, int | None]] = []
-    for layer in config.get("config", {}).get("layers", []):
+def layers_in(config: Architecture, where: str) -> list[tuple[str, str, int | None]]:
+    """`(name, class, units or filters)` of each layer in a Keras model JSON or an array of layers, nested
+    models flattened. Raises ModelError."""
+    return list(_described(_as_model(config, where), where))
+
+
+def input_size_in(config: Architecture, where: str) -> tuple[int, ...] | None:
+    """`(height, width, channels)` of a network's input, where its JSON says it in full. Raises ModelError."""
+    for layer in _entries(_as_model(config, where), where):
+        for key in layer_list.SHAPES[:2]:
+            shape = layer.get("config", {}).get(key)
+            if isinstance(shape, list) and len(shape) == 4 and all(type(side) is int for side in shape[1:]):
+                return tuple(shape[1:])
+    return None
+
+
+def _as_model(config: Architecture, where: str) -> dict[str, Any]:
+    """The network alone: how it was compiled is never read, so its optimizer and losses may be anything."""
+    if isinstance(config, list):
+        return layer_list.as_sequential(config, where)
+    content = _model_object(config, where)
+    return {key: value for key, value in content.items() if key != "compile_config"}
+
+
+def _described(model: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, int | None]]:
+    for layer in _entries(model, where):
         inner = layer.get("config", {})
-        if "layers" in inner:
-            found += layers_in(layer)
+        if isinstance(inner.get("layers"), list):
+            yield from _described(layer, where)
         else:
             units = inner.get("units", inner.get("filters"))
-            found.append((str(inner.get("name", layer.get("name"))), str(layer.get("class_name")), units))
-    return found
+            yield str(inner.get("name", layer.get("name"))), str(layer.get("class_name")), units
+
+
+def _entries(model: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    config = model.get("config")
+    layers = config.get("layers", []) if isinstance(config, dict) else None
+    plain = isinstance(layers, list) and all(
+        isinstance(layer, dict) and isinstance(layer.get("config", {}), dict) for layer in layers
+    )
+    if not plain:
+        raise ModelError(f"{where}: this JSON describes no Keras model; its layers are not what Keras writes")
+    return list(layers or ())
 
 
 def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
@@ -238,13 +319,17 @@ def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
     if config is not None and zipfile.is_zipfile(path):
         return {layer.name: layer.get_weights() for layer in full_model(path).layers}
     weights: dict[str, list[Array]] = {}
-    with h5py.File(path, "r") as file:
-        groups = file.get("model_weights", file)
-        for layer in _names(groups, "layer_names"):
-            group = groups[layer]
-            names = _names(group, "weight_names")
-            if names:
-                weights[layer] = [np.asarray(group[name]) for name in names]
+    try:
+        with h5py.File(path, "r") as file:
+            groups = file.get("model_weights", file)
+            for layer in _names(groups, "layer_names"):
+                group = groups[layer]
+                names = _names(group, "weight_names")
+                if names:
+                    weights[layer] = [np.asarray(group[name]) for name in names]
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        # h5py raises all of these on groups that are not what the names say, and on damaged data.
+        raise ModelError(f"{path}: its weights cannot be read ({one_line(error)})") from None
     if not weights:
         raise ModelError(f"{path}: no weights by layer name in it")
     return weights
@@ -266,19 +351,17 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
+def _json(text: Any, where: str) -> Any:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{where}: its network description is not valid JSON ({one_line(error)})") from None
-    if not isinstance(config, dict) or "config" not in config:
+
+
+def _model_object(config: Any, where: str) -> dict[str, Any]:
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
-
-
-def _uncompiled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The network alone: how it was compiled is never read, so its optimizer and losses may be anything."""
-    return {key: value for key, value in config.items() if key != "compile_config"}
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
@@ -345,7 +428,10 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
                         f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
                     )
                 if not own or not (module is None or str(module).split(".")[0] == "keras"):
-                    raise ModelError(f"{where}: {layer} is of the class {name!r}, which is not Keras' own")
+                    hint = "" if own else nearest(name, dir(keras.layers))
+                    raise ModelError(
+                        f"{where}: {layer} is of the class {name!r}, which is not Keras' own{hint}"
+                    )
             pending += [(entry, layer) for entry in item.values()]
 
 
@@ -383,6 +469,27 @@ def parameters_of(network: KerasNetwork) -> Parameters:
     return Parameters(int(network.model.count_params()), trainable, statistics)
 
 
+def training_notes(network: KerasNetwork) -> list[str]:
+    """One line on layers and settings that act in Keras' training, and not here."""
+    notes = []
+    idle = [layer for layer in network.all_layers if _acts_in_keras_training_only(layer)]
+    if idle:
+        named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in idle[:3])
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        notes.append(
+            f"{named}{more}: acts in Keras' training only, and does nothing here; random transforms are the "
+            "config's"
+        )
+    if network.model.losses:
+        notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
+    return notes
+
+
+def _acts_in_keras_training_only(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return kind in TRAINING_ONLY or (kind.startswith("Random") and not layer.weights)
+
+
 def flat_layers(model: Any) -> Iterator[Any]:
     """Every layer in order, those of nested models in their place."""
     for layer in model.layers:
@@ -396,8 +503,8 @@ def _weighted(model: Any) -> Iterator[Any]:
     return (layer for layer in flat_layers(model) if layer.weights)
 
 
-def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
-    return " ".join("x".join(map(str, shape)) for shape in shapes)
+def _shapes(weights: Iterable[Any]) -> transfer.Shapes:
+    return {str(number): tuple(weight.shape) for number, weight in enumerate(weights)}
 
 
 def one_line(error: BaseException) -> str:

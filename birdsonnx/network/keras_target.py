@@ -54,7 +54,7 @@ def put_weights(network: KerasNetwork, model: BirdModel) -> None:
     fresh = {id(variable): np.array(variable) for variable in recognisable(network)}
     _make_recognisable(network)
     [opset] = [entry.version for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx")]
-    probe, _ = conversion.graph_of(network, model.metadata.preprocessing, opset, model.where)
+    probe, *_ = conversion.graph_of(network, model.metadata.preprocessing, opset, model.where)
     places = _places(probe.graph, recognisable(network))
     placed = {id(place.variable) for place in places.values()}
     for layer in network.layers:

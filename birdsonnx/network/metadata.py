@@ -39,6 +39,18 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Dropout:
+    """Where a network drops values in training; prediction never does."""
+
+    node: str
+    """Name of the Dropout node in the graph."""
+    rate: float
+    """Share of the values that become 0; the others grow by `1 / (1 - rate)`."""
+    shape: tuple[int, ...]
+    """Of one photo's mask; 1 where all values along an axis are kept or dropped together."""
+
+
+@dataclass(frozen=True)
 class Metadata:
     """All that birdsonnx stores in the file. Absent keys have the defaults below."""
 
@@ -47,6 +59,8 @@ class Metadata:
     trainable: tuple[str, ...]
     """Names of the layers that training changes."""
     parameters: Parameters
+    dropout: tuple[Dropout, ...] = ()
+    """In the order of the graph."""
     classes: tuple[str, ...] | None = None
     """Class names in index order; None until a data folder has given them."""
     transforms: tuple[Transform, ...] | None = None
@@ -67,6 +81,7 @@ class Metadata:
         content["preprocessing"] = self.preprocessing.as_json()
         content["layers"] = [[layer.name, layer.kind, layer.units, layer.trainable] for layer in self.layers]
         content["parameters"] = vars(self.parameters)
+        content["dropout"] = [[each.node, each.rate, each.shape] for each in self.dropout] or None
         if self.transforms is not None:
             content["transforms"] = [transform.as_json() for transform in self.transforms]
         return {
@@ -97,6 +112,10 @@ class Metadata:
             content["layers"] = tuple(Layer(*layer) for layer in content["layers"])
             content["parameters"] = Parameters(**content["parameters"])
             content["trainable"] = tuple(content["trainable"])
+            content["dropout"] = tuple(
+                Dropout(str(node), float(rate), tuple(map(int, shape)))
+                for node, rate, shape in content.get("dropout", ())
+            )
             if "classes" in content:
                 content["classes"] = tuple(content["classes"])
             if "transforms" in content:

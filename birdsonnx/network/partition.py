@@ -12,9 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.config import nearest
 from birdsonnx.errors import ConfigError
-from birdsonnx.network import differentiation
+from birdsonnx.network import differentiation, dropout
 from birdsonnx.network.graph import Graph, drop_unused, set_constant
-from birdsonnx.network.metadata import INPUT, Metadata
+from birdsonnx.network.metadata import INPUT, Dropout, Metadata
 from birdsonnx.network.model_file import BirdModel
 
 FEATURES = "features"
@@ -58,6 +58,8 @@ class Partition:
     """Of one photo at the boundary: `(size,)`, or `(height, width, channels)` of the photo itself."""
     row_type: npt.DTypeLike
     """float32, float16 where features are kept so; uint8 of photos."""
+    dropouts: tuple[Dropout, ...] = ()
+    """Those of the trainable part, which has a Dropout node for each; none acts in front of it."""
 
     @property
     def source(self) -> str:
@@ -106,7 +108,10 @@ class Network:
             )
         differentiation.prepare(self.proto.graph, self.weights, _layer_names(model.metadata), model.where)
         graph = self.proto.graph
-        self.trained = _descendants(graph.node, set(self.weights))
+        ratios = self._keep_acting_dropouts(model.metadata.dropout)
+        self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
+        # What drops values at random begins the trained part, as a weight does: no features behind it last.
+        self.trained = _descendants(graph.node, {*self.weights, *ratios.values()})
         self._shapes = _shapes(self.proto)
         frozen = Graph(graph)
         inside = {name for node in self.trained for name in node.output}
@@ -149,7 +154,7 @@ class Network:
             whole = ModelProto()
             whole.CopyFrom(self.proto)
             shape = (height, width, channels)
-            return Partition(boundary, None, whole, self.weights, shape, np.uint8)
+            return Partition(boundary, None, whole, self.weights, shape, np.uint8, self.dropouts)
         return Partition(
             boundary,
             bytes(self._frozen(boundary, half).SerializeToString(deterministic=True)),
@@ -157,6 +162,7 @@ class Network:
             self.weights,
             (boundary.size,),
             np.float16 if half else np.float32,
+            self.dropouts,
         )
 
     def between(self, start: Boundary, end: Boundary) -> ModelProto:
@@ -224,6 +230,17 @@ class Network:
         graph.node.extend([*nodes, *rest])
         drop_unused(graph)
         return proto
+
+    def _keep_acting_dropouts(self, known: Sequence[Dropout]) -> dict[str, str]:
+        """Take out the Dropout nodes that do nothing in training; returns the rest, by name, and their
+        ratios."""
+        graph = self.proto.graph
+        behind = {name for node in _descendants(graph.node, set(self.weights)) for name in node.output}
+        names = {each.node for each in known}
+        acting = [node for node in dropout.acting(graph, behind, LEARNED) if node.name in names]
+        idle = [node for node in graph.node if node.op_type == "Dropout" and node not in acting]
+        dropout.take_out(graph, idle)
+        return {node.name: node.input[1] for node in acting}
 
     def _boundary(self, names: Iterable[str]) -> Boundary:
         names = tuple(names)

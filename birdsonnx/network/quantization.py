@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, load, load_model_from_string
 
 from birdsonnx.errors import BirdsonnxError, ModelError
-from birdsonnx.network import rewrites, stem
+from birdsonnx.network import dropout, rewrites, stem
 from birdsonnx.network.graph import Graph, redirect, remove, set_constant
 from birdsonnx.network.metadata import INPUT
 from birdsonnx.network.preprocessing import Preprocessing
@@ -49,6 +49,7 @@ def quantize(
         raise ModelError("it is an int8 model already")
     proto = ModelProto()
     proto.CopyFrom(model)
+    dropout.take_out(proto.graph)  # an int8 model is not trained
     on_pixels = stem.fold_preprocessing_into_stem(proto.graph, preprocessing) > 0
     overrides: dict[str, Any] = {}
     if on_pixels:

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, helper
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.network.graph import (
@@ -170,6 +171,46 @@ def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]])
         )
         rewritten += 1
     return rewritten
+
+
+def shapes_as_constants(model: ModelProto) -> int:
+    """Give each Reshape whose target tf2onnx computes from its input's shape (Keras' Flatten) that target as
+    a constant, `[-1, ...]`: what reads a shape has no gradient. A Reshape that changes nothing is taken out.
+
+    Returns how many.
+    """
+    values = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*values.value_info, *values.input, *values.output)
+    }
+    graph = Graph(model.graph)
+    rewritten = 0
+    for node in [node for node in model.graph.node if node.op_type == "Reshape"]:
+        before, after = (shapes.get(name, [])[1:] for name in (node.input[0], node.output[0]))
+        if not before or not all((*before, *after)) or np.prod(before) != np.prod(after):
+            continue  # sizes that are not known, or another number of photos
+        if before == after and node.output[0] not in graph.outputs:
+            redirect(model.graph, node.output[0], node.input[0])
+            remove(model.graph, [node])
+        elif node.input[1] in graph.constants:
+            continue
+        else:
+            node.input[1] = f"{node.output[0]}/shape"
+            set_constant(model.graph, node.input[1], np.array([-1, *after], np.int64))
+        rewritten += 1
+    return rewritten
+
+
+def zero_below(proto: GraphProto, limit: float) -> int:
+    """Make every float32 constant whose values are all smaller than this zeros. Returns how many."""
+    made = 0
+    for tensor in proto.initializer:
+        value = numpy_helper.to_array(tensor)
+        if value.dtype == np.float32 and value.any() and np.abs(value).max() < limit:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(value), tensor.name))
+            made += 1
+    return made
 
 
 def end_in_log_probs(proto: GraphProto) -> None:

@@ -66,8 +66,12 @@ def preview(settings: Settings, say: Say) -> Preview:
 
 
 def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:
-    """`(height, width, channels)`: of the `.onnx`, else (converting a Keras file takes long) what the
-    transforms end at."""
+    """`(height, width, channels)`: of `layers`, else of the `.onnx`, else (converting a Keras file takes
+    long) what the transforms end at."""
+    described = loading.described_size(settings)
+    if described is not None:
+        height, width, channels = described
+        return height, width, channels
     if settings.checkpoints.load is not None:
         path = loading.checkpoint_file(settings.checkpoints.load, say)
         if path.suffix.lower() not in loading.KERAS_SUFFIXES:

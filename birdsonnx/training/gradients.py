@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from birdsonnx.errors import InstallationError
+from birdsonnx.network import dropout
 from birdsonnx.network.partition import Partition
 from birdsonnx.runtime.sessions import Session, slices
 from birdsonnx.training import blocked
@@ -18,7 +19,8 @@ from birdsonnx.training.blocked import DerivedWeight
 from birdsonnx.training.losses import LOSS, TARGETS, Floats, Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
 
-Load = Callable[[Sequence[int]], tuple[npt.NDArray[Any], Floats]]
+Feeds = Mapping[str, npt.NDArray[Any]]
+Load = Callable[[Sequence[int]], Feeds]
 
 MOST_PER_SLICE = 32
 """Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
@@ -63,12 +65,14 @@ class Gradients:
     """
 
     def __init__(self, part: Partition, loss: Loss, weights: FlatWeights, replicas: int) -> None:
-        raw = gradient_graph(loss.append_to(part.trainable), list(weights.named))
+        model = loss.append_to(dropout.masked(part.trainable, part.dropouts))
+        raw = gradient_graph(model, list(weights.named))
         shapes = blocked.shapes_in(
             raw,
             {
                 part.source: np.zeros((2, *part.row_shape), part.row_type),
                 TARGETS: np.zeros((2, len(loss.weight)), np.float32),
+                **{dropout.mask_of(each): np.ones((2, *each.shape), np.float32) for each in part.dropouts},
                 **weights.named,
             },
         )
@@ -79,14 +83,15 @@ class Gradients:
         known = session.input_shapes
         inputs = {**weights.named, **{derived.name: value for derived, value in self._derived}}
         inputs = {name: value for name, value in inputs.items() if name in known}
-        self._replicas = [Replica(session, part.source, inputs, weights) for _ in range(replicas)]
+        self._replicas = [Replica(session, inputs, weights) for _ in range(replicas)]
         self._pool = ThreadPoolExecutor(replicas, thread_name_prefix="replica")
         made = {name for node in raw.graph.node for name in node.output}
         per_photo = sum(4 * int(np.prod(shape)) for name, shape in shapes.items() if name in made) // 2
         self._most = max(1, min(MOST_PER_SLICE, BYTES_PER_SLICE // max(1, per_photo)))
 
     def sum_over(self, photos: Sequence[int], load: Load) -> Summed:
-        """Sum over some photos; `load` gives a slice's rows at the boundary and its targets.
+        """Sum over some photos; `load` gives a slice's rows at the boundary, its targets, and masks for each
+        Dropout, by the names of the graph's inputs.
 
         The slices follow from the number of photos and replicas, and the order of all sums from them.
         """
@@ -126,10 +131,7 @@ class Gradients:
 class Replica:
     """A thread's own sums, and runs that write there."""
 
-    def __init__(
-        self, session: Session, source: str, inputs: Mapping[str, Floats], weights: FlatWeights
-    ) -> None:
-        self._source = source
+    def __init__(self, session: Session, inputs: Mapping[str, Floats], weights: FlatWeights) -> None:
         self.total = np.zeros(weights.flat.size + 1, np.float32)
         """The gradient, and the loss behind it."""
         self._further = np.zeros_like(self.total)
@@ -150,10 +152,10 @@ class Replica:
         data_s = compute_s = 0.0
         for number, piece in enumerate(pieces):
             started = time.perf_counter()
-            rows, targets = load(piece)
+            feeds = load(piece)
             loaded = time.perf_counter()
             run = self._next_run if number else self._first_run
-            run({self._source: rows, TARGETS: targets})
+            run(feeds)
             if number:
                 self.total += self._further
             data_s += loaded - started

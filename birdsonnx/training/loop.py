@@ -14,9 +14,10 @@ from birdsonnx.network.metadata import OUTPUT
 from birdsonnx.network.partition import Partition, having_weights
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import Session, in_streams, slices
-from birdsonnx.training.features import Features, Rows
-from birdsonnx.training.gradients import Gradients
-from birdsonnx.training.losses import Floats, Loss
+from birdsonnx.training.features import Features
+from birdsonnx.training.gradients import Feeds, Gradients
+from birdsonnx.training.losses import TARGETS, Loss
+from birdsonnx.training.masks import Masks
 from birdsonnx.training.optimizers import Optimizer
 from birdsonnx.training.parameters import Flat, FlatWeights
 from birdsonnx.training.schedules import learning_rate
@@ -122,9 +123,14 @@ class Training:
         order = np.random.default_rng([self.settings.birdsonnx.seed, epoch]).permutation(len(self.train))
         batches = list(slices(order.tolist(), self.settings.data.batch_size))
         loss_sum = divisor_sum = 0.0
+        masks = Masks(self.part.dropouts, self.settings.birdsonnx.seed)
 
-        def load(photos: Sequence[int]) -> tuple[Rows, Floats]:
-            return self.train.features.rows(photos, epoch), self.loss.targets(self.train.labels[photos])
+        def load(photos: Sequence[int]) -> Feeds:
+            return {
+                self.part.source: self.train.features.rows(photos, epoch),
+                TARGETS: self.loss.targets(self.train.labels[photos]),
+                **masks.of(photos, epoch),
+            }
 
         for number, batch in enumerate(batches, 1):
             started = time.perf_counter()

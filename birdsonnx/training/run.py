@@ -267,19 +267,22 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
         model = loading.to_train(settings, say)
         if save is not None:
             run = checkpoints.next_run(Path(save))
-    _require_matching_classes(model.metadata, model, train)
+    _require_matching_classes(settings, model, train)
     return Plan(model.serialized(), model.where, train, test, run, state)
 
 
-def _require_matching_classes(metadata: Metadata, model: BirdModel, train: LabelledFolder) -> None:
+def _require_matching_classes(settings: Settings, model: BirdModel, train: LabelledFolder) -> None:
     if model.num_classes != len(train.classes):
+        tag = f" --tag {train.tag}" if train.tag else ""
+        what_to_do = f"export a network for them: birdsonnx export --labels {train.root}{tag}"
+        if settings.layers is not None:
+            what_to_do = f"set the units of the last layer in 'layers' to {len(train.classes)}"
         raise DataError(
             f"{model.where} has {model.num_classes} classes, {train.where} has {len(train.classes)} class "
-            f"folders; export a network for them: birdsonnx export --labels {train.root}"
-            + (f" --tag {train.tag}" if train.tag else "")
+            f"folders; {what_to_do}"
         )
-    if metadata.classes is not None:
-        require_same_classes(train.classes, metadata.classes, train.where, model.where)
+    if model.metadata.classes is not None:
+        require_same_classes(train.classes, model.metadata.classes, train.where, model.where)
 
 
 def _require_same_run(state: checkpoints.State, settings: Settings, where: str) -> None:
@@ -376,6 +379,8 @@ def _summary(
         "batch": f"{data.batch_size} over all ranks, {data.batch_size / ranks.size:g} per rank",
         "epochs": f"{settings.num_epochs}" + (f", {plan.state.epoch} done" if plan.state else ""),
     }
+    if model.metadata.dropout:
+        summary["dropout"] = _dropout_line(model.metadata, part)
     if data.preload and not part.boundary.is_photo:
         summary["preload"] = "changes nothing: features are kept, each photo is read once"
     if own.feature_precision != "fp32" and (cache is None or part.boundary.is_photo):
@@ -390,6 +395,12 @@ def _summary(
 
 def _left_out(folder: LabelledFolder) -> str:
     return f"; {folder.left_out:,} more there are in neither set" if folder.left_out else ""
+
+
+def _dropout_line(metadata: Metadata, part: Partition) -> str:
+    acting = ", ".join(f"{each.node.split('/')[0]} {each.rate:g}" for each in part.dropouts) or "none"
+    frozen = len(metadata.dropout) - len(part.dropouts)
+    return acting + (f"; {frozen} in front of frozen layers, where nothing is dropped" if frozen else "")
 
 
 def _layers(names: Sequence[str], most: int = 6) -> str:

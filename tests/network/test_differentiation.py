@@ -221,7 +221,7 @@ def trained(nodes: Sequence[NodeProto], constants: dict[str, Any], shape: Sequen
     )
 
 
-@pytest.mark.parametrize("operation", ["Elu", "HardSigmoid", "Sum", "GlobalMaxPool", "Softplus", "Dropout"])
+@pytest.mark.parametrize("operation", ["Elu", "HardSigmoid", "Sum", "GlobalMaxPool", "Softplus"])
 def test_an_operation_without_a_gradient_is_refused_by_name(operation):
     model = trained([node(operation, ["a"], ["o"], f"act_7/{operation}")], {}, (3, 4, 4))
     message = (
@@ -413,7 +413,8 @@ SHAPE = (3, 4, 3)
 
 
 def test_every_operation_has_a_case():
-    assert {name.split(" ")[0].strip(",") for name in CASES} == DIFFERENTIABLE
+    """But Dropout, which is a Mul by then (tests/training/test_masks.py)."""
+    assert {name.split(" ")[0].strip(",") for name in CASES} == DIFFERENTIABLE - {"Dropout"}
 
 
 def graph_to(

@@ -55,8 +55,8 @@ def test_a_json_of_keras_2_with_weights_by_layer_name(network):
 
 
 def test_layers_in_names_classes_and_widths(network):
-    found = keras_source.layers_in(keras_2_json(network))
-    assert found == keras_source.layers_in(json.loads(network.to_json()))
+    found = keras_source.layers_in(keras_2_json(network), "l.json")
+    assert found == keras_source.layers_in(json.loads(network.to_json()), "l.json")
     assert [layer for layer in found if layer[2] is not None] == [
         ("stem_conv", "Conv2D", 8),
         ("block_conv", "Conv2D", 8),

@@ -63,7 +63,7 @@ def test_other_suffixes_are_refused(name):
 
 
 def test_training_needs_a_network():
-    with pytest.raises(ConfigError, match=r"checkpoints\.load: this key is required to train"):
+    with pytest.raises(ConfigError, match=r"no network to train; give checkpoints\.load .* or layers"):
         loading.to_train(parse('{"neural_network": {}}', "c"), print)
 
 
@@ -99,8 +99,12 @@ def test_an_absent_layers_file_is_one_line(model):
     ],
 )
 def test_layers_of_another_network_are_refused(model, layers, message):
+    """Where nothing is trained: a model that is used must be the one that is described."""
     with pytest.raises(ModelError, match=message):
-        loading.to_train(settings(layers=layers), print)
+        loading.compare_layers(tiny_model(3).metadata, settings(layers=layers), "model.onnx", print)
+    normalized = settings(layers=layers, data={"transforms": NORMALIZE})
+    with pytest.raises(ModelError, match=message):
+        loading.to_predict(normalized, print)
 
 
 def test_normalize_takes_the_place_of_the_models_preprocessing():

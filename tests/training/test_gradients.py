@@ -58,13 +58,14 @@ class Batch:
     """What `load` gives, and what it was asked for."""
 
     def __init__(self, part: Partition, loss: Loss, rows: np.ndarray | None = None) -> None:
+        self.source = part.source
         self.rows = rows_of(part) if rows is None else rows
         self.loss = loss
         self.asked: list[list[int]] = []
 
-    def __call__(self, photos: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, photos: Sequence[int]) -> dict[str, np.ndarray]:
         self.asked.append(list(photos))
-        return self.rows[list(photos)], self.loss.targets(LABELS[list(photos)])
+        return {self.source: self.rows[list(photos)], TARGETS: self.loss.targets(LABELS[list(photos)])}
 
 
 def weights_of(part: Partition) -> FlatWeights:
@@ -87,8 +88,7 @@ def in_a_loop(part: Partition, loss: Loss, weights: FlatWeights, photos: Sequenc
     batch = Batch(part, loss)
     total = np.zeros(weights.flat.size + 1)
     for photo in photos:
-        rows, targets = batch([photo])
-        found = session.run(outputs, {part.source: rows, TARGETS: targets, **weights.named})
+        found = session.run(outputs, {**batch([photo]), **weights.named})
         total += np.concatenate([value.ravel().astype(np.float64) for value in found])
     return total
 
@@ -126,7 +126,7 @@ def test_against_finite_differences(name):
     part = part_of(name)
     weights, photos = weights_of(part), [0, 1, 2]
     batch = Batch(part, LOSS)
-    rows, targets = batch(photos)
+    rows, targets = batch(photos).values()
     feeds = {part.source: rows if rows.dtype == np.uint8 else rows.astype(np.float64)}
     model = in_float64(part.trainable)
     trained = [tensor for tensor in model.graph.initializer if tensor.name in weights.named]
@@ -348,7 +348,7 @@ def test_a_photo_that_cannot_be_read_ends_the_batch(replicas):
     part = part_of("dense")
     batch = Batch(part, LOSS)
 
-    def load(photos: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def load(photos: Sequence[int]) -> dict[str, np.ndarray]:
         if 4 in photos:
             raise DataError("photo 4")
         return batch(photos)
@@ -403,7 +403,11 @@ def test_every_gradient_of_resnet50_is_that_of_keras():
     weights.set(part.weights)
     assert weights.flat.size > 23_000_000
     gradients = Gradients(part, PLAIN, weights, 2)
-    total = gradients.sum_over([0, 1], lambda photos: (pixels[photos], PLAIN.targets(labels[photos]))).total
+
+    def load(photos: Sequence[int]) -> dict[str, np.ndarray]:
+        return {part.source: pixels[photos], TARGETS: PLAIN.targets(labels[photos])}
+
+    total = gradients.sum_over([0, 1], load).total
     found = named(weights, total)
 
     layers = {layer.name: layer for layer in source.layers}
