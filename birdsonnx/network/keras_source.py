@@ -36,11 +36,24 @@ PLAIN_VALUES = frozenset(
 
 OUTSIDE_THE_API = {
     "keras.src.ops.numpy": frozenset(
-        "Absolute Add Subtract Multiply Divide TrueDivide Negative Power Square Sqrt Maximum Minimum Clip GetItem "
-        "Stack Concatenate Flip Transpose Reshape ExpandDims Squeeze Mean Sum Max Min".split()
+        (
+            *(
+                "Absolute",
+                "Add",
+                "Subtract",
+                "Multiply",
+                "Divide",
+                "TrueDivide",
+                "Negative",
+                "Power",
+                "Square",
+            ),
+            *("Sqrt", "Maximum", "Minimum", "Clip", "GetItem", "Stack", "Concatenate", "Flip", "Transpose"),
+            *("Reshape", "ExpandDims", "Squeeze", "Mean", "Sum", "Max", "Min"),
+        )
     ),
     "keras.src.ops.nn": frozenset(
-        "Relu Relu6 Sigmoid HardSigmoid Silu HardSilu Gelu Softmax LogSoftmax".split()
+        ("Relu", "Relu6", "Sigmoid", "HardSigmoid", "Silu", "HardSilu", "Gelu", "Softmax", "LogSoftmax")
     ),
     "keras.src.ops.core": frozenset(("Cast",)),
     "keras.src.applications.convnext": frozenset(("LayerScale", "StochasticDepth")),
