@@ -1,5 +1,6 @@
 """Keras to a birdsonnx `.onnx`: tf2onnx, then our rewrites, then the parity check."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ def convert(
     """
     if opset not in OPSETS:
         raise ConfigError(f"--opset {opset}: choose {OPSETS.start} to {OPSETS.stop - 1}")
+    notes = list(network.notes)
+    if _compute_in_float32(network.model):
+        notes.append("trained with mixed precision; computes in float32, as its weights are")
     mode = _mode(network, preprocess, where)
     try:
         before = preprocessing.of_mode(mode, input_size(network, where)[2])
@@ -78,7 +82,7 @@ def convert(
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, before, where)
-    return Conversion(model, found, rewritten, [*network.notes, *keras_source.training_notes(network)])
+    return Conversion(model, found, rewritten, [*notes, *keras_source.training_notes(network)])
 
 
 def graph_of(
@@ -137,6 +141,12 @@ def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
             f"{where}: needs one image input and one score per class; inputs {_shapes_of(inputs)}, "
             f"outputs {_shapes_of(outputs)}"
         )
+    if outputs[0].shape[1] == 1:
+        raise ModelError(
+            f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
+        )
+    for layer in network.model._flatten_layers():
+        _refuse_layer(layer, where)
     height, width, channels = shape[1:]
     if height is None or width is None or channels not in (1, 3):
         raise ModelError(
@@ -144,6 +154,29 @@ def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
             "network with an input_shape such as (224, 224, 3)"
         )
     return height, width, channels
+
+
+def _refuse_layer(layer: Any, where: str) -> None:
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise ModelError(
+            f"{where}: layer {layer.name!r} is channels_first, which TensorFlow does not compute on a CPU; "
+            "build the network with data_format='channels_last' (the weights are the same)"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.>-]+", layer.name):
+        raise ModelError(
+            f"{where}: TensorFlow cannot run a layer called {layer.name!r}; rename it with letters, digits "
+            "and _ . - > only"
+        )
+    if not hasattr(layer, "layers") and layer.weights and layer.variable_dtype != "float32":
+        raise ModelError(f"{where}: layer {layer.name!r} has {layer.variable_dtype} weights, not float32")
+
+
+def _compute_in_float32(model: Any) -> bool:
+    """Let a network that was trained with mixed precision compute in the float32 that its weights have."""
+    mixed = [layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"]
+    for layer in mixed:
+        layer.dtype_policy = "float32"
+    return bool(mixed)
 
 
 def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str, marks: Marks) -> ModelProto:

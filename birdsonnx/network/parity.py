@@ -90,6 +90,8 @@ def check(serialized: bytes, model: Any, preprocessing: Preprocessing, where: st
         if found.shape != expected.shape:
             raise ModelError(f"{where}: parity check failed: shape {found.shape}, Keras {expected.shape}")
         visible = np.isfinite(expected)  # a probability that float32 cannot hold has no logarithm
+        if not visible.any():
+            raise ModelError(f"{where}: parity check failed: Keras' own answers are not finite")
         error = np.abs(found - expected)[visible]
         allowed = TOLERANCE + RELATIVE * np.abs(expected[visible])
         differences[batch] = float(error.max())

@@ -51,7 +51,7 @@ def fold_batch_norm(proto: GraphProto) -> int:
             name = conv.input[1]
             shared = len(graph.consumers[name]) > 1
             kernel_name = f"{name}/folded_{folded}" if shared else name
-            bias_name = f"{name}/bias"
+            bias_name = f"{kernel_name}/bias"
             wide = kernel.astype(np.float64) * scale.reshape(-1, *[1] * (kernel.ndim - 1))
             set_constant(proto, kernel_name, wide.astype(np.float32))
             set_constant(proto, bias_name, (bias.astype(np.float64) * scale + shift).astype(np.float32))
@@ -113,8 +113,13 @@ def pad_into_max_pool(proto: GraphProto) -> int:
             continue
         begin, end = np.split(amounts.astype(np.int64), 2)
         kernel = np.asarray(attribute(pool, "kernel_shape"))
-        # A window wholly inside the padding would give minus infinity instead of 0.
-        if begin[:2].any() or end[:2].any() or (np.maximum(begin, end)[2:] >= kernel).any():
+        # Negative amounts cut off. A window wholly inside the padding would give minus infinity instead of 0.
+        if (
+            (amounts < 0).any()
+            or begin[:2].any()
+            or end[:2].any()
+            or (np.maximum(begin, end)[2:] >= kernel).any()
+        ):
             continue
         set_attribute(pool, "auto_pad", "NOTSET")
         set_attribute(pool, "pads", [*begin[2:].tolist(), *end[2:].tolist()])
@@ -213,6 +218,10 @@ def zero_below(proto: GraphProto, limit: float) -> int:
     return made
 
 
+LAYOUT = ("Reshape", "Squeeze", "Flatten", "Transpose", "Identity")
+POOLING = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
+
+
 def end_in_log_probs(proto: GraphProto) -> None:
     """Let a softmax, log_softmax or linear head end in `log_probs`, float32 `[batch, classes]`.
 
@@ -221,22 +230,42 @@ def end_in_log_probs(proto: GraphProto) -> None:
     """
     graph = Graph(proto)
     [output] = proto.output
-    last = graph.producers[output.name]
-    if last.op_type in ("Softmax", "LogSoftmax"):
-        scores = last.input[0]
+    scores = output.name
+    last = _maker(graph, scores, LAYOUT)
+    if last is not None and last.op_type in ("Softmax", "LogSoftmax"):
+        if last.output[0] == scores:
+            scores = last.input[0]
+        redirect(proto, last.output[0], last.input[0])
         remove(proto, [last])
-    elif last.op_type in ("Gemm", "MatMul", "Add", "Squeeze", "Reshape", "Flatten"):
-        scores = output.name
-    else:
+    elif last is None or not _gives_scores(graph, last):
+        ends = "its own input" if last is None else last.op_type
         raise ModelError(
-            f"the network ends in {last.op_type}; a classifier ends in softmax, log_softmax or plain scores"
+            f"the network ends in {ends}; a classifier ends in softmax, log_softmax or plain scores"
         )
     if scores == output.name:
         scores = "logits"
-        last.output[0] = scores
+        graph.producers[output.name].output[0] = scores
     classes = output.type.tensor_type.shape.dim[-1].dim_value
     proto.node.append(helper.make_node("LogSoftmax", [scores], [OUTPUT], name="log_softmax", axis=-1))
     output.CopyFrom(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]))
+
+
+def _maker(graph: Graph, tensor: str, through: tuple[str, ...]) -> NodeProto | None:
+    """The node that computes a tensor, seen through such operations; None for an input."""
+    node = graph.producers.get(tensor)
+    while node is not None and node.op_type in through:
+        node = graph.producers.get(node.input[0])
+    return node
+
+
+def _gives_scores(graph: Graph, node: NodeProto) -> bool:
+    """Whether a node's results can be scores of any size: neither squashed nor cut off, nor their mean."""
+    if node.op_type in POOLING:
+        pooled = _maker(graph, node.input[0], (*LAYOUT, *POOLING))
+        return pooled is not None and pooled.op_type not in ("Softmax", "LogSoftmax", "Sigmoid")
+    if node.op_type in ("Mul", "Div", "Sub"):  # a temperature; x * sigmoid(x) is an activation
+        return any(name in graph.constants for name in node.input)
+    return node.op_type in ("Gemm", "MatMul", "Conv", "Add")
 
 
 def name_weights(proto: GraphProto, layers: Iterable[str]) -> None:
