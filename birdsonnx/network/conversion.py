@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import keras_source, parity, preprocessing, recognition, rewrites, strides
+from birdsonnx.network import keras_source, naming, parity, preprocessing, recognition, rewrites, strides
 from birdsonnx.network.dropout import Marks
 from birdsonnx.network.graph import Array
 from birdsonnx.network.keras_source import KerasNetwork
@@ -103,10 +103,11 @@ def graph_of(
             "batch norm folded": rewrites.fold_batch_norm(graph),
             "pad into max pool": rewrites.pad_into_max_pool(graph),
             "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
+            "dense on maps": rewrites.dense_on_maps(proto),
             "shapes as constants": rewrites.shapes_as_constants(proto),
         }
     rewrites.zero_below(graph, TINY / RANGE)
-    rewrites.name_weights(graph, network.layer_names)
+    naming.name_weights(graph, {layer.name: type(layer).__name__ for layer in network.all_layers})
     dropout = marks.settle(proto)
     rewritten["strides moved up"] = strides.move_strides_up(graph)
     try:

@@ -19,7 +19,8 @@ from birdsonnx.network.graph import (
     set_attribute,
     set_constant,
 )
-from birdsonnx.network.rewrites import channel_affine, layer_of
+from birdsonnx.network.naming import layer_of
+from birdsonnx.network.rewrites import channel_affine
 from birdsonnx.network.strides import is_thinning
 
 DIFFERENTIABLE = frozenset(

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
 
@@ -35,6 +36,18 @@ class Graph:
         """The one node that reads this tensor, or None where there are several or it is an output."""
         readers = self.consumers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+
+def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """The dimensions behind the batch of float32 tensors and of inputs, where all of them are known."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    floats = [value for value in inferred.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
+    shapes = {}
+    for value in (*floats, *inferred.input, *inferred.output):
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if len(dims) > 1 and all(dims[1:]):
+            shapes[value.name] = tuple(dims[1:])
+    return shapes
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> object:

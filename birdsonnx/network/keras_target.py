@@ -20,13 +20,13 @@ from birdsonnx.network import conversion
 from birdsonnx.network.graph import Array, Graph
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.rewrites import layer_of
+from birdsonnx.network.naming import layer_of
 
 SUFFIXES = (".keras", ".h5")
 
-LOWEST, HIGHEST = 1e-30, 1e30
+LOWEST, HIGHEST = 1e-15, 1e30
 """Range of the recognisable values, spaced evenly in their logarithm: 100 million values of one variable
-still differ by 11 steps of float32."""
+still differ by 8 steps of float32. The conversion takes far smaller ones for 0."""
 PROBE_SCALE = 2
 """Of every BatchNorm in the probe: tf2onnx would leave out a factor of 1, and folding by 2 loses no bit."""
 APART = 1.01
@@ -132,6 +132,8 @@ def _meanings(layer: Any, operation: str, value: Array) -> Iterator[tuple[str, A
             yield "mean", -value
         case "Normalization", "Mul":
             yield "variance", value**-2.0
+        case "PReLU", "Mul":
+            yield "alpha", -value
 
 
 def recognisable(network: KerasNetwork) -> list[Any]:

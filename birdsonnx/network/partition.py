@@ -13,9 +13,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from birdsonnx.config import nearest
 from birdsonnx.errors import ConfigError
 from birdsonnx.network import differentiation, dropout
-from birdsonnx.network.graph import Graph, drop_unused, set_constant
+from birdsonnx.network.graph import Graph, drop_unused, set_constant, shapes_behind_batch
 from birdsonnx.network.metadata import INPUT, Dropout, Metadata
 from birdsonnx.network.model_file import BirdModel
+from birdsonnx.network.naming import ROLES
 
 FEATURES = "features"
 LEARNED = frozenset(("Conv", "Gemm", "MatMul"))
@@ -112,7 +113,7 @@ class Network:
         self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
         # What drops values at random begins the trained part, as a weight does: no features behind it last.
         self.trained = _descendants(graph.node, {*self.weights, *ratios.values()})
-        self._shapes = _shapes(self.proto)
+        self._shapes = shapes_behind_batch(self.proto)
         frozen = Graph(graph)
         inside = {name for node in self.trained for name in node.output}
         self.frontier = self._boundary(
@@ -275,7 +276,7 @@ def _weights(proto: ModelProto, trainable: Sequence[str]) -> Weights:
     return {
         name: np.array(graph.constant(name), np.float32)
         for layer in trainable
-        for name in (f"{layer}/kernel", f"{layer}/bias")
+        for name in (f"{layer}/{role}" for role in ROLES)
         if name in graph.constants
     }
 
@@ -292,18 +293,6 @@ def _descendants(nodes: Sequence[NodeProto], tensors: set[str]) -> list[NodeProt
             reached.update(node.output)
             found.append(node)
     return found
-
-
-def _shapes(proto: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Each float32 tensor's dimensions behind the batch, where they are known; of the photos too."""
-    values = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes = {}
-    for value in (*values.value_info, *values.input, *values.output):
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        floats = value.type.tensor_type.elem_type == TensorProto.FLOAT or value.name == INPUT
-        if floats and len(dims) > 1 and all(dims[1:]):
-            shapes[value.name] = tuple(dims[1:])
-    return shapes
 
 
 def _values(boundary: Boundary) -> list[onnx.ValueInfoProto]:

@@ -1,11 +1,8 @@
 """Named graph rewrites, each exact up to float32 rounding, each with an equality test of its own."""
 
-import itertools
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from birdsonnx.errors import ModelError
@@ -18,8 +15,10 @@ from birdsonnx.network.graph import (
     remove,
     set_attribute,
     set_constant,
+    shapes_behind_batch,
 )
 from birdsonnx.network.metadata import INPUT, OUTPUT
+from birdsonnx.network.naming import layer_of
 from birdsonnx.network.preprocessing import Preprocessing
 
 PREPROCESS = "preprocess/"
@@ -178,22 +177,40 @@ def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]])
     return rewritten
 
 
+def dense_on_maps(model: ModelProto) -> int:
+    """A Dense on a map, for which tf2onnx flattens all positions and shapes them back, as one MatMul.
+
+    Returns how many.
+    """
+    shapes = shapes_behind_batch(model)
+    graph = Graph(model.graph)
+    rewritten = 0
+    for product in [node for node in model.graph.node if node.op_type == "MatMul"]:
+        kernel = graph.constants.get(product.input[1])
+        before, after = graph.producers.get(product.input[0]), graph.only_consumer(product.output[0])
+        if kernel is None or not (before and after and before.op_type == after.op_type == "Reshape"):
+            continue
+        source, target = (shapes.get(name, ()) for name in (before.input[0], after.output[0]))
+        if len(source) > 1 and target == (*source[:-1], kernel.dims[1]) and source[-1] == kernel.dims[0]:
+            product.input[0], product.output[0] = before.input[0], after.output[0]
+            remove(model.graph, [after])
+            rewritten += 1
+    drop_unused(model.graph)
+    return rewritten
+
+
 def shapes_as_constants(model: ModelProto) -> int:
     """Give each Reshape whose target tf2onnx computes from its input's shape (Keras' Flatten) that target as
     a constant, `[-1, ...]`: what reads a shape has no gradient. A Reshape that changes nothing is taken out.
 
     Returns how many.
     """
-    values = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*values.value_info, *values.input, *values.output)
-    }
+    shapes = shapes_behind_batch(model)
     graph = Graph(model.graph)
     rewritten = 0
     for node in [node for node in model.graph.node if node.op_type == "Reshape"]:
-        before, after = (shapes.get(name, [])[1:] for name in (node.input[0], node.output[0]))
-        if not before or not all((*before, *after)) or np.prod(before) != np.prod(after):
+        before, after = (shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+        if not before or np.prod(before) != np.prod(after):
             continue  # sizes that are not known, or another number of photos
         if before == after and node.output[0] not in graph.outputs:
             redirect(model.graph, node.output[0], node.input[0])
@@ -266,81 +283,6 @@ def _gives_scores(graph: Graph, node: NodeProto) -> bool:
     if node.op_type in ("Mul", "Div", "Sub"):  # a temperature; x * sigmoid(x) is an activation
         return any(name in graph.constants for name in node.input)
     return node.op_type in ("Gemm", "MatMul", "Conv", "Add")
-
-
-def name_weights(proto: GraphProto, layers: Iterable[str]) -> None:
-    """Call a layer's weights `<layer>/kernel` and `<layer>/bias`, and its nodes `<layer>/<operation>`.
-
-    Tensors are called after the node that makes them. tf2onnx numbers what it adds from a counter that
-    differs between processes; without the numbers the same network gives the same bytes.
-    """
-    known = set(layers)
-    taken: set[str] = {tensor.name for tensor in proto.initializer}
-    renamed: dict[str, str] = {}
-    graph = Graph(proto)
-    for node in proto.node:
-        weights = [name for name in node.input if name in graph.constants]
-        scopes = [*weights, node.name, *node.output]
-        layer = next(filter(None, (layer_of(scope, known) for scope in scopes)), None)
-        if layer is None:
-            continue
-        if not node.name.startswith(f"{layer}/"):
-            node.name = f"{layer}/{node.op_type}"
-        if node.op_type == "Conv":
-            for name, role in zip(node.input[1:], ("kernel", "bias"), strict=False):
-                if name in graph.constants and name not in renamed and f"{layer}/{role}" not in taken:
-                    renamed[name] = f"{layer}/{role}"
-                    taken.add(renamed[name])
-    for tensor in proto.initializer:
-        tensor.name = renamed.get(tensor.name, tensor.name)
-    for old, new in renamed.items():
-        redirect(proto, old, new)
-    _name_nodes_once(proto)
-    _name_tensors(proto, {f"{layer}/{role}" for layer in known for role in ("kernel", "bias")})
-
-
-def _name_nodes_once(proto: GraphProto) -> None:
-    used: set[str] = set()
-    for node in proto.node:
-        name = re.sub(r"__\d+", "", node.name) or node.op_type
-        numbered = (f"{name}_{number}" for number in itertools.count(2))
-        node.name = next(free for free in itertools.chain([name], numbered) if free not in used)
-        used.add(node.name)
-
-
-def _name_tensors(proto: GraphProto, keep: set[str]) -> None:
-    """Name tensors after their node, and constants, but those in `keep`, after the first node that reads
-    them."""
-    fixed = {value.name for value in (*proto.input, *proto.output)} | keep
-    constants = {tensor.name for tensor in proto.initializer} - fixed
-    names: dict[str, str] = {}
-    for node in proto.node:
-        for index, name in enumerate(node.input):
-            if name in constants:
-                names.setdefault(name, f"{node.name}/input_{index}")
-            node.input[index] = names.get(name, name)
-        for index, name in enumerate(node.output):
-            if name and name not in fixed:
-                names[name] = f"{node.name}:{index}"
-                node.output[index] = names[name]
-    for tensor in proto.initializer:
-        tensor.name = names.get(tensor.name, tensor.name)
-
-
-def layer_of(scope: str, layers: Iterable[str]) -> str | None:
-    """The Keras layer that a TensorFlow scope such as `model_1/conv1_conv_1/convolution` belongs to.
-
-    Keras 3 adds the number of the call (`_1`) to the names in a traced graph, so `dense_1` there is the
-    first call of `dense`; only where no such layer exists it is a layer's own name.
-    """
-    known = layers if isinstance(layers, set | dict) else set(layers)
-    for part in re.split(r"[/:]", scope):
-        stripped = re.sub(r"_\d+$", "", part)
-        if stripped != part and stripped in known:
-            return stripped
-        if part in known:
-            return part
-    return None
 
 
 def take_uint8(proto: GraphProto, preprocessing: Preprocessing, source: str = NETWORK_INPUT) -> None:

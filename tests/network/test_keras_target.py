@@ -31,6 +31,7 @@ def varied_network(keras, units=3):
     x = layers.BatchNormalization(scale=False, name="depthwise_bn")(x)
     x = layers.SeparableConv2D(6, 3, name="separable")(x)
     x = layers.Dense(6, activation="gelu", name="on_map")(x)
+    x = layers.PReLU(shared_axes=[1, 2], name="prelu")(x)
     x = layers.Add(name="add")([x, layers.Conv2D(6, 1, activation="relu", name="plain")(x)])
     x = layers.BatchNormalization(name="last_bn")(x)
     x = layers.ReLU(name="relu")(x)

@@ -239,53 +239,6 @@ def test_log_probs_stay_finite_where_probabilities_do_not():
     np.testing.assert_allclose(found, [[0, -500, -500, -1000]])
 
 
-def test_name_weights():
-    model = graph_of(
-        [
-            node("Conv", ["x", "net/stem_conv_1/merged:0", "b__12"], ["net/stem_conv_1/out:0"], "conv__3"),
-            node("Relu", ["net/stem_conv_1/out:0"], ["net/act_1/Relu:0"], "net/act_1/Relu"),
-            node("Add", ["net/act_1/Relu:0", "const__7"], ["y"], "plus__9"),
-        ],
-        {"net/stem_conv_1/merged:0": random(5, 4, 1, 1), "b__12": random(5), "const__7": random(1)},
-        ["batch", 4, 3, 3],
-        ["batch", 5, 3, 3],
-    )
-    before = answer(model, random(2, 4, 3, 3))
-    rewrites.name_weights(model.graph, ["stem_conv", "act"])
-    assert [item.name for item in model.graph.node] == ["stem_conv/Conv", "act/Relu", "plus"]
-    names = {tensor.name for tensor in model.graph.initializer}
-    assert names == {"stem_conv/kernel", "stem_conv/bias", "plus/input_1"}
-    assert list(model.graph.node[1].output) == ["act/Relu:0"]
-    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["x", "y"]
-    np.testing.assert_array_equal(answer(model, random(2, 4, 3, 3)), before)
-
-
-def test_name_weights_does_not_depend_on_the_counters_of_tf2onnx():
-    def numbered(start):
-        names = [f"plus__{start + index}" for index in range(2)]
-        nodes = [node("Add", ["x", f"k__{start}"], ["m"], names[0]), node("Add", ["m", "m"], ["y"], names[1])]
-        model = graph_of(nodes, {f"k__{start}": random(4)}, ["batch", 4], ["batch", 4])
-        rewrites.name_weights(model.graph, ["dense"])
-        return model
-
-    assert numbered(5) == numbered(731)
-    assert [item.name for item in numbered(5).graph.node] == ["plus", "plus_2"]
-
-
-@pytest.mark.parametrize(
-    ("scope", "layer"),
-    [
-        ("model_1/conv1_conv_1/convolution", "conv1_conv"),
-        ("functional_1/dense_1/MatMul:0", "dense"),
-        ("functional_1/dense_2/MatMul:0", "dense"),
-        ("functional_1/block_7/Relu", "block_7"),
-        ("const_fold_opt__99", None),
-    ],
-)
-def test_layer_of(scope, layer):
-    assert rewrites.layer_of(scope, ["conv1_conv", "dense", "dense_1", "block_7"]) == layer
-
-
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 FORMULAS = {  # float64, on RGB
