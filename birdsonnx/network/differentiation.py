@@ -3,11 +3,12 @@
 Each rewrite keeps the values, and touches a copy that is trained, never the model that is saved.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ConfigError
 from birdsonnx.network.graph import (
@@ -15,13 +16,18 @@ from birdsonnx.network.graph import (
     Graph,
     attribute,
     integers,
+    number,
     pads_are_given,
     set_attribute,
     set_constant,
+    shapes_behind_batch,
 )
 from birdsonnx.network.naming import layer_of
 from birdsonnx.network.rewrites import channel_affine
 from birdsonnx.network.strides import is_thinning
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Dimensions behind the batch, by tensor."""
 
 DIFFERENTIABLE = frozenset(
     [
@@ -47,6 +53,7 @@ DIFFERENTIABLE = frozenset(
         "Neg",
         "Pad",
         "Pow",
+        "Reciprocal",
         "ReduceMean",
         "ReduceSum",
         "Relu",
@@ -68,12 +75,15 @@ Dropout is a product with a mask then. No others: some gradients of the runtime 
 some do not exist (BatchNormalization, Elu, HardSigmoid, Resize, Sum …)."""
 
 
-def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[str], where: str) -> None:
+def prepare(model: ModelProto, weights: Mapping[str, Any], layers: Collection[str], where: str) -> None:
     """Give every operation behind the first of `weights` a form that has a gradient.
 
     Raises:
         ConfigError: there is none; names the layer and the operation.
     """
+    graph = model.graph
+    shapes = shapes_behind_batch(model)
+    pads_as_given(graph, shapes)
     stride_before_pointwise(graph)
     behind = set(weights)
     for node in graph.node:
@@ -81,7 +91,9 @@ def prepare(graph: GraphProto, weights: Mapping[str, Any], layers: Collection[st
             behind.update(node.output)
     thinning_as_slice(graph, behind)
     batch_norm_as_affine(graph, behind)
-    average_pool_as_convolution(graph, behind)
+    average_pool_as_convolution(graph, behind, shapes)
+    largest_of_map_as_max_pool(graph, behind, shapes)
+    activations_as_arithmetic(graph, behind)
     view = Graph(graph)
     for node in graph.node:
         if not behind.intersection(node.input):
@@ -192,63 +204,189 @@ def batch_norm_as_affine(graph: GraphProto, behind: set[str]) -> int:
     return rewritten
 
 
-def average_pool_as_convolution(graph: GraphProto, behind: set[str]) -> int:
-    """AveragePool as a depthwise convolution with a constant kernel, where the channels are known and padding
-    does not change the divisor. Returns how many."""
-    view = Graph(graph)
-    rewritten = 0
+def pads_as_given(graph: GraphProto, shapes: Shapes) -> int:
+    """Padding that is computed from the input's size, as ONNX defines it for `auto_pad`, as numbers. Returns
+    how many."""
+    constants = Graph(graph).constants
+    given = 0
     for node in graph.node:
+        mode, size = attribute(node, "auto_pad"), shapes.get(node.input[0], ())[1:]
+        if node.op_type not in ("Conv", "MaxPool", "AveragePool") or len(size) != 2:
+            continue
+        if mode not in (b"SAME_UPPER", b"SAME_LOWER"):
+            continue
+        kernel = integers(node, "kernel_shape", 1)
+        if node.op_type == "Conv" and node.input[1] in constants:
+            kernel = list(constants[node.input[1]].dims[2:])
+        begin, end = [], []
+        for side, window, stride, dilation in zip(
+            size, kernel, integers(node, "strides", 1), integers(node, "dilations", 1), strict=True
+        ):
+            total = max((-(-side // stride) - 1) * stride + (window - 1) * dilation + 1 - side, 0)
+            begin.append(total // 2 if mode == b"SAME_UPPER" else total - total // 2)
+            end.append(total - begin[-1])
+        set_attribute(node, "auto_pad", "NOTSET")
+        set_attribute(node, "pads", [*begin, *end])
+        given += 1
+    return given
+
+
+def average_pool_as_convolution(graph: GraphProto, behind: set[str], shapes: Shapes) -> int:
+    """AveragePool as a depthwise convolution with a constant kernel. Where padding does not count, windows at
+    the border have fewer values: a product with a constant map makes their means of the sums. Returns how
+    many."""
+    rewritten = 0
+    for position, node in reversed(list(enumerate(graph.node))):
         if node.op_type != "AveragePool" or node.input[0] not in behind:
             continue
-        kernel, pads = integers(node, "kernel_shape", 1), integers(node, "pads", 0, 4)
-        channels = _channels(view, node.input[0])
-        whole = not any(pads) or attribute(node, "count_include_pad", 0) == 1
-        plain = pads_are_given(node) and not attribute(node, "ceil_mode", 0)
-        if channels is None or len(kernel) != 2 or not (whole and plain):
+        kernel, pads, strides = (
+            integers(node, "kernel_shape", 1),
+            integers(node, "pads", 0, 4),
+            integers(node, "strides", 1),
+        )
+        shape = shapes.get(node.input[0], ())
+        dilated = max(integers(node, "dilations", 1)) > 1
+        if len(shape) != 3 or not pads_are_given(node) or attribute(node, "ceil_mode", 0) or dilated:
             continue
-        name = f"{node.output[0]}/mean"
-        mean: Array = np.full((channels, 1, *kernel), 1 / np.prod(kernel), np.float32)
-        set_constant(graph, name, mean)
+        data, output = node.input[0], node.output[0]
+        alike = not any(pads) or attribute(node, "count_include_pad", 0) == 1
+        summed = output if alike else f"{output}/sums"
+        weight = 1 / math.prod(kernel) if alike else 1.0
+        set_constant(graph, f"{output}/mean", np.full((shape[0], 1, *kernel), weight, np.float32))
+        if not alike:
+            set_constant(graph, f"{output}/share", 1 / _values_per_window(shape[1:], kernel, pads, strides))
+            behind.add(summed)
+            graph.node.insert(
+                position + 1,
+                helper.make_node("Mul", [summed, f"{output}/share"], [output], name=f"{node.name}/share"),
+            )
         node.CopyFrom(
             helper.make_node(
                 "Conv",
-                [node.input[0], name],
-                [node.output[0]],
+                [data, f"{output}/mean"],
+                [summed],
                 name=node.name,
                 kernel_shape=kernel,
                 pads=pads,
-                strides=integers(node, "strides", 1),
-                group=channels,
+                strides=strides,
+                group=shape[0],
             )
         )
         rewritten += 1
     return rewritten
 
 
-def _channels(graph: Graph, tensor: str) -> int | None:
-    """The channels of a tensor, from the convolution it comes from."""
-    while tensor in graph.producers:
-        node = graph.producers[tensor]
-        if node.op_type == "Conv":
-            kernel = graph.constants.get(node.input[1])
-            return None if kernel is None else int(kernel.dims[0])
-        if node.op_type == "Concat" and attribute(node, "axis") == 1:
-            parts = [_channels(graph, name) for name in node.input]
-            return None if any(part is None for part in parts) else sum(part or 0 for part in parts)
-        if node.op_type not in (
-            "Add",
-            "AveragePool",
-            "BatchNormalization",
-            "Clip",
-            "Dropout",
-            "MaxPool",
-            "Mul",
-            "Pad",
-            "Relu",
-        ):
-            return None
-        tensor = node.input[0] if node.input[0] not in graph.constants else node.input[1]
-    return None
+def _values_per_window(
+    size: Sequence[int], kernel: Sequence[int], pads: Sequence[int], strides: Sequence[int]
+) -> Array:
+    """How many values of a map, not of its padding, each window sees: float32 `[1, 1, height, width]`."""
+    counts = []
+    for axis in range(2):
+        padded = np.pad(np.ones(size[axis], np.float32), (pads[axis], pads[axis + 2]))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel[axis])[:: strides[axis]]
+        counts.append(windows.sum(axis=1))
+    across: Array = np.outer(*counts)
+    return across[None, None]
+
+
+def largest_of_map_as_max_pool(graph: GraphProto, behind: set[str], shapes: Shapes) -> int:
+    """The maximum of each whole map, for which there is no gradient, as a MaxPool. Returns how many."""
+    view = Graph(graph)
+    rewritten = 0
+    for position, node in reversed(list(enumerate(graph.node))):
+        shape = shapes.get(node.input[0], ()) if node.input else ()
+        if node.op_type not in ("GlobalMaxPool", "ReduceMax") or len(shape) != 3:
+            continue
+        axes: Any = attribute(node, "axes", (2, 3))
+        if len(node.input) > 1:
+            axes = view.constant(node.input[1])
+        if node.input[0] not in behind or axes is None or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+            continue
+        data, output = node.input[0], node.output[0]
+        keeps = node.op_type == "GlobalMaxPool" or attribute(node, "keepdims", 1)
+        pooled = output if keeps else f"{output}/map"
+        if not keeps:
+            set_constant(graph, f"{output}/shape", np.array([-1, shape[0]], np.int64))
+            behind.add(pooled)
+            flat = helper.make_node(
+                "Reshape", [pooled, f"{output}/shape"], [output], name=f"{node.name}/flat"
+            )
+            graph.node.insert(position + 1, flat)
+        node.CopyFrom(
+            helper.make_node("MaxPool", [data], [pooled], name=node.name, kernel_shape=list(shape[1:]))
+        )
+        rewritten += 1
+    return rewritten
+
+
+def activations_as_arithmetic(graph: GraphProto, behind: set[str]) -> int:
+    """Elu, Selu, Softplus, HardSigmoid and HardSwish, written out by their definitions in the ONNX standard.
+    Returns how many."""
+    rewritten = 0
+    for position, node in reversed(list(enumerate(graph.node))):
+        if node.op_type not in _WRITTEN_OUT or node.input[0] not in behind:
+            continue
+        form = _Form(graph, node)
+        _WRITTEN_OUT[node.op_type](form, node)
+        behind.update(name for made in form.nodes for name in made.output)
+        graph.node.remove(node)
+        for made in reversed(form.nodes):
+            graph.node.insert(position, made)
+        rewritten += 1
+    return rewritten
+
+
+class _Form:
+    """Nodes in place of one; each call adds an operation and gives its result's name."""
+
+    def __init__(self, graph: GraphProto, node: NodeProto) -> None:
+        self.x: str = node.input[0]
+        self.nodes: list[NodeProto] = []
+        self._graph, self._name, self._output = graph, node.name, node.output[0]
+
+    def __call__(self, operation: str, *inputs: str | float, last: bool = False) -> str:
+        name = f"{self._output}/{len(self.nodes)}"
+        names = [value if isinstance(value, str) else self._number(value) for value in inputs]
+        result = self._output if last else name
+        self.nodes.append(
+            helper.make_node(operation, names, [result], name=f"{self._name}/{len(self.nodes)}")
+        )
+        return result
+
+    def _number(self, value: float) -> str:
+        name = f"{self._output}/constant_{value:g}"
+        set_constant(self._graph, name, np.array(value, np.float32))
+        return name
+
+
+def _elu(form: _Form, alpha: float, scale: float = 1.0) -> None:
+    # The gradient of Clip is 1 at its limit, that of Relu 0 at 0: together 1, as of x.
+    below = form("Sub", form("Exp", form("Clip", form.x, "", 0.0)), 1.0)
+    above = form("Mul", form("Relu", form.x), scale)
+    form("Add", above, form("Mul", below, scale * alpha), last=True)
+
+
+def _softplus(form: _Form) -> None:
+    # log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which overflows nowhere; -|x| = 2 min(x, 0) - x.
+    away = form("Sub", form("Mul", form("Clip", form.x, "", 0.0), 2.0), form.x)
+    form("Add", form("Relu", form.x), form("Log", form("Add", form("Exp", away), 1.0)), last=True)
+
+
+def _hard_sigmoid(form: _Form, alpha: float, beta: float, last: bool = True) -> str:
+    return form("Clip", form("Add", form("Mul", form.x, alpha), beta), 0.0, 1.0, last=last)
+
+
+_WRITTEN_OUT: dict[str, Callable[[_Form, NodeProto], Any]] = {
+    "Elu": lambda form, node: _elu(form, number(node, "alpha", 1.0)),
+    "Selu": lambda form, node: _elu(
+        form, number(node, "alpha", 1.6732631921768188), number(node, "gamma", 1.0507010221481323)
+    ),
+    "Softplus": lambda form, _: _softplus(form),
+    "HardSigmoid": lambda form, node: _hard_sigmoid(
+        form, number(node, "alpha", 0.2), number(node, "beta", 0.5)
+    ),
+    "HardSwish": lambda form, _: form("Mul", form.x, _hard_sigmoid(form, 1 / 6, 0.5, last=False), last=True),
+}
 
 
 def _is_pointwise(node: NodeProto) -> bool:

@@ -71,6 +71,12 @@ def integers(node: NodeProto, name: str, default: int, count: int = 2) -> list[i
     return list(value) if value else [default] * count
 
 
+def number(node: NodeProto, name: str, default: float) -> float:
+    """The value of a node's attribute such as alpha."""
+    value: Any = attribute(node, name, default)
+    return float(value)
+
+
 def pads_are_given(node: NodeProto) -> bool:
     """Whether padding is what `pads` says, and not computed from the input's size."""
     return attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")

@@ -107,7 +107,7 @@ class Network:
             raise ConfigError(
                 f"{model.where}: no layer of this network is trainable{named}; nothing to train"
             )
-        differentiation.prepare(self.proto.graph, self.weights, _layer_names(model.metadata), model.where)
+        differentiation.prepare(self.proto, self.weights, _layer_names(model.metadata), model.where)
         graph = self.proto.graph
         ratios = self._keep_acting_dropouts(model.metadata.dropout)
         self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
