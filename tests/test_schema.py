@@ -217,13 +217,18 @@ SCALARS = (
 )
 NAMES = ["Adam", "sgd", "Step", "cosine", "nll", "FOCAL", "images", "labels", "int8", "fp32", "out.txt"]
 VALUES = SCALARS | st.sampled_from(NAMES) | st.lists(SCALARS, max_size=3) | JSON
-STEPS = st.tuples(
-    st.sampled_from([*TRANSFORMS, "resise"]),
-    VALUES
-    | st.sampled_from(["RGB2HSV", "COLOR_RGB2YCrCb", "rgb2gray", "GRAY2RGB"])
-    | st.tuples(st.integers(-1, 300), st.integers(1, 300)).map(list)
-    | st.dictionaries(st.sampled_from(["mean", "std", "x"]), SCALARS | st.lists(SCALARS, max_size=3)),
-).map(lambda step: {step[0]: step[1]})
+NUMBERS = st.integers(-2, 400) | st.sampled_from([0.5, 0.001, 1.5, -0.5, 180.5])
+SUITABLE = {
+    "resize": st.lists(st.integers(-1, 300), min_size=2, max_size=2),
+    "center_crop": st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    "convert_color": st.sampled_from(["RGB2HSV", "COLOR_RGB2YCrCb", "rgb2gray", "GRAY2RGB", "RGB2"]),
+    "normalize": st.dictionaries(
+        st.sampled_from(["mean", "std", "std", "x"]), NUMBERS | st.lists(NUMBERS, min_size=1, max_size=3)
+    ),
+}
+STEPS = st.sampled_from([*TRANSFORMS, "resise"]).flatmap(
+    lambda name: st.fixed_dictionaries({name: SUITABLE.get(name, NUMBERS) | VALUES})
+)
 NEEDS_MORE_KEYS = {"debug", "test_tag", "nesterov", "gamma", "milestones", "weight", "early_stopping"}
 """What is right by itself and refused for another key's sake, or for its numbers' order or sum."""
 
@@ -258,8 +263,8 @@ def test_they_agree_on_one_key(path, value):
 def test_they_agree_on_one_transform(step):
     if has_whole_float(list(step.values())):
         return
-    source = {"GRAY2RGB": True}.get(str(step.get("convert_color")), False)
-    content = config(data={"grayscale": source, "transforms": [step]})
+    gray = step.get("convert_color") == "GRAY2RGB"
+    content = config(data={"grayscale": gray, "transforms": [step]})
     assert in_schema(content) == parses(content)
 
 

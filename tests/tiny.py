@@ -33,7 +33,7 @@ def tiny_model(
         return generator.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
 
     constants = {
-        "conv1/kernel": weights(8, channels, 5, 5) / (64 if mode == "caffe" else 1),
+        "conv1/kernel": weights(8, channels, 5, 5) / (64 if channels == 3 else 1),
         "conv1/bias": generator.normal(0, 0.1, 8).astype(np.float32),
         "conv2/kernel": weights(FEATURES, 8, 3, 3),
         "conv2/bias": generator.normal(0, 0.1, FEATURES).astype(np.float32),

@@ -97,11 +97,6 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     decode = ranks.together(lambda: decoder(*model.input_size, data.transforms, data.grayscale))
     boundary = ranks.first(lambda: _boundary(network, plan, cache, decode, share.threads * ranks.size))
     part = network.divide(boundary, half=own.feature_precision == "fp16" and cache is not None)
-    if settings.debug:
-        path = dot.path_beside(str(settings.outfile))
-        kept = () if part.boundary.is_photo else part.boundary.tensors
-        ranks.first(lambda: dot.write(path, network.proto.graph, part.weights.keys(), kept))
-        audience.say(f"graph {path}")
 
     weights = FlatWeights(part.weights)
     weights.set(part.weights)
@@ -109,6 +104,11 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     done, spent_s = _restore(optimizer, plan.state)
     summary = _summary(settings, ranks, plan, model, share.threads, weights, part, cache)
     audience.begin(summary, done, spent_s)
+    if settings.debug:
+        path = dot.path_beside(str(settings.outfile))
+        kept = () if part.boundary.is_photo else part.boundary.tensors
+        ranks.first(lambda: dot.write(path, network.proto.graph, part.weights.keys(), kept))
+        audience.say(f"graph {path}")
     started = time.perf_counter()
 
     backbone: Backbone | None = None

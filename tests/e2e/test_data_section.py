@@ -157,6 +157,7 @@ class TestRefusedTags:
                 "--tag is for the folder of --valid",
             ),
             (["sample", "data", "new", "--tag", "a"], "no photo in a folder called 'a'"),
+            (["export", "--labels", ".", "--tag", "valid", "--classes", 5], "but . has 3 class folders"),
         ],
     )
     def test_a_tag_without_a_folder(self, workspace, words, said):
