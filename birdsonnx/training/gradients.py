@@ -171,20 +171,22 @@ def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # the builder reports every graph transformer at INFO
     names = set(trainable)
+    # As inputs from here on: of small constants that are equal, as biases are before they are trained, the
+    # optimizer keeps one.
+    model = _weights_as_inputs(model, names)
     optimized = get_optimized_model(model.SerializeToString(), names, options)
     builder = GradientGraphBuilder(optimized, {LOSS}, names, LOSS, options)
     builder.build()
-    return _weights_as_inputs(onnx.load_model_from_string(builder.get_model()), names)
+    return onnx.load_model_from_string(builder.get_model())
 
 
 def _weights_as_inputs(model: ModelProto, names: set[str]) -> ModelProto:
-    """The builder leaves trained weights as initializers; they must be inputs to be fed."""
-    already = {value.name for value in model.graph.input}
+    proto = ModelProto()
+    proto.CopyFrom(model)
     weights = [tensor for tensor in model.graph.initializer if tensor.name in names]
     for tensor in weights:
-        model.graph.initializer.remove(tensor)
-        if tensor.name not in already:
-            model.graph.input.append(
-                helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
-            )
-    return model
+        proto.graph.initializer.remove(tensor)
+        proto.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
+        )
+    return proto

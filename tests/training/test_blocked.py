@@ -321,7 +321,7 @@ def test_loss_and_gradients_are_those_of_the_raw_graph(build, channels, size, bl
     network = Network(channels, size)
     model = network.model(build(network))
     weights = {name: network.constants[name] for name in network.trained}
-    prepare(model.graph, weights, [], "net")
+    prepare(model, weights, [], "net")
     raw = gradient_graph(Loss(np.ones(CLASSES, np.float32), 0, 0).append_to(model), list(weights))
     shapes = shapes_in(raw, {**photos(network, 2), **weights})
     rewritten = blocked(raw, shapes, block)
