@@ -32,8 +32,10 @@ def names(*layers):
 @keras_warns
 @pytest.mark.parametrize(
     "kind",
-    ["Conv2D", "MaxPooling2D", "ReLU", "PReLU", "Conv2DTranspose", "BatchNormalization", "DepthwiseConv2D"]
-    + ["GlobalAveragePooling2D", "Dense", "Flatten", "SpatialDropout2D", "LeakyReLU", "ZeroPadding2D", "ELU"],
+    [
+        *("Conv2D", "MaxPooling2D", "ReLU", "PReLU", "Conv2DTranspose", "BatchNormalization", "Dense", "ELU"),
+        *("GlobalAveragePooling2D", "Flatten", "SpatialDropout2D", "LeakyReLU", "DepthwiseConv2D"),
+    ],
 )
 def test_a_layer_without_a_name_is_called_as_keras_calls_it(keras, kind):
     from keras.src.utils.naming import to_snake_case

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from birdsonnx.config import parse
+from birdsonnx.network import model_file
 from birdsonnx.network.dropout import mask_of, masked
 from birdsonnx.network.metadata import Dropout
 from birdsonnx.network.model_file import BirdModel
@@ -234,9 +235,7 @@ def test_a_head_is_trained_on_features_from_in_front_of_its_dropout(train):
 
 def test_a_checkpoint_keeps_its_dropout(train):
     outcome, first = train(dropped())
-    checkpoint = BirdModel(
-        onnx.load(outcome.checkpoints[-1]), run.model_file.load(outcome.checkpoints[-1]).metadata, "c"
-    )
+    checkpoint = model_file.load(outcome.checkpoints[-1])
     assert checkpoint.metadata.dropout == dropped().metadata.dropout
     _, second = train(checkpoint)
     assert second.summary["dropout"] == first.summary["dropout"]
