@@ -141,7 +141,8 @@ def test_synonyms(synonym, key, value):
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("config_*.json")), ids=lambda path: path.name)
 def test_shipped_configs_parse(path):
-    assert read(path).checkpoints.load is not None
+    settings = read(path)
+    assert settings.checkpoints.load is not None or settings.layers is not None
 
 
 def test_there_are_shipped_configs():

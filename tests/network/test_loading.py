@@ -14,7 +14,7 @@ from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.network import conversion, keras_source, loading
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.network.partition import Network, with_weights
-from birdsonnx.network.preprocessing import of_normalize
+from birdsonnx.network.preprocessing import of_mode, of_normalize
 from tests.digits import lenet
 from tests.network.graphs import answer
 from tests.network.networks import keras_warns
@@ -344,7 +344,10 @@ def test_another_head_gets_what_fits(checkpoint, name):
     fresh_head = constants(fresh(lenet(units=5))[0])
     for key in head:
         np.testing.assert_array_equal(after[key], fresh_head[key])
+    why = "layer 'dense_1' has 5 units in neural_network.layers and 2 in lenet.onnx"
+    assert f"{why}; taking over the weights that fit" in lines
     assert "lenet.onnx: weights of 3 layers taken over" in lines
+    assert not any("scaled" in line or "fresh weights (seed" in line for line in lines)
     assert "dense_1 (it has 32x2 2, the network 32x5 5): starts from fresh weights" in lines
     # All that comes before the head answers as it did.
     photos = np.random.default_rng(2).integers(0, 256, (2, 28, 28, 1), np.uint8)
@@ -370,6 +373,15 @@ def test_a_normalize_takes_the_place_of_the_checkpoints(checkpoint):
     data = {"transforms": [{"normalize": {"mean": 0.1, "std": 0.9}}]}
     model, _ = another(layers=lenet(units=5), data=data)
     assert model.metadata.preprocessing == of_normalize(Normalize((0.1,), (0.9,)), 1)
+
+
+@keras_warns
+def test_the_preprocessing_of_other_channels_is_not_taken_over(checkpoint):
+    layers = lenet()
+    layers[0]["config"]["batch_input_shape"] = [None, 28, 28, 3]
+    model, lines = another(layers=layers)
+    assert model.metadata.preprocessing == of_mode("unit", 3)
+    assert any("it sees pixels scaled to [0, 1]" in line for line in lines)
 
 
 @keras_warns
