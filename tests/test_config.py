@@ -144,7 +144,8 @@ def test_synonyms(synonym, key, value):
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("config_*.json")), ids=lambda path: path.name)
 def test_shipped_configs_parse(path):
-    assert read(path).checkpoints.load is not None
+    settings = read(path)
+    assert settings.checkpoints.load is not None or settings.layers is not None
 
 
 def test_there_are_shipped_configs():
@@ -238,9 +239,21 @@ def test_a_config_that_only_predicts_may_keep_what_training_needs():
         assert settings_of({"data": data, "birdsonnx": own}).birdsonnx.early_stopping == 3
 
 
-@pytest.mark.parametrize("layers", ["layers.json", {"class_name": "Functional", "config": {"Name": 1}}])
-def test_layers_are_a_path_or_a_keras_object_kept_as_it_is(layers):
+@pytest.mark.parametrize(
+    "layers",
+    ["layers.json", {"class_name": "Functional", "config": {"Name": 1}}, [{"class_name": "Dense"}], []],
+)
+def test_layers_are_a_path_an_object_or_an_array_kept_as_it_is(layers):
     assert settings_of({"layers": layers}).layers == layers
+
+
+@pytest.mark.parametrize("layers", [3, "", True])
+def test_layers_of_another_kind_are_refused(layers):
+    message = refusal({"layers": layers})
+    assert message.startswith(
+        "config.json: neural_network.layers: must be the path of a Keras JSON, a Keras model"
+    )
+    assert message.endswith(f"got {json.dumps(layers)}")
 
 
 def test_settings_are_frozen():

@@ -69,6 +69,7 @@ def _load(path: Path, settings: Settings, say: Say, may_differ: bool = False) ->
         model = model_file.load(path)
         differences = _differences(model.metadata.layers, model.input_size, settings, str(path), say)
         if differences and may_differ:
+            say(f"{differences[0]}; taking over the weights that fit")
             model = _transferred(model, settings, say)
         elif differences:
             raise ModelError(differences[0])
@@ -144,8 +145,7 @@ def _differences(
         if name not in described
     ]
     found += [
-        f"layer {name!r} has {described[name][1]} units in {source} and {units} in {where}; they are "
-        "different networks"
+        f"layer {name!r} has {described[name][1]} units in {source} and {units} in {where}"
         for name, units in ours.items()
         if name in described and described[name][1] != units
     ]
@@ -179,25 +179,27 @@ def _architecture(layers: str | Architecture) -> tuple[Architecture, str]:
 
 
 def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) -> BirdModel:
-    """The network of `layers` with fresh weights. `before` is the preprocessing that it is to have; None: its
-    own where it is recognised, else pixels in [0, 1]."""
+    """The network of `layers` with fresh weights, behind the preprocessing `before` where the channels are
+    its; else behind its own where that is recognised, else with pixels in [0, 1]."""
     assert settings.layers is not None
     config, where = _architecture(settings.layers)
     keras_source.layers_in(config, where)  # refuse a damaged array before TensorFlow takes its seconds
     seed = settings.birdsonnx.seed
-    known = before is not None or _normalize(settings) is not None
-    facts = [config, seed, known]
+    replaced = _normalize(settings) is not None
+    channels = None if before is None else len(before.scale)
 
     def build() -> tuple[KerasNetwork, str]:
         network = keras_source.from_layers(config, where, None, seed)
-        mode = "none" if known else recognition.preprocessing_of(network.model) or "unit"
-        return network, mode
+        if replaced or network.model.inputs[0].shape[-1] == channels:
+            return network, "none"
+        return network, recognition.preprocessing_of(network.model) or "unit"
 
-    say(f"{where}: a new network with fresh weights (seed {seed})")
-    model = _built(build, facts, where, settings, say)
-    if before is not None and len(before.scale) == model.input_size[2]:
+    if before is None:
+        say(f"{where}: a new network with fresh weights (seed {seed})")
+    model = _built(build, [config, seed, replaced, channels], where, settings, say)
+    if before is not None and channels == model.input_size[2]:
         return model.with_preprocessing(before)
-    if any(layer.kind == "BatchNormalization" for layer in model.metadata.layers):
+    if before is None and any(layer.kind == "BatchNormalization" for layer in model.metadata.layers):
         say(f"{where}: its BatchNorm keeps the statistics that it starts with (mean 0, variance 1)")
     if model.metadata.preprocessing.name == "unit":
         say(f"{where}: it sees pixels scaled to [0, 1]; a normalize transform would change that")

