@@ -175,7 +175,13 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
         except Exception as error:
             raise ModelError(f"{path}: these weights do not fit the network ({one_line(error)})") from None
         return KerasNetwork(network.model, source)
-    found = _weights_by_layer(path)
+    names = [layer.name for layer in network.layers]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ModelError(
+            f"{path}: gives weights by layer name, and the network has two layers called {min(twice)!r}"
+        )
+    found = _weights_by_layer(path, set(names))
     notes: list[str] = []
     unfit: list[str] = []
     for layer in network.layers:
@@ -246,7 +252,8 @@ def layers_in(config: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
     return found
 
 
-def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
+def _weights_by_layer(path: Path, known: set[str]) -> dict[str, list[Array]]:
+    """The arrays of each layer; those of a nested model, which shares one group, go to its `known` layers."""
     config = read_config(path)
     if config is not None and zipfile.is_zipfile(path):
         return {layer.name: layer.get_weights() for layer in full_model(path).layers}
@@ -256,8 +263,9 @@ def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
         for layer in _names(groups, "layer_names"):
             group = groups[layer]
             names = _names(group, "weight_names")
-            if names:
-                weights[layer] = [np.asarray(group[name]) for name in names]
+            for name in names:
+                owner = layer if layer in known else (["", *name.split("/")])[-2]
+                weights.setdefault(owner, []).append(np.asarray(group[name]))
     if not weights:
         raise ModelError(f"{path}: no weights by layer name in it")
     return weights
