@@ -156,9 +156,9 @@ def _set_statistics(model: Any, norms: Sequence[Any], values: Values) -> None:
         layer.trainable, layer.momentum = trainable, momentum
 
 
-def _trained(call: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+def _trained(call: Any, inputs: Any, **_: Any) -> Any:
     """A layer's call in training, whatever the model says."""
-    return call(inputs, training=True, mask=mask)
+    return call(inputs, training=True)
 
 
 def _set_head(

@@ -138,7 +138,9 @@ def test_the_size_is_keras_own(keras, name):
     assert model.input_shape == (None, side, side, 3)
 
 
-@pytest.mark.parametrize("name", ["VGG16", "MobileNet", "MobileNetV3Small"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("VGG16", marks=pytest.mark.slow), "MobileNet", "MobileNetV3Small"]
+)
 def test_with_the_top_of_keras(keras, name):
     """Flatten and two hidden Dense layers; scores from a convolution, with Reshape or Flatten."""
     options = {"alpha": 0.25} if name == "MobileNet" else {}
