@@ -9,6 +9,7 @@ One network per process, one after another. Markdown goes to stdout, all figures
 """
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -144,12 +145,20 @@ def realistic(model: Any, preprocess: Any, seed: int = 0) -> Any:
 
 
 def _set_statistics(model: Any, norms: Sequence[Any], values: Values) -> None:
+    """Let the norms alone train, for one pass: no Dropout, no augmentation."""
     flags = [(layer.trainable, layer.momentum) for layer in norms]
     for layer in norms:
         layer.trainable, layer.momentum = True, 0.0
-    model(values, training=True)
+        layer.call = functools.partial(_trained, layer.call)
+    model(values, training=False)
     for layer, (trainable, momentum) in zip(norms, flags, strict=True):
+        del layer.call
         layer.trainable, layer.momentum = trainable, momentum
+
+
+def _trained(call: Any, inputs: Any, **_: Any) -> Any:
+    """A layer's call in training, whatever the model says."""
+    return call(inputs, training=True)
 
 
 def _set_head(
@@ -162,7 +171,7 @@ def _set_head(
     draws = generator.normal(size=(DRAWS, *head.kernel.shape))
     spreads = np.ptp(features @ draws, axis=2).min(axis=1)
     kernel = draws[spreads.argmax()] * (SPREAD / spreads.max())
-    head.set_weights([kernel, -centre @ kernel])
+    head.set_weights([kernel, -centre @ kernel][: len(head.weights)])
 
 
 def preprocess_input(name: str) -> Any:

@@ -218,7 +218,13 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
         except Exception as error:
             raise ModelError(f"{path}: these weights do not fit the network ({one_line(error)})") from None
         return KerasNetwork(network.model, source)
-    found = _weights_by_layer(path)
+    names = [layer.name for layer in network.layers]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ModelError(
+            f"{path}: gives weights by layer name, and the network has two layers called {min(twice)!r}"
+        )
+    found = _weights_by_layer(path, set(names))
     wanted = {layer.name: _shapes(layer.weights) for layer in network.layers}
     fit = transfer.fit(wanted, {name: _shapes(weights) for name, weights in found.items()})
     fit.require({layer.name for layer in network.layers if not layer.trainable}, str(path))
@@ -314,7 +320,8 @@ def _entries(model: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     return list(layers or ())
 
 
-def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
+def _weights_by_layer(path: Path, known: set[str]) -> dict[str, list[Array]]:
+    """The arrays of each layer; those of a nested model, which shares one group, go to its `known` layers."""
     config = read_config(path)
     if config is not None and zipfile.is_zipfile(path):
         return {layer.name: layer.get_weights() for layer in full_model(path).layers}
@@ -324,9 +331,9 @@ def _weights_by_layer(path: Path) -> dict[str, list[Array]]:
             groups = file.get("model_weights", file)
             for layer in _names(groups, "layer_names"):
                 group = groups[layer]
-                names = _names(group, "weight_names")
-                if names:
-                    weights[layer] = [np.asarray(group[name]) for name in names]
+                for name in _names(group, "weight_names"):
+                    owner = layer if layer in known else (["", *name.split("/")])[-2]
+                    weights.setdefault(owner, []).append(np.asarray(group[name]))
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         # h5py raises all of these on groups that are not what the names say, and on damaged data.
         raise ModelError(f"{path}: its weights cannot be read ({one_line(error)})") from None

@@ -1,6 +1,7 @@
 """Every rewrite: the same answers before and after, and the graphs that it must leave alone."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -108,6 +109,24 @@ def test_fold_batch_norm_spares_the_other_reader_of_shared_weights():
     np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)
 
 
+def test_fold_batch_norm_of_shared_weights_with_a_norm_each():
+    """One Keras convolution called twice: each call gets the kernel and the bias of its own norm."""
+    other = {f"{name}2": value + 0.5 for name, value in NORM.items()}
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c1"], "one"),
+        node("BatchNormalization", ["c1", *NORM], ["n1"]),
+        node("Conv", ["x", "w", "b"], ["c2"], "two"),
+        node("BatchNormalization", ["c2", *other], ["n2"]),
+        node("Conv", ["x", "w", "b"], ["c3"], "three"),
+        node("Sum", ["n1", "n2", "c3"], ["y"]),
+    ]
+    constants = {"w": random(5, 4, 1, 1), "b": random(5, seed=1), **NORM, **other}
+    model = graph_of(nodes, constants, ["batch", 4, 3, 3], ["batch", 5, 3, 3])
+    before = answer(model, random(2, 4, 3, 3))
+    assert rewrites.fold_batch_norm(model.graph) == 2
+    np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)
+
+
 def pad_and_pool(first="Relu", amounts=(0, 0, 1, 1, 0, 0, 1, 1), value=0.0, mode="constant", **pool):
     return graph_of(
         [
@@ -155,6 +174,7 @@ def test_pad_into_max_pool(amounts):
         pad_and_pool(value=1.0),
         pad_and_pool(amounts=(0, 0, 3, 3, 0, 0, 0, 0)),  # windows wholly in the padding
         pad_and_pool(amounts=(0, 1, 1, 1, 0, 0, 1, 1)),  # a channel is added
+        pad_and_pool(amounts=(0, 0, -1, -1, 0, 0, 1, 1)),  # rows are cut off
         pad_and_pool(pads=[1, 1, 1, 1]),
         pad_and_pool(auto_pad="SAME_UPPER"),
         pad_and_pool(mode="reflect"),
@@ -165,6 +185,7 @@ def test_pad_into_max_pool(amounts):
         "not zero",
         "wide",
         "channels",
+        "negative pads",
         "pool pads too",
         "pool pads by itself",
         "reflected",
@@ -225,10 +246,94 @@ def test_end_in_log_probs(last):
     np.testing.assert_allclose(answer(model, random(5, 4)), expected, **CLOSE)
 
 
-def test_end_in_log_probs_refuses_what_is_no_classifier():
-    model = graph_of([node("Sigmoid", ["x"], ["y"])], {}, ["batch", 4], ["batch", 4])
-    with pytest.raises(ModelError, match="ends in Sigmoid"):
+def pooled(*nodes):
+    """Class maps `m` from `x` `[batch, 4, 3, 3]`, then the nodes."""
+    first = node("Conv", ["x", "w"], ["m"])
+    return graph_of([first, *nodes], {"w": random(3, 4, 1, 1), "two": np.float32([2])}, MAPS, ["batch", 3])
+
+
+MAPS = ["batch", 4, 3, 3]
+POOL = node("GlobalAveragePool", ["m"], ["p"])
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [POOL, node("Softmax", ["p"], ["s"], axis=1), node("Flatten", ["s"], ["y"])],
+        [POOL, node("LogSoftmax", ["p"], ["s"], axis=1), node("Flatten", ["s"], ["y"])],
+        [POOL, node("Flatten", ["p"], ["s"]), node("Softmax", ["s"], ["y"], axis=-1)],
+        [POOL, node("Flatten", ["p"], ["f"]), node("Softmax", ["f"], ["s"]), node("Identity", ["s"], ["y"])],
+        [POOL, node("Flatten", ["p"], ["y"])],
+    ],
+    ids=["softmax of maps", "log_softmax of maps", "flat", "behind an identity", "scores"],
+)
+def test_end_in_log_probs_behind_other_layouts(nodes):
+    model = pooled(*nodes)
+    rewrites.end_in_log_probs(model.graph)
+    assert operators(model.graph).count("LogSoftmax") == 1
+    assert "Softmax" not in operators(model.graph)
+    scores = np.einsum("nchw,kc->nk", random(2, 4, 3, 3), random(3, 4, 1, 1)[:, :, 0, 0]) / 9
+    expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), expected, **CLOSE)
+
+
+def test_end_in_log_probs_of_scores_with_a_temperature():
+    model = pooled(POOL, node("Flatten", ["p"], ["s"]), node("Mul", ["s", "two"], ["y"]))
+    rewrites.end_in_log_probs(model.graph)
+    assert operators(model.graph)[-2:] == ["Mul", "LogSoftmax"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "nodes"),
+    [
+        ("Sigmoid", [POOL, node("Flatten", ["p"], ["s"]), node("Sigmoid", ["s"], ["y"])]),
+        ("Sigmoid", [POOL, node("Sigmoid", ["p"], ["s"]), node("Flatten", ["s"], ["y"])]),
+        (
+            "GlobalAveragePool",
+            [
+                node("Softmax", ["m"], ["s"], axis=1),
+                node("GlobalAveragePool", ["s"], ["p"]),
+                node("Flatten", ["p"], ["y"]),
+            ],
+        ),
+        (
+            "Mul",
+            [
+                POOL,
+                node("Flatten", ["p"], ["f"]),
+                node("Sigmoid", ["f"], ["s"]),
+                node("Mul", ["f", "s"], ["y"]),
+            ],
+        ),
+    ],
+    ids=["sigmoid", "sigmoid of maps", "mean of probabilities", "swish"],
+)
+def test_end_in_log_probs_refuses_what_is_no_classifier(ends, nodes):
+    with pytest.raises(ModelError, match=f"ends in {ends};"):
+        rewrites.end_in_log_probs(pooled(*nodes).graph)
+
+
+def test_end_in_log_probs_refuses_pixels():
+    model = graph_of([node("Flatten", ["x"], ["y"])], {}, ["batch", 4, 1, 1], ["batch", 4])
+    with pytest.raises(ModelError, match="ends in its own input"):
         rewrites.end_in_log_probs(model.graph)
+
+
+def test_erfc_as_erf():
+    """Against Python's own erfc."""
+    model = graph_of(
+        [node("Erfc", ["x"], ["e"], "one"), node("Erfc", ["e"], ["y"], "two")], {}, ["batch", 9], ["batch", 9]
+    )
+    assert rewrites.erfc_as_erf(model.graph) == 2
+    values = np.linspace(-3, 3, 9, dtype=np.float32)[None]
+    expected = [[math.erfc(math.erfc(value)) for value in values[0]]]
+    np.testing.assert_allclose(answer(model, values), expected, rtol=0, atol=1e-6)
+
+
+def test_finish_refuses_operators_that_onnx_does_not_have():
+    model = graph_of([node("StatefulPartitionedCall", ["x"], ["y"])], {}, ["batch", 4], ["batch", 4])
+    with pytest.raises(ModelError, match="needs StatefulPartitionedCall, which ONNX does not have"):
+        rewrites.finish(model)
 
 
 def test_log_probs_stay_finite_where_probabilities_do_not():
