@@ -5,14 +5,19 @@
 Each network is built with random weights at a small input size, made to behave like a trained one (see
 `realistic`), converted and compared with Keras: atol 1e-4 + rtol 1e-5 on log-probabilities, two batch sizes.
 Its preprocessing must be recognised from its layers; what is right is the network's own `preprocess_input`.
-One network per process, one after another. Markdown goes to stdout, all figures to `--json FILE`.
+Then the product trains it on made-up pictures, its head and all its layers, and the derivative of the loss
+along a direction of all weights is compared with the difference of two losses. One network per process, one
+after another. Markdown goes to stdout, all figures to `--json FILE`.
 """
 
 import argparse
 import functools
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +25,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from birdsonnx.errors import ModelError
+from birdsonnx import config
+from birdsonnx.errors import BirdsonnxError, ModelError
+from birdsonnx.inference.timing import timed
 from birdsonnx.network import architectures, conversion, keras_source, parity, recognition
+from birdsonnx.network.dropout import mask_of
 from birdsonnx.network.keras_source import KerasNetwork
+from birdsonnx.network.metadata import INPUT, OUTPUT
+from birdsonnx.network.model_file import BirdModel
+from birdsonnx.network.partition import Network, Partition, having_weights
+from birdsonnx.reporting.console import Console
+from birdsonnx.reporting.training_log import TrainingLog
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
+from birdsonnx.training import run
+from birdsonnx.training.gradients import Gradients
+from birdsonnx.training.losses import TARGETS, Loss
+from birdsonnx.training.parameters import FlatWeights
 
 MODULES = {
     "ResNet": "resnet",
@@ -60,6 +80,10 @@ SMALL_INPUT = 64
 SPREAD = 3.0
 DRAWS = 100
 CLASSES = 5
+PER_CLASS = 6
+CHANGE = 0.1
+"""Of the summed loss (around 20) that a difference measures, each way: far above float32's rounding, far
+below where the loss bends."""
 CALIBRATION = 16
 """Pictures that set the BatchNorm statistics and the head."""
 
@@ -82,6 +106,14 @@ class Row:
     """Largest change of a log-probability if red and blue are swapped: what a wrong preprocessing costs."""
     parity: dict[int, float] | None = None
     """Largest difference from Keras per batch size; None: refused or different."""
+    head: tuple[float, float] | None = None
+    """Training loss of the first and the last epoch, the last layer trained on kept features."""
+    all_layers: tuple[float, float] | None = None
+    """The same, everything trained."""
+    derivative: float = 0.0
+    """Of the loss along a direction of all weights, over the difference of two losses: 1 is right."""
+    images_per_second: float = 0.0
+    """A bare session at this input, one stream per core."""
     problem: str | None = None
 
 
@@ -93,8 +125,16 @@ COLUMNS = {
     "logit spread": lambda row: f"{row.spread:.1f}",
     "BGR/RGB swap": lambda row: f"{row.swapped:.2f}",
     "parity": lambda row: f"{max(row.parity.values()):.1e}" if row.parity else row.problem,
+    "head, loss": lambda row: _fell(row.head, row.problem),
+    "all layers, loss": lambda row: _fell(row.all_layers, row.problem),
+    "derivative": lambda row: f"{row.derivative:.3f}",
+    "images/s": lambda row: f"{row.images_per_second:.0f}",
 }
 """Heading and cell of each column of the Markdown table."""
+
+
+def _fell(losses: tuple[float, float] | None, problem: str | None) -> str:
+    return problem or "" if losses is None else f"{losses[0]:.2f} -> {losses[1]:.2f}"
 
 
 # --- A network that behaves like a trained one ----------------------------------------------------------
@@ -228,6 +268,100 @@ def fill_parity(row: Row, network: KerasNetwork, mode: str) -> conversion.Conver
     return converted
 
 
+def fill_training(row: Row, model: BirdModel, folder: Path) -> None:
+    """Train the head, then all layers, as a user does, on pictures whose classes have a colour each."""
+    height, width, channels = model.input_size
+    for label in range(CLASSES):
+        pictures = parity.natural_images(PER_CLASS, height, width, channels, seed=100 + label)
+        tint = np.array([(label % 3 == channel) * 60 + 20 * label for channel in range(channels)])
+        for number, picture in enumerate(pictures):
+            path = folder / "data" / f"class {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(picture // 2 + tint, 0, 255).astype(np.uint8)).save(path)
+    model.save(folder / "model.onnx")
+    try:
+        row.head = trained(folder, "cache", ["dense"], epochs=8, rate=1e-2)
+        row.all_layers = trained(folder, False, ["*"], epochs=3, rate=1e-4)
+    except BirdsonnxError as error:
+        row.problem = str(error)
+        return
+    for layers, losses in (("head", row.head), ("all layers", row.all_layers)):
+        if not losses[1] < losses[0]:
+            row.problem = f"{layers}: the loss does not fall ({losses[0]:.3f} -> {losses[1]:.3f})"
+
+
+def trained(
+    folder: Path, cache: str | bool, layers: Sequence[str], epochs: int, rate: float
+) -> tuple[float, float]:
+    """Loss of the first and the last epoch of a run of the product."""
+    own = {"trainable": list(layers), "cache": str(folder / cache) if isinstance(cache, str) else cache}
+    network = {
+        "num_epochs": epochs,
+        "data": {"input_path": str(folder / "data"), "batch_size": 8},
+        "checkpoints": {"load": str(folder / "model.onnx")},
+        "optimizer": {"type": "Adam", "learning_rate": rate},
+        "birdsonnx": own,
+    }
+    settings = config.parse(json.dumps({"neural_network": network}), "benchmark")
+    log = TrainingLog(Console(speaks=False), None, epochs, verbose=False, speaks=False)
+    outcome = run.train(settings, Ranks(), log)
+    return outcome.epochs[0].train_loss, outcome.epochs[-1].train_loss
+
+
+def fill_derivative(row: Row, model: BirdModel) -> None:
+    """Compare the gradient of all weights with a central difference of float32 losses, nothing dropped.
+
+    The direction of each tensor is that of its gradient, as long as the tensor itself, so that none of them
+    drowns in the others: a tensor whose gradient were missing or wrong would change the difference alone.
+    """
+    part, weights = everything(model)
+    loss = Loss(np.ones(CLASSES, np.float32), 0.0, 0.0)
+    pixels = parity.natural_images(CALIBRATION // 2, *model.input_size, seed=5)
+    labels = np.arange(len(pixels)) % CLASSES
+    masks = {mask_of(each): np.ones((len(pixels), *each.shape), np.float32) for each in part.dropouts}
+
+    def load(photos: Sequence[int]) -> dict[str, Any]:
+        rows = {name: mask[photos] for name, mask in masks.items()}
+        return {part.source: pixels[photos], TARGETS: loss.targets(labels[photos]), **rows}
+
+    total = Gradients(part, loss, weights, 2).sum_over(list(range(len(pixels))), load).total
+    gradient = total[:-1].astype(np.float64)
+    direction = np.zeros_like(gradient)
+    generator = np.random.default_rng(0)
+    for span in weights.spans:
+        along = gradient[span] if gradient[span].any() else generator.normal(size=gradient[span].shape)
+        length = max(np.sqrt(np.mean(weights.flat[span] ** 2)), 1e-3)
+        direction[span] = along / np.sqrt(np.mean(along**2)) * length
+    expected = float(gradient @ direction)
+    start = weights.flat.copy()
+    losses = []
+    for sign in (1, -1):
+        weights.flat[...] = start + sign * CHANGE / expected * direction
+        session = Session(having_weights(part.trainable, weights.named).SerializeToString())
+        log_probs = session.run({part.source: pixels})[OUTPUT].astype(np.float64)
+        losses.append(-log_probs[np.arange(len(labels)), labels].sum())
+    row.derivative = float(losses[0] - losses[1]) / (2 * CHANGE)
+    if abs(row.derivative - 1) > 0.02:
+        row.problem = f"derivative {row.derivative:.3f} of what the gradient says"
+
+
+def everything(model: BirdModel) -> tuple[Partition, FlatWeights]:
+    """The network with all its layers trained."""
+    network = Network(model, [layer.name for layer in model.metadata.layers])
+    part = network.divide(network.boundaries()[-1])
+    weights = FlatWeights(part.weights)
+    weights.set(part.weights)
+    return part, weights
+
+
+def fill_speed(row: Row, model: BirdModel) -> None:
+    """Images per second of a bare session, for two seconds."""
+    session, streams = Session(model.serialized()), os.cpu_count() or 1
+    pixels = parity.natural_images(PHOTOS_PER_RUN, *model.input_size)
+    timing = timed(lambda: session.run({INPUT: pixels}), time.perf_counter() + 2, streams)
+    row.images_per_second = len(timing.durations_s) * len(pixels) / timing.elapsed_s
+
+
 def answer(converted: conversion.Conversion, pictures: Pixels) -> npt.NDArray[np.float32]:
     import onnxruntime
 
@@ -252,8 +386,21 @@ def row_of(name: str) -> Row:
     network = realistic_application(name)
     fill_facts(row, network)
     mode = fill_preprocessing(row, network)
-    fill_parity(row, network, mode)
+    converted = fill_parity(row, network, mode)
+    if converted is not None:
+        fill_use(row, converted.model)
     return row
+
+
+def fill_use(row: Row, model: BirdModel) -> None:
+    """The columns that need no Keras."""
+    fill_speed(row, model)
+    try:
+        fill_derivative(row, model)
+    except BirdsonnxError as error:
+        row.problem = str(error)
+    with tempfile.TemporaryDirectory() as folder:
+        fill_training(row, model, Path(folder))
 
 
 # --- The table ------------------------------------------------------------------------------------------
