@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from birdsonnx.config import Normalize, parse
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.network import conversion, keras_source, loading
+from birdsonnx.network import conversion, keras_source, loading, model_file
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.network.partition import Network, with_weights
 from birdsonnx.network.preprocessing import of_mode, of_normalize
@@ -357,6 +357,39 @@ def test_another_head_gets_what_fits(checkpoint, name):
         part = network.divide(network.boundaries()[0])
         outputs.append(answer(onnx.load_model_from_string(part.backbone), photos))
     np.testing.assert_array_equal(*outputs)
+
+
+@keras_warns
+def test_batch_norms_come_along(keras):
+    """One that is folded into its convolution, one that stands alone; in a fresh network both add zeros."""
+
+    def network(units):
+        layers = keras.layers
+        inputs = keras.Input((12, 12, 3))
+        x = layers.Conv2D(4, 3, use_bias=False, name="conv")(inputs)
+        x = layers.MaxPooling2D()(layers.BatchNormalization(name="folded")(x))
+        x = layers.ReLU()(layers.BatchNormalization(name="alone")(x))
+        x = layers.Dense(units, activation="log_softmax", name="head")(layers.GlobalAveragePooling2D()(x))
+        model = keras.Model(inputs, x)
+        for layer in model.layers:
+            layer.trainable = layer.name == "head"
+        return keras_source.KerasNetwork(model, {"file": "x"})
+
+    trained = network(3)
+    generator = np.random.default_rng(1)
+    for layer in trained.layers:
+        layer.set_weights([generator.uniform(0.5, 2, weight.shape) for weight in layer.weights])
+    conversion.convert(trained, "x", "unit").model.save(Path("x.onnx"))
+    model, lines = another("x.onnx", keras_source.layers_json(network(5)))
+    assert "head (it has 4x3 3, the network 4x5 5): starts from fresh weights" in lines
+    photos = np.random.default_rng(2).integers(0, 256, (2, 12, 12, 3), np.uint8)
+    outputs = []
+    for each in (model_file.load(Path("x.onnx")), model):
+        divided = Network(each, ["head"])
+        part = divided.divide(divided.boundaries()[0])
+        outputs.append(answer(onnx.load_model_from_string(part.backbone), photos))
+    np.testing.assert_array_equal(*outputs)
+    assert np.ptp(outputs[0]) > 0.1
 
 
 @keras_warns
