@@ -214,7 +214,7 @@ def export(
     ] = None,
     channels: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="Channels of --arch: 3, or 1 for grayscale (not imagenet)."),
+        typer.Option(help="Channels of --arch: 3, or 1 for grayscale (not imagenet)."),
     ] = None,
     classes: Annotated[
         int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")

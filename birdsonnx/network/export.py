@@ -59,10 +59,8 @@ def export(request: Request) -> Conversion:
     where = str(request.source or request.layers or request.arch or DEFAULT_ARCH)
     has = network.model.outputs[0].shape[-1]
     if wanted is not None and has != wanted:
-        asked = f"--labels {request.labels} has {wanted}" if names else f"--classes asks for {wanted}"
-        raise ConfigError(
-            f"{where} has {has} classes, {asked}; the file decides about its head, and nothing changes it"
-        )
+        asked = f"--labels {request.labels} has {wanted}" if names else f"--classes {wanted}"
+        raise ConfigError(f"{asked}, but {where} has {has} classes; its head stays as it is")
     converted = conversion.convert(network, where, request.preprocess, request.opset, names)
     converted.model.save(request.file)
     if request.save_layers is not None:
@@ -114,6 +112,8 @@ def to_keras(request: BackToKeras) -> Returned:
 
 def _network(request: Request, classes: int | None) -> KerasNetwork:
     if request.layers is None and request.source is None:
+        if request.channels not in (None, 1, 3):
+            raise ConfigError(f"--channels {request.channels}: choose 1 (grayscale) or 3")
         size = None if request.size is None else _size(request.size)
         arch, channels = request.arch or DEFAULT_ARCH, request.channels or 3
         return architectures.build(arch, classes or 400, request.weights, request.seed, size, channels)
@@ -121,7 +121,8 @@ def _network(request: Request, classes: int | None) -> KerasNetwork:
     for option, value in given.items():
         if value is not None:
             file = "--layers" if request.layers is not None else "SOURCE"
-            raise ConfigError(f"{option} {value} is for a network of --arch; {file} says all about its own")
+            kind = f"without {file}" if option == "--arch" else "of --arch"
+            raise ConfigError(f"{option} {value} is for a network {kind}; {file} says all about its own")
     if request.layers is not None:
         if request.source is not None:
             weights: Path | None = request.source

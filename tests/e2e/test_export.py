@@ -62,6 +62,54 @@ def test_refusals_of_export(network):
     assert not Path("x.onnx").exists()
 
 
+def test_any_network_of_keras_applications_by_name(workspace):
+    names = succeed("export", "--arch", "list").split()
+    assert {"ResNet50", "MobileNetV2", "ConvNeXtTiny"} <= set(names)
+    assert succeed_json("export", "--arch", "list") == {"architectures": names}
+
+    words = ("--weights", "none", "--size", "48x32", "--channels", "1", "--labels", "data/train")
+    said = succeed_json("export", "--arch", "mobileNETv2", *words)
+    assert said["output"] == "models/mobilenetv2_birds.onnx"
+    assert (said["classes"], said["preprocessing"], said["trainable"]) == (3, "tf", ["dense"])
+    [images] = onnx.load(said["output"]).graph.input
+    assert [dim.dim_value for dim in images.type.tensor_type.shape.dim][1:] == [32, 48, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--arch", "resnet51"], "no such network; did you mean 'ResNet50'?; choose ResNet50, ResNet101"),
+        (["--size", "big"], "--size big: give a side such as 160"),
+        (["--size", "16", "--weights", "none"], "at least 32x32"),
+        (["--channels", "2", "--weights", "none"], "--channels 2: choose 1 (grayscale) or 3"),
+        (["--channels", "1", "--weights", "none"], "caffe preprocessing needs 3 channels"),
+        (["own.h5", "--arch", "vgg16"], "--arch vgg16 is for a network without SOURCE"),
+        (["own.h5", "--size", "64"], "--size 64 is for a network of --arch"),
+        (["--layers", "own.json", "--channels", "3"], "--channels 3 is for a network of --arch"),
+    ],
+)
+def test_refusals_of_networks_by_name(workspace, words, expected):
+    assert expected in refused("export", *words)
+    assert not Path("models").exists()
+
+
+def test_nothing_changes_the_head_of_a_file(network):
+    """Neither --classes nor --labels: both are only compared."""
+    Path("layers.json").write_text(network.to_json())
+    for folder in ("JUNCO", "WREN"):
+        (Path("more") / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(Path("more") / folder / "0.png")
+    from_json = ("--layers", "layers.json", "--weights", "none", "--preprocess", "tf")
+    for words in (from_json, ("network.keras", "--preprocess", "tf")):
+        file = "layers.json" if words is from_json else "network.keras"
+        assert f"--labels more has 2, but {file} has 3 classes" in refused(
+            "export", *words, "--labels", "more"
+        )
+        assert "--classes 7, but " in refused("export", *words, "--classes", "7")
+    said = succeed_json("export", *from_json, "--labels", "data/train", "-o", "three.onnx")
+    assert said["classes"] == 3
+
+
 def test_training_from_the_keras_file_on_two_ranks(network, training_config):
     network.save("network.h5")
     config = training_config(checkpoints={"load": "network.h5", "save": "saved/", "interval": 3})
