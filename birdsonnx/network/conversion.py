@@ -54,12 +54,13 @@ def convert(
     """
     if opset not in OPSETS:
         raise ConfigError(f"--opset {opset}: choose {OPSETS.start} to {OPSETS.stop - 1}")
+    _, _, channels = input_size(network, where)
     notes = list(network.notes)
     if _compute_in_float32(network.model):
         notes.append("trained with mixed precision; computes in float32, as its weights are")
     mode = _mode(network, preprocess, where)
     try:
-        before = preprocessing.of_mode(mode, input_size(network, where)[2])
+        before = preprocessing.of_mode(mode, channels)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
     proto, rewritten, dropout = graph_of(network, before, opset, where)

@@ -31,16 +31,16 @@ def test_the_shapes_of_the_best_known_networks(keras, name):
     assert max(row.parity.values()) < 1e-4
     assert row.spread >= 2.99
     assert converted.model.input_size == (*SMALL[name]["size"], 3)
-    swapped(converted, network, row.preprocessing)
+    swapped(converted, network)
 
 
-def swapped(converted, network, mode):
+def swapped(converted, network):
     """Red and blue in each other's place fail the check."""
     mine = converted.model.metadata.preprocessing
     other = type(mine)(mine.name, not mine.bgr, mine.scale[::-1], mine.offset[::-1])
     wrong = converted.model.with_preprocessing(other).serialized()
     with pytest.raises(ModelError, match="parity check failed"):
-        parity.check(wrong, network.model, mode, "swapped")
+        parity.check(wrong, network.model, mine, "swapped")
 
 
 @pytest.mark.slow
@@ -52,6 +52,9 @@ def test_every_network(name):
     assert max(row.parity.values()) < 2e-4
     assert row.spread >= 2.99
     assert row.swapped > 0.1
+    for losses in (row.head, row.all_layers):
+        assert losses[1] < losses[0]
+    assert abs(row.derivative - 1) < 0.02
 
 
 def test_statistics_and_head_are_those_of_pictures(keras):
@@ -75,12 +78,14 @@ def test_statistics_and_head_are_those_of_pictures(keras):
 
 
 def test_a_table():
-    rows = [networks.Row("A", "8 x 8 x 3", 1_500_000, "tf", 3.0, 2.5, {1: 1e-6, 7: 2e-6})]
+    numbers = (3.0, 2.5, {1: 1e-6, 7: 2e-6}, (1.5, 0.25), (2.0, 1.0), 0.9994, 123.4)
+    rows = [networks.Row("A", "8 x 8 x 3", 1_500_000, "tf", *numbers)]
     rows.append(networks.Row("B", problem="exit 1: no"))
     lines = networks.markdown(rows).splitlines()
     assert lines[0].startswith("| network | input | parameters | preprocessing |")
-    assert lines[2] == "| A | 8 x 8 x 3 | 1.5 M | tf | 3.0 | 2.50 | 2.0e-06 |"
-    assert lines[3].endswith("| exit 1: no |")
+    use = "1.50 -> 0.25 | 2.00 -> 1.00 | 0.999 | 123 |"
+    assert lines[2] == f"| A | 8 x 8 x 3 | 1.5 M | tf | 3.0 | 2.50 | 2.0e-06 | {use}"
+    assert "| exit 1: no |" in lines[3]
 
 
 @pytest.mark.parametrize(

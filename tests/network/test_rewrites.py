@@ -344,6 +344,42 @@ def test_log_probs_stay_finite_where_probabilities_do_not():
     np.testing.assert_allclose(found, [[0, -500, -500, -1000]])
 
 
+def flattened_dense(columns=3):
+    """What tf2onnx makes of a Dense on a map: all positions flattened, and shaped back."""
+    return graph_of(
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+            node("Reshape", ["t", "flat"], ["f"]),
+            node("MatMul", ["f", "w"], ["m"]),
+            node("Reshape", ["m", "back"], ["r"]),
+            node("Add", ["r", "b"], ["y"]),
+        ],
+        {
+            "flat": np.array([-1, 4], np.int64),
+            "back": np.array([-1, 2, columns, 5], np.int64),
+            "w": random(4, 5),
+            "b": random(5, seed=1),
+        },
+        ["batch", 4, 2, 3],
+        ["batch", 2, columns, 5],
+    )
+
+
+def test_dense_on_maps():
+    model, value = flattened_dense(), random(2, 4, 2, 3, seed=2)
+    before = answer(model, value)
+    assert rewrites.dense_on_maps(model) == 1
+    assert operators(model.graph) == ["Transpose", "MatMul", "Add"]
+    np.testing.assert_allclose(answer(model, value), before, rtol=1e-6, atol=1e-6)
+
+
+def test_a_product_that_is_shaped_otherwise_stays():
+    model = flattened_dense(columns=1)
+    before = copy.deepcopy(model)
+    assert rewrites.dense_on_maps(model) == 0
+    assert model == before
+
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 FORMULAS = {  # float64, on RGB

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
@@ -368,6 +368,27 @@ def test_a_runtime_without_gradients_is_refused_with_a_reason(monkeypatch):
 
 
 # --- The real network -----------------------------------------------------------------------------------
+
+
+def test_small_weights_that_are_equal_are_trained_apart():
+    """The runtime's optimizer keeps one of equal constants of up to 8 numbers, such as biases of zeros."""
+    zeros = np.zeros(3, np.float32)
+    nodes = [
+        helper.make_node("Add", ["x", "first"], ["a"]),
+        helper.make_node("Exp", ["a"], ["b"]),
+        helper.make_node("Add", ["b", "second"], ["c"]),
+        helper.make_node("ReduceSum", ["c"], ["loss"], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])]
+    outputs = [helper.make_tensor_value_info("loss", TensorProto.FLOAT, [])]
+    tensors = [numpy_helper.from_array(zeros, name) for name in ("first", "second")]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(gradient_graph(model, ["first", "second"]).SerializeToString())
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    found = session.run(["first_grad", "second_grad"], {"x": x, "first": zeros, "second": zeros})
+    np.testing.assert_allclose(found[0], np.exp(x).sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(found[1], [2, 2, 2])
 
 
 @pytest.mark.slow
