@@ -453,8 +453,8 @@ def training_notes(network: KerasNetwork) -> list[str]:
         named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in idle[:3])
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         notes.append(
-            f"{named}{more}: what it does in Keras' training alone is not done here; random transforms are the "
-            "config's"
+            f"{named}{more}: what it does in Keras' training alone is not done here; random transforms "
+            "are the config's"
         )
     if network.model.losses:
         notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
