@@ -888,7 +888,7 @@ class Own(Section):
     """birdsonnx's own keys."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the shuffle, and of a head that starts from nothing."""
+    """Of the shuffle, fresh weights, dropout and random transforms."""
     trainable: Annotated[tuple[Text, ...], BeforeValidator(_tuple)] | None = None
     """Layer-name globs of what is trained; default: the network's own flags."""
     feature_precision: Annotated[

@@ -42,6 +42,7 @@ TRAINING_ONLY = frozenset(
         "GaussianNoise",
         "MixUp",
         "RandAugment",
+        "StochasticDepth",
     )
 )
 """Layers, beside Dropout and those called Random…, that do nothing in prediction."""
@@ -477,15 +478,15 @@ def parameters_of(network: KerasNetwork) -> Parameters:
 
 
 def training_notes(network: KerasNetwork) -> list[str]:
-    """One line on layers and settings that act in Keras' training, and not here."""
+    """What acts in Keras' training, and not here: a line for layers, and one for their regularizers."""
     notes = []
     idle = [layer for layer in network.all_layers if _acts_in_keras_training_only(layer)]
     if idle:
         named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in idle[:3])
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         notes.append(
-            f"{named}{more}: acts in Keras' training only, and does nothing here; random transforms are the "
-            "config's"
+            f"{named}{more}: what it does in Keras' training alone is not done here; random transforms "
+            "are the config's"
         )
     if network.model.losses:
         notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
@@ -494,7 +495,8 @@ def training_notes(network: KerasNetwork) -> list[str]:
 
 def _acts_in_keras_training_only(layer: Any) -> bool:
     kind = type(layer).__name__
-    return kind in TRAINING_ONLY or (kind.startswith("Random") and not layer.weights)
+    inner = getattr(layer, "_dropout", 0)  # of an attention
+    return kind in TRAINING_ONLY or (kind.startswith("Random") and not layer.weights) or bool(inner)
 
 
 def flat_layers(model: Any) -> Iterator[Any]:

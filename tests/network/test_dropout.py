@@ -129,9 +129,7 @@ def test_what_else_acts_in_training_only_is_noted(keras):
 
     found, _ = convert(keras, body)
     noise, penalty = found.notes
-    assert noise.startswith(
-        "noise (GaussianNoise), flip (RandomFlip): acts in Keras' training only, and does"
-    )
+    assert noise.startswith("noise (GaussianNoise), flip (RandomFlip): what it does in Keras' training alone")
     assert penalty.startswith("the layers' regularizers do nothing here")
 
 
