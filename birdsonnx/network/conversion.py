@@ -123,7 +123,7 @@ def _input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
         raise ModelError(
             f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
         )
-    for layer in network.model._flatten_layers():
+    for layer in keras_source.models_and_layers(network.model):
         _refuse_layer(layer, where)
     height, width, channels = shape[1:]
     if height is None or width is None or channels not in (1, 3):
@@ -151,7 +151,7 @@ def _refuse_layer(layer: Any, where: str) -> None:
 
 def _compute_in_float32(model: Any) -> bool:
     """Let a network that was trained with mixed precision compute in the float32 that its weights have."""
-    mixed = [layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"]
+    mixed = [layer for layer in keras_source.models_and_layers(model) if layer.compute_dtype != "float32"]
     for layer in mixed:
         layer.dtype_policy = "float32"
     return bool(mixed)

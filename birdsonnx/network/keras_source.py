@@ -124,8 +124,15 @@ def full_model(path: Path) -> KerasNetwork:
     keras = import_keras()
     _refuse_foreign_code(_uncompiled(config), str(path), keras)
     try:
-        with _unexported(keras):
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if zipfile.is_zipfile(path):
+            with _unexported(keras):
+                model = keras.models.load_model(path, compile=False, safe_mode=True)
+        else:
+            from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
+
+            model = _model_of_keras_2(keras, config)
+            with h5py.File(path, "r") as file:
+                load_weights_from_hdf5_group(file["model_weights"], model)
     except Exception as error:  # Keras raises many kinds; all mean the same here
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
@@ -148,17 +155,39 @@ def from_layers(
     _refuse_foreign_code(config, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
-        with _unexported(keras):
-            if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+        if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
+            with _unexported(keras):
                 model = keras.models.model_from_json(json.dumps(config))
-            else:  # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not
-                from keras.src.legacy.saving.saving_utils import model_from_config
-
-                model = model_from_config(dict(config))
+        else:
+            model = _model_of_keras_2(keras, config)
     except Exception as error:
         raise ModelError(f"{where}: Keras cannot build this network ({one_line(error)})") from None
     network = KerasNetwork(model, source or {"file": where})
     return network if weights is None else with_weights(network, weights)
+
+
+def _model_of_keras_2(keras: Any, config: Mapping[str, Any]) -> Any:
+    """The network of a config as Keras 2 wrote it and Keras 3 still writes it into `.h5` files.
+
+    Keras 3's public reader of JSON refuses these; the one behind its reader of `.h5` does not.
+    """
+    from keras.src.legacy.saving import json_utils, saving_options, saving_utils
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    decoded = json_utils.decode(json.dumps(_with_single_ends(_uncompiled(config))))
+    with _unexported(keras), saving_options.keras_option_scope(use_legacy_config=True), SafeModeScope(True):
+        return saving_utils.model_from_config(decoded)
+
+
+def _with_single_ends(config: Any) -> Any:
+    """Keras 2 lists the one input and output of a nested model; Keras 3 then hands lists of one tensor on,
+    which no layer of a Sequential takes ("expects 1 input(s), but it received 2")."""
+    if isinstance(config, list):
+        return [_with_single_ends(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    ends = {key: config[key][0] for key in ("input_layers", "output_layers") if len(config.get(key, ())) == 1}
+    return {key: _with_single_ends(ends.get(key, value)) for key, value in config.items()}
 
 
 def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
@@ -411,6 +440,13 @@ def flat_layers(model: Any) -> Iterator[Any]:
             yield from flat_layers(layer)
         else:
             yield layer
+
+
+def models_and_layers(model: Any) -> Iterator[Any]:
+    """The model, its layers and nested models, and what is in those."""
+    yield model
+    for layer in getattr(model, "layers", ()):
+        yield from models_and_layers(layer)
 
 
 def _weighted(model: Any) -> Iterator[Any]:
