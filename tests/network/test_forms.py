@@ -309,7 +309,7 @@ def test_grouped_separable_and_normalised_layers(keras):
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(6, 3, groups=3, padding="same")(inputs)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)(layers.LayerNormalization()(x))
-    x = layers.Dense(8, activation="gelu")(layers.SeparableConv2D(5, 3, dilation_rate=2)(x))
+    x = layers.Dense(8, "gelu", bias_initializer="normal")(layers.SeparableConv2D(5, 3, dilation_rate=2)(x))
     converted(keras.Model(inputs, pooled(keras, layers.PReLU(shared_axes=[1, 2])(x))))
 
 
