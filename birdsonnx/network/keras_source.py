@@ -384,19 +384,20 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
                 layer = f"layer {inner['name']!r}"
             name = item.get("class_name")
             if isinstance(name, str) and name not in PLAIN_VALUES:
-                module = item.get("module")
-                own = name in MODELS or any(hasattr(home, name) for home in homes)
-                if any(
-                    name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()
-                ):
-                    own = True
                 if name in RUNS_CODE:
                     raise ModelError(
                         f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
                     )
-                if not own or not (module is None or str(module).split(".")[0] == "keras"):
+                if not _is_keras_own(name, item.get("module"), homes):
                     raise ModelError(f"{where}: {layer} is of the class {name!r}, which is not Keras' own")
             pending += [(entry, layer) for entry in item.values()]
+
+
+def _is_keras_own(name: str, module: Any, homes: Iterable[Any]) -> bool:
+    if any(name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()):
+        return True
+    exported = name in MODELS or any(hasattr(home, name) for home in homes)
+    return exported and (module is None or str(module).split(".")[0] == "keras")
 
 
 # --- Facts about a network ------------------------------------------------------------------------------
@@ -459,4 +460,5 @@ def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
 
 def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    text = text.rpartition("Exception encountered: ")[2]  # Keras puts the cause behind the whole config
     return text if len(text) <= 200 else text[:197] + "…"
