@@ -164,9 +164,11 @@ def realistic(model: Any, preprocess: Any, seed: int = 0) -> Any:
     for layer in network.layers:
         kind = type(layer).__name__
         if kind == "BatchNormalization":
-            for weight, low, high in ((layer.gamma, 0.2, 0.6), (layer.beta, 0.0, 1.0)):
-                if weight is not None:
-                    weight.assign(generator.uniform(low, high, weight.shape))
+            if layer.gamma is not None:
+                layer.gamma.assign(generator.uniform(0.2, 0.6, layer.gamma.shape))
+            if layer.beta is not None:  # of the size of gamma, which is 1 where there is none (InceptionV3)
+                most = 1.0 if layer.gamma is not None else 2.5
+                layer.beta.assign(generator.uniform(0.0, most, layer.beta.shape))
         elif kind == "LayerScale":
             layer.gamma.assign(generator.uniform(0.2, 0.8, layer.gamma.shape))
     height, width, channels = model.inputs[0].shape[1:]

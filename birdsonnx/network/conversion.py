@@ -147,7 +147,7 @@ def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
         raise ModelError(
             f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
         )
-    for layer in network.model._flatten_layers():
+    for layer in keras_source.models_and_layers(network.model):
         _refuse_layer(layer, where)
     height, width, channels = shape[1:]
     if height is None or width is None or channels not in (1, 3):
@@ -175,7 +175,7 @@ def _refuse_layer(layer: Any, where: str) -> None:
 
 def _compute_in_float32(model: Any) -> bool:
     """Let a network that was trained with mixed precision compute in the float32 that its weights have."""
-    mixed = [layer for layer in model._flatten_layers() if layer.compute_dtype != "float32"]
+    mixed = [layer for layer in keras_source.models_and_layers(model) if layer.compute_dtype != "float32"]
     for layer in mixed:
         layer.dtype_policy = "float32"
     return bool(mixed)
@@ -225,14 +225,13 @@ def _nothing_zero(network: KerasNetwork) -> Iterator[None]:
             weight.assign(np.zeros(weight.shape, np.float32))
 
 
-def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array]]:
+def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array | None]]:
     """Kernel and bias of each Dense on `[batch, inputs]`; on pictures (ConvNeXt) a Dense is a MatMul."""
     weights = {}
     for layer in network.layers:
         if type(layer).__name__ == "Dense" and len(layer.get_build_config()["input_shape"]) == 2:
-            kernel = np.asarray(layer.kernel)
-            bias = np.asarray(layer.bias) if layer.use_bias else np.zeros(layer.units, np.float32)
-            weights[layer.name] = (kernel, bias)
+            bias = np.asarray(layer.bias) if layer.use_bias else None
+            weights[layer.name] = (np.asarray(layer.kernel), bias)
     return weights
 
 

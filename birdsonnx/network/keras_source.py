@@ -147,8 +147,15 @@ def full_model(path: Path) -> KerasNetwork:
     keras = import_keras()
     _refuse_foreign_code(_as_model(config, str(path)), str(path), keras)
     try:
-        with _unexported(keras):
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if zipfile.is_zipfile(path):
+            with _unexported(keras):
+                model = keras.models.load_model(path, compile=False, safe_mode=True)
+        else:
+            from keras.src.legacy.saving.legacy_h5_format import load_weights_from_hdf5_group
+
+            model = _model_of_keras_2(keras, _as_model(config, str(path)))
+            with h5py.File(path, "r") as file:
+                load_weights_from_hdf5_group(file["model_weights"], model)
     except Exception as error:  # Keras raises many kinds; all mean the same here
         raise ModelError(f"{path}: Keras cannot load this model ({one_line(error)})") from None
     return KerasNetwork(model, {"file": path.name, "sha256": artifacts.sha256(path)})
@@ -175,8 +182,7 @@ def from_layers(
     _refuse_foreign_code(content, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
-        with _unexported(keras):
-            model = _built(content, keras)
+        model = _built(content, keras)
     except Exception as error:
         if entries:
             where = f"{where}[{_first_that_fails(entries, where, keras)}]"
@@ -187,11 +193,33 @@ def from_layers(
 
 def _built(config: Mapping[str, Any], keras: Any) -> Any:
     if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
-        return keras.models.model_from_json(json.dumps(config))
-    # Keras 3's public reader refuses Keras 2 JSON; the one behind its .h5 reader does not.
-    from keras.src.legacy.saving.saving_utils import model_from_config
+        with _unexported(keras):
+            return keras.models.model_from_json(json.dumps(config))
+    return _model_of_keras_2(keras, config)
 
-    return model_from_config(dict(config))
+
+def _model_of_keras_2(keras: Any, config: Mapping[str, Any]) -> Any:
+    """The network of a config as Keras 2 wrote it and Keras 3 still writes it into `.h5` files.
+
+    Keras 3's public reader of JSON refuses these; the one behind its reader of `.h5` does not.
+    """
+    from keras.src.legacy.saving import json_utils, saving_options, saving_utils
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    decoded = json_utils.decode(json.dumps(_with_single_ends(config)))
+    with _unexported(keras), saving_options.keras_option_scope(use_legacy_config=True), SafeModeScope(True):
+        return saving_utils.model_from_config(decoded)
+
+
+def _with_single_ends(config: Any) -> Any:
+    """Keras 2 lists the one input and output of a nested model; Keras 3 then hands lists of one tensor on,
+    which no layer of a Sequential takes ("expects 1 input(s), but it received 2")."""
+    if isinstance(config, list):
+        return [_with_single_ends(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    ends = {key: config[key][0] for key in ("input_layers", "output_layers") if len(config.get(key, ())) == 1}
+    return {key: _with_single_ends(ends.get(key, value)) for key, value in config.items()}
 
 
 def _first_that_fails(entries: Sequence[Any], where: str, keras: Any) -> int:
@@ -425,22 +453,23 @@ def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
                 layer = f"layer {inner['name']!r}"
             name = item.get("class_name")
             if isinstance(name, str) and name not in PLAIN_VALUES:
-                module = item.get("module")
-                own = name in MODELS or any(hasattr(home, name) for home in homes)
-                if any(
-                    name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()
-                ):
-                    own = True
                 if name in RUNS_CODE:
                     raise ModelError(
                         f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
                     )
-                if not own or not (module is None or str(module).split(".")[0] == "keras"):
-                    hint = "" if own else nearest(name, dir(keras.layers))
+                if not _is_keras_own(name, item.get("module"), homes):
+                    hint = nearest(name, dir(keras.layers)) if item.get("module") is None else ""
                     raise ModelError(
                         f"{where}: {layer} is of the class {name!r}, which is not Keras' own{hint}"
                     )
             pending += [(entry, layer) for entry in item.values()]
+
+
+def _is_keras_own(name: str, module: Any, homes: Iterable[Any]) -> bool:
+    if any(name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()):
+        return True
+    exported = name in MODELS or any(hasattr(home, name) for home in homes)
+    return exported and (module is None or str(module).split(".")[0] == "keras")
 
 
 # --- Facts about a network ------------------------------------------------------------------------------
@@ -508,6 +537,13 @@ def flat_layers(model: Any) -> Iterator[Any]:
             yield layer
 
 
+def models_and_layers(model: Any) -> Iterator[Any]:
+    """The model, its layers and nested models, and what is in those."""
+    yield model
+    for layer in getattr(model, "layers", ()):
+        yield from models_and_layers(layer)
+
+
 def _weighted(model: Any) -> Iterator[Any]:
     return (layer for layer in flat_layers(model) if layer.weights)
 
@@ -518,4 +554,5 @@ def _shapes(weights: Iterable[Any]) -> transfer.Shapes:
 
 def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    text = text.rpartition("Exception encountered: ")[2]  # Keras puts the cause behind the whole config
     return text if len(text) <= 200 else text[:197] + "…"

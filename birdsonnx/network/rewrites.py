@@ -140,12 +140,12 @@ def erfc_as_erf(proto: GraphProto) -> int:
     return len(nodes)
 
 
-def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]]) -> int:
+def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array | None]]) -> int:
     """Make each Keras Dense on a flat input one Gemm with `<layer>/kernel` and `<layer>/bias`.
 
     tf2onnx drops a bias of zeros, which a head that has not been trained yet starts with; the values
-    come from Keras: `weights[layer] = (kernel [inputs, units], bias [units])` of the layers whose input is
-    `[batch, inputs]`.
+    come from Keras: `weights[layer] = (kernel [inputs, units], bias [units] or None)` of the layers whose
+    input is `[batch, inputs]`.
     """
     graph = Graph(proto)
     rewritten = 0
@@ -159,20 +159,18 @@ def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array]])
         if layer is None or not np.array_equal(found, weights[layer][0]):
             continue
         kernel, bias = weights[layer]
-        output = node.output[0]
+        output, inputs = node.output[0], [node.input[0], f"{layer}/kernel"]
+        set_constant(proto, f"{layer}/kernel", kernel)
+        if bias is not None:
+            inputs.append(f"{layer}/bias")
+            set_constant(proto, f"{layer}/bias", bias)
         adder = graph.only_consumer(output)
-        if adder is not None and adder.op_type == "Add":
+        if adder is not None and adder.op_type == "Add" and bias is not None:
             others = [graph.constant(name) for name in adder.input if name != output]
             if len(others) == 1 and others[0] is not None and np.array_equal(others[0].reshape(-1), bias):
                 output = adder.output[0]
                 remove(proto, [adder])
-        set_constant(proto, f"{layer}/kernel", kernel)
-        set_constant(proto, f"{layer}/bias", bias)
-        node.CopyFrom(
-            helper.make_node(
-                "Gemm", [node.input[0], f"{layer}/kernel", f"{layer}/bias"], [output], name=f"{layer}/Gemm"
-            )
-        )
+        node.CopyFrom(helper.make_node("Gemm", inputs, [output], name=f"{layer}/Gemm"))
         rewritten += 1
     return rewritten
 

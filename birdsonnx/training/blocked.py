@@ -15,7 +15,7 @@ Every rewrite keeps the values up to the order of float32 summation.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,7 @@ def blocked(model: ModelProto, shapes: Shapes, block: int) -> BlockedGraph:
     _name_kernel_shapes(proto, shapes)
     layout = _Layout(proto, shapes, block)
     layout.rewrite()
-    fuse_sums_and_activations(proto)
+    fuse_sums_and_activations(proto, {name for name, shape in shapes.items() if shape in ((), (1,))})
     if not any(entry.domain == BLOCKED_DOMAIN for entry in proto.opset_import):
         proto.opset_import.append(helper.make_opsetid(BLOCKED_DOMAIN, 1))
     return BlockedGraph(proto, tuple(layout.derived.values()))
@@ -492,15 +492,15 @@ class _Layout:
         return name
 
 
-def fuse_sums_and_activations(proto: ModelProto) -> int:
-    """Let a blocked convolution add another tensor to its result and apply Relu itself. Returns how many
-    nodes that saves."""
+def fuse_sums_and_activations(proto: ModelProto, scalars: Collection[str] = ()) -> int:
+    """Let a blocked convolution add another tensor, none of `scalars`, to its result and apply Relu itself.
+    Returns how many nodes that saves."""
     fused = 0
     while True:
         graph = Graph(proto.graph)
         order = {id(node): position for position, node in enumerate(proto.graph.node)}
         for node in proto.graph.node:
-            conv = _fusable(graph, order, node)
+            conv = None if set(node.input).intersection(scalars) else _fusable(graph, order, node)
             if conv is None:
                 continue
             if node.op_type == "Relu":

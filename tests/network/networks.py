@@ -49,30 +49,29 @@ def small_network(keras: Any, activation: str | None = "softmax", units: int = 4
 
 def keras_2_json(model: Any) -> dict[str, Any]:
     """The network as Keras 2.8 wrote it: no modules, other inbound nodes, `batch_input_shape`."""
-    layers = []
-    for layer in json.loads(model.to_json())["config"]["layers"]:
-        config = {key: value for key, value in layer["config"].items() if not isinstance(value, dict)}
-        if layer["class_name"] == "InputLayer":
-            config["batch_input_shape"] = config.pop("batch_shape")
+    layer = _keras_2_layer(json.loads(model.to_json()))
+    versions = {"keras_version": "2.8.0", "backend": "tensorflow"}
+    return {"class_name": layer["class_name"], "config": layer["config"], **versions}
+
+
+def _keras_2_layer(layer: dict[str, Any]) -> dict[str, Any]:
+    kind, config = layer["class_name"], layer["config"]
+    if "layers" in config:
+        inner = [_keras_2_layer(item) for item in config["layers"]]
+        ends = {"input_layers": [[inner[0]["name"], 0, 0]], "output_layers": [[inner[-1]["name"], 0, 0]]}
+        config = {"name": config["name"], "layers": inner, **(ends if kind == "Functional" else {})}
+    else:
+        config = {key: value for key, value in config.items() if not isinstance(value, dict)}
+    if kind == "InputLayer":
+        config["batch_input_shape"] = config.pop("batch_shape")
+    written = {"class_name": kind, "config": config, "name": config["name"]}
+    if "inbound_nodes" in layer:
         sources = [
             tensor["config"]["keras_history"] for node in layer["inbound_nodes"] for tensor in _tensors(node)
         ]
-        inbound = [[[name, index, tensor, {}] for name, index, tensor in sources]] if sources else []
-        name = layer["config"]["name"]
-        layers.append(
-            {"class_name": layer["class_name"], "config": config, "name": name, "inbound_nodes": inbound}
-        )
-    ends = {
-        "input_layers": [[layers[0]["name"], 0, 0]],
-        "output_layers": [[layers[-1]["name"], 0, 0]],
-    }
-    config = {"name": model.name, "layers": layers, **ends}
-    return {
-        "class_name": "Functional",
-        "config": config,
-        "keras_version": "2.8.0",
-        "backend": "tensorflow",
-    }
+        inbound = [[name, index, tensor, {}] for name, index, tensor in sources]
+        written["inbound_nodes"] = [inbound] if sources else []
+    return written
 
 
 def _tensors(node: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -173,9 +174,44 @@ def test_nested_backbones(keras, outside, twice):
     assert names[0].startswith("conv2d")
     model.save("nested.h5")
     again = keras_source.from_layers(json.loads(model.to_json()), "l.json", Path("nested.h5"), seed=0)
-    assert again.notes == []
-    for mine, read in zip(model.get_weights(), again.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, read)
+    old = keras_source.from_layers(keras_2_json(model), "old.json", Path("nested.h5"), seed=0)
+    for read in (again, old):
+        assert read.notes == []
+        for mine, theirs in zip(model.get_weights(), read.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert max(convert(old, "old", "tf").parity.differences.values()) < 1e-3
+    with h5py.File("nested.h5", "a") as file:
+        file.attrs["model_config"] = json.dumps(keras_2_json(model))
+    whole = keras_source.full_model(Path("nested.h5"))
+    np.testing.assert_array_equal(whole.model.get_weights()[0], model.get_weights()[0])
+
+
+def test_nested_weights_as_keras_2_named_them(keras):
+    """One group for the nested model, `:0` behind each name."""
+    model = keras.Sequential([backbone(keras), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
+    generator = np.random.default_rng(1)
+    values = {
+        layer.name: [generator.random(item.shape) for item in layer.get_weights()] for layer in leaves(model)
+    }
+    with h5py.File("two.h5", "w") as file:
+        file.attrs["layer_names"] = ["inner", model.layers[-1].name]
+        for group, inside in (("inner", list(values)[:2]), (model.layers[-1].name, list(values)[2:])):
+            pairs = [
+                (f"{name}/weight_{number}:0", value)
+                for name in inside
+                for number, value in enumerate(values[name])
+            ]
+            file.create_group(group).attrs["weight_names"] = [name for name, _ in pairs]
+            for name, value in pairs:
+                file[group][name] = value
+    keras_source.with_weights(KerasNetwork(model, {}), Path("two.h5"))
+    for layer in leaves(model):
+        for one, other in zip(layer.get_weights(), values[layer.name], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def leaves(model):
+    return KerasNetwork(model, {}).layers
 
 
 def test_weights_by_name_want_names(keras):
@@ -263,10 +299,10 @@ def test_names_that_tensorflow_can_run(keras, name):
 
 def test_a_convolution_called_twice_with_a_norm_each(keras):
     layers = keras.layers
-    inputs, shared = keras.Input(SHAPE), layers.Conv2D(3, 3, padding="same")
-    x = layers.BatchNormalization()(shared(inputs))
-    y = layers.BatchNormalization()(shared(x))
-    converted(keras.Model(inputs, pooled(keras, layers.Add()([x, y]))))
+    inputs, shared = keras.Input(SHAPE), layers.Conv2D(6, 3, padding="same")
+    x = layers.BatchNormalization()(shared(body(keras, inputs)))
+    y = layers.BatchNormalization()(shared(layers.ReLU()(x)))
+    converted(keras.Model(inputs, pooled(keras, layers.ReLU()(layers.Add()([x, y])))))
 
 
 def test_grouped_separable_and_normalised_layers(keras):
@@ -274,7 +310,7 @@ def test_grouped_separable_and_normalised_layers(keras):
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(6, 3, groups=3, padding="same")(inputs)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2)(layers.LayerNormalization()(x))
-    x = layers.Dense(8, activation="gelu")(layers.SeparableConv2D(5, 3, dilation_rate=2)(x))
+    x = layers.Dense(8, "gelu", bias_initializer="normal")(layers.SeparableConv2D(5, 3, dilation_rate=2)(x))
     converted(keras.Model(inputs, pooled(keras, layers.PReLU(shared_axes=[1, 2])(x))))
 
 

@@ -151,6 +151,12 @@ def test_a_pickle_runs_nothing(network, name):
         ({"class_name": "Dense", "module": "keras_evil.layers"}, "'Dense', which is not Keras' own"),
         ({"class_name": "TFSMLayer"}, "TFSMLayer, which runs code"),
         ({"class_name": "TorchModuleWrapper"}, "TorchModuleWrapper, which runs code"),
+        ({"class_name": "Map", "module": "keras.src.ops.core"}, "'Map', which is not Keras' own"),
+        ({"class_name": "GetItem", "module": "os"}, "'GetItem', which is not Keras' own"),
+        (
+            {"class_name": "LayerScale", "module": "keras.src.ops.numpy"},
+            "'LayerScale', which is not Keras' own",
+        ),
     ],
 )
 def test_foreign_classes_are_refused(network, change, message):
