@@ -126,8 +126,10 @@ def import_keras() -> Any:
         raise InstallationError(
             f"reading Keras files needs TensorFlow and tf2onnx ({error}); pip install 'birdsonnx[export]'"
         ) from None
-    for name in ("tensorflow", "tf2onnx", "absl", "keras"):
+    for name in ("tensorflow", "absl", "keras"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It calls an error what our rewrites mend (erfc), and raises what nothing mends.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     keras.config.disable_interactive_logging()  # a download would speak on stdout, which --json owns
     return keras
 

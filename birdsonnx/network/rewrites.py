@@ -27,7 +27,8 @@ NETWORK_INPUT = "network_input"
 
 
 def fold_batch_norm(proto: GraphProto) -> int:
-    """Fold BatchNormalization, or the Mul and Add it became, into the convolution in front of it.
+    """Fold BatchNormalization, or the Mul and Add it became, into the convolution in front of it. One that is
+    called twice is left alone: its kernel is trained as one, whatever norms follow the calls.
 
     Returns the number of nodes folded. Computed in float64, so that the folded weights are the float32
     nearest to the exact product.
@@ -38,6 +39,8 @@ def fold_batch_norm(proto: GraphProto) -> int:
         for conv in proto.node:
             if conv.op_type != "Conv" or graph.constant(conv.input[1]) is None:
                 continue
+            if len(graph.consumers[conv.input[1]]) > 1:
+                continue
             follower = graph.only_consumer(conv.output[0])
             affine = follower and channel_affine(graph, follower, conv.output[0])
             if follower is None or affine is None:
@@ -47,9 +50,7 @@ def fold_batch_norm(proto: GraphProto) -> int:
             bias = graph.constant(conv.input[2]) if len(conv.input) > 2 else np.zeros(len(scale))
             if kernel is None or bias is None or len(scale) != len(kernel):
                 continue
-            name = conv.input[1]
-            shared = len(graph.consumers[name]) > 1
-            kernel_name = f"{name}/folded_{folded}" if shared else name
+            kernel_name = conv.input[1]
             bias_name = f"{kernel_name}/bias"
             wide = kernel.astype(np.float64) * scale.reshape(-1, *[1] * (kernel.ndim - 1))
             set_constant(proto, kernel_name, wide.astype(np.float32))

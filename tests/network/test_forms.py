@@ -302,7 +302,10 @@ def test_a_convolution_called_twice_with_a_norm_each(keras):
     inputs, shared = keras.Input(SHAPE), layers.Conv2D(6, 3, padding="same")
     x = layers.BatchNormalization()(shared(body(keras, inputs)))
     y = layers.BatchNormalization()(shared(layers.ReLU()(x)))
-    converted(keras.Model(inputs, pooled(keras, layers.ReLU()(layers.Add()([x, y])))))
+    model = keras.Model(inputs, pooled(keras, layers.ReLU()(layers.Add()([x, y]))))
+    graph = converted(model).model.proto.graph
+    kernels = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    assert kernels[1:] == [f"{shared.name}/kernel"] * 2, "trained as one"
 
 
 def test_grouped_separable_and_normalised_layers(keras):
