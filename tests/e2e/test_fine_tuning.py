@@ -278,13 +278,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("ranks", [1, 2])
     def test_an_operation_without_a_gradient(self, workspace, config, ranks):
-        residual_model(activation="Elu").save(workspace / "model.onnx")
+        residual_model(activation="Round").save(workspace / "model.onnx")
         line = self.refuse(ranks=ranks)
-        assert "layer 'block_a' is a Elu, which has no gradient" in line
+        assert "layer 'block_a' is a Round, which has no gradient" in line
         assert '"birdsonnx": {"trainable": [...]}' in line
 
     def test_but_layers_behind_it_train(self, workspace, config):
-        residual_model(activation="Elu").save(workspace / "model.onnx")
+        residual_model(activation="Round").save(workspace / "model.onnx")
         succeed("train", "config.json", "--set", 'birdsonnx.trainable=["block_b", "dense"]')
 
     @pytest.mark.parametrize("ranks", [1, 2])

@@ -118,14 +118,17 @@ def test_an_error_of_the_items_comes_through():
 
 def test_a_reader_that_stops_ends_the_work():
     done = []
-    stopped = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def work(item: int) -> None:
-        assert item == 0 or stopped.wait(10)
+        if item:
+            begun.set()
+            assert stopped.wait(10)
         done.append(item)
 
     results = in_streams(1, work, range(1000), ahead=5)
     next(results)
+    assert begun.wait(10)
     threading.Timer(0.1, stopped.set).start()
     results.close()
     assert done == [0, 1]
