@@ -8,6 +8,20 @@ from pathlib import Path
 from typing import Any
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
+VERBS = (
+    "export",
+    "train",
+    "predict",
+    "evaluate",
+    "quantize",
+    "sample",
+    "plot",
+    "benchmark",
+    "info",
+    "schema",
+    "doctor",
+    "demo",
+)
 
 
 def birdsonnx(

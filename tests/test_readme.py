@@ -7,23 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import succeed
+from tests.command import VERBS, succeed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-VERBS = (
-    "export",
-    "train",
-    "predict",
-    "evaluate",
-    "sample",
-    "plot",
-    "benchmark",
-    "info",
-    "schema",
-    "doctor",
-    "demo",
-)
 
 
 def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_config):

@@ -50,6 +50,12 @@ def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def opset_of(model: ModelProto) -> int:
+    """The version of the `ai.onnx` operators that a model uses."""
+    [opset] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return int(opset)
+
+
 def attribute(node: NodeProto, name: str, default: object = None) -> object:
     """The value of a node's attribute."""
     for item in node.attribute:

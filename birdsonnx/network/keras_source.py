@@ -101,11 +101,6 @@ class KerasNetwork:
         """Every layer, with weights or without."""
         return list(flat_layers(self.model))
 
-    @property
-    def layer_names(self) -> list[str]:
-        """The names of all layers, with weights or without."""
-        return [layer.name for layer in self.all_layers]
-
 
 def import_keras() -> Any:
     """Keras on TensorFlow, quiet and on the CPU.

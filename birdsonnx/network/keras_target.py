@@ -17,7 +17,7 @@ from onnx import GraphProto, TensorProto, numpy_helper
 from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
 from birdsonnx.network import conversion
-from birdsonnx.network.graph import Array, Graph
+from birdsonnx.network.graph import Array, Graph, opset_of
 from birdsonnx.network.keras_source import KerasNetwork
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.network.naming import layer_of
@@ -53,8 +53,8 @@ def put_weights(network: KerasNetwork, model: BirdModel) -> None:
     """
     fresh = {id(variable): np.array(variable) for variable in recognisable(network)}
     _make_recognisable(network)
-    [opset] = [entry.version for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx")]
-    probe, *_ = conversion.graph_of(network, model.metadata.preprocessing, opset, model.where)
+    preprocessing, opset = model.metadata.preprocessing, opset_of(model.proto)
+    probe, *_ = conversion.graph_of(network, preprocessing, opset, model.where)
     places = _places(probe.graph, recognisable(network))
     placed = {id(place.variable) for place in places.values()}
     for layer in network.layers:

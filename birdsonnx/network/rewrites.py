@@ -11,6 +11,7 @@ from birdsonnx.network.graph import (
     Graph,
     attribute,
     drop_unused,
+    opset_of,
     redirect,
     remove,
     set_attribute,
@@ -343,7 +344,7 @@ def finish(model: ModelProto) -> None:
     unknown = {node.op_type for node in model.graph.node if not defs.has(node.op_type, node.domain)}
     if unknown:
         raise ModelError(f"this network needs {', '.join(sorted(unknown))}, which ONNX does not have")
-    [opset] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    opset = opset_of(model)
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = min(10, helper.find_min_ir_version_for(list(model.opset_import)))

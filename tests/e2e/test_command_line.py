@@ -5,22 +5,7 @@ import sys
 
 import pytest
 
-from tests.command import birdsonnx, refused, succeed
-
-VERBS = (
-    "export",
-    "train",
-    "predict",
-    "evaluate",
-    "quantize",
-    "sample",
-    "plot",
-    "benchmark",
-    "info",
-    "schema",
-    "doctor",
-    "demo",
-)
+from tests.command import VERBS, birdsonnx, refused, succeed
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -93,7 +93,7 @@ def test_facts(network):
     assert (counts.total, counts.statistics) == (network.count_params(), 2 * (8 + 8))
     assert counts.trainable == 8 * 4 + 4
     assert [layer.name for layer in keras_source.layers_of(found) if layer.trainable] == ["dense"]
-    assert found.layer_names == [layer.name for layer in network.layers]
+    assert [layer.name for layer in found.all_layers] == [layer.name for layer in network.layers]
 
 
 def leave_a_mark(x):

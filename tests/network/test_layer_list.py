@@ -116,7 +116,7 @@ def test_layers_as_keras_2_and_3_write_them(keras):
         }
     ]
     again = keras_source.from_layers(entries, "layers", None, seed=0)
-    assert again.layer_names == [each["config"]["name"] for each in entries[1:]]
+    assert [layer.name for layer in again.all_layers] == [each["config"]["name"] for each in entries[1:]]
     photos = np.ones((1, 28, 28, 1), np.float32)
     np.testing.assert_array_equal(again.model.predict(photos), network.predict(photos))
 
