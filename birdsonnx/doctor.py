@@ -11,7 +11,7 @@ from typing import Any
 from birdsonnx import __version__
 from birdsonnx.runtime import isa, ranks, threads
 
-BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "typer")
+BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "simplejpeg", "typer")
 EXTRAS = {
     "export": ("tensorflow-cpu", "keras", "tf2onnx"),
     "mpi": ("mpi4py", "mpich"),

@@ -165,9 +165,11 @@ def key(backbone: Backbone, photos: Sequence[Photo]) -> str:
     sizes and times, and the libraries that decode and compute."""
     import onnxruntime
     import PIL
+    import simplejpeg
 
+    versions = (PIL.__version__, simplejpeg.__version__, onnxruntime.__version__)
     digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
-    digest.update(repr((backbone.decoder, PIL.__version__, onnxruntime.__version__)).encode())
+    digest.update(repr((backbone.decoder, versions)).encode())
     for photo in photos:
         try:
             status = photo.path.stat()

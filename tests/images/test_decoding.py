@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, ConvertColor, Normalize, Resize, Transform
+from birdsonnx.config import CenterCrop, ConvertColor, Normalize, Resize, Rotate, Transform
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images import decoding
 from birdsonnx.images.decoding import DRAFT, MAX_PIXELS, Pixels, decoder
@@ -86,6 +87,41 @@ def test_every_kind_of_photo_as_pillow_reads_it(mode, kind):
         found = decoder(24, 32, channels, None)(PHOTO)
         assert (found.dtype, found.shape) == (np.uint8, (24, 32, channels))
         np.testing.assert_array_equal(found.squeeze(), plain(PHOTO, target, (32, 24)))
+
+
+JPEG_KINDS = [
+    {"quality": 95, "subsampling": "4:4:4"},
+    {"quality": 75, "subsampling": "4:2:2"},
+    {"quality": 30, "subsampling": "4:2:0"},
+    {"progressive": True},
+    {"restart_marker_blocks": 3},
+    {"keep_rgb": True},
+]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", JPEG_KINDS)
+def test_a_jpeg_of_the_networks_size_is_decoded_without_pillow_to_the_same_bits(monkeypatch, mode, options):
+    PHOTO.write_bytes(encoded(IMAGE.convert(mode), "JPEG", **options))
+    expected = plain(PHOTO, mode).reshape(37, 53, -1)
+    monkeypatch.setattr(Image.Image, "resize", None)
+    monkeypatch.setattr(decoding, "_upright", None)  # every picture of Pillow's passes there
+    transforms = (Resize(53, 37), Normalize((0.0,), (1.0,)))
+    np.testing.assert_array_equal(decoder(37, 53, expected.shape[-1], transforms)(PHOTO), expected)
+
+
+@pytest.mark.parametrize("transforms", [(Rotate(90.0), Rotate(-90.0)), (Resize(60, 40), CenterCrop(53, 37))])
+def test_a_jpeg_of_the_networks_size_that_a_transform_changes(transforms):
+    PHOTO.write_bytes(encoded(IMAGE, "JPEG"))
+    assert (decoder(37, 53, 3, transforms)(PHOTO) != plain(PHOTO)).any()
+
+
+def test_a_jpeg_that_only_pillow_takes_is_as_pillow_reads_it():
+    content = encoded(IMAGE, "JPEG")
+    PHOTO.write_bytes(content[:-2] + b"\0" * 8 + content[-2:])  # stray bytes in front of the end marker
+    with pytest.raises(ValueError):
+        simplejpeg.decode_jpeg(PHOTO.read_bytes())
+    np.testing.assert_array_equal(decoder(37, 53, 3, None)(PHOTO), plain(PHOTO))
 
 
 def test_a_palette_with_transparency():
