@@ -33,11 +33,13 @@ def forward(
     streams: int,
     per_run: int = PHOTOS_PER_RUN,
     stop_computing_at_refusal: bool = False,
+    ahead: int = 2,
 ) -> Iterator[Chunk]:
     """Run `photos[i]` for `i` in `indices` through the session's one output, in order.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
-    nothing of the pass once a photo was refused, but want the whole list.
+    nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
+    wait to be taken.
     """
     [output] = session.outputs
     width = session.output_shapes[output][1:]
@@ -52,7 +54,7 @@ def forward(
             return Chunk((), empty, tuple(refused))
         return Chunk(tuple(good), session.run({INPUT: np.stack(pixels)})[output], tuple(refused))
 
-    return in_streams(streams, run, slices(indices, per_run))
+    return in_streams(streams, run, slices(indices, per_run), ahead)
 
 
 def decode(

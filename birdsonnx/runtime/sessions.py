@@ -8,7 +8,7 @@ neither a thread of its own nor a core that the pool spins on.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -107,14 +107,21 @@ def in_streams(
     streams: int, work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2
 ) -> Iterator[Result]:
     """`work(item)` for each item in order, computed by `streams` threads; at most `ahead` results per
-    stream wait to be taken, so memory is bounded whatever the number of items."""
+    stream wait to be taken, so memory is bounded whatever the number of items.
+
+    They are taken by the half of those: the taker shares the cores with the streams, and each time it wakes
+    it stops one of them and finds its caches cold.
+    """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
                 if len(waiting) > streams * ahead:
-                    yield waiting.popleft().result()
+                    half = len(waiting) // 2
+                    wait([waiting[half - 1]])
+                    for _ in range(half):
+                        yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
