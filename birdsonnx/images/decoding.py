@@ -49,8 +49,14 @@ FORMATS = (
 MAX_PIXELS = 178_956_970
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
+MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L"}
+"""Pillow's modes of what simplejpeg says that a JPEG holds."""
+
 COLORSPACES = {"RGB": "RGB", "L": "GRAY"}
 """What simplejpeg calls Pillow's modes."""
+
+ORIENTED = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
+"""What begins the segments of a JPEG in which Pillow finds that it has to be turned."""
 
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,8 +90,10 @@ class Decoder:
     opencv: str = ""
     """Its version where a transform is computed by it: what pixels come out may depend on it."""
 
-    def __call__(self, path: Path, chance: np.random.Generator | None = None) -> Pixels:
-        """Read one photo as uint8 `[height, width, channels]`.
+    def __call__(
+        self, path: Path, chance: np.random.Generator | None = None, out: Pixels | None = None
+    ) -> Pixels:
+        """Read one photo as uint8 `[height, width, channels]`, into `out` where that is given.
 
         Training gives the photo's generator (`transforms.chance_of`); the random transforms act only then.
 
@@ -93,17 +101,22 @@ class Decoder:
             ImageError: missing, truncated, oversized, of another format, or of another size than the
                 network's when no transform settles it.
         """
-        with _reading(path) as (image, file):
-            pixels = self._straight(image, file) if chance is None else None
-            if pixels is not None:
-                return pixels
-            picture = self._picture(image)
-        return self.transformed(picture, path, chance)
+        with _opened(path) as file:
+            straight = self._straight(file, out) if chance is None else None
+            if straight is not None:
+                return straight
+            with _image(file, path) as image:
+                picture = self._picture(image)
+        pixels = self.transformed(picture, path, chance)
+        if out is None:
+            return pixels
+        out[...] = pixels
+        return out
 
     def opened(self, path: Path) -> Image.Image:
         """The photo, upright, in RGB or gray; where a resize comes first, a JPEG's pixels may be
         averages of 2, 4 or 8 pixels each way. Raises ImageError."""
-        with _reading(path) as (image, _):
+        with _opened(path) as file, _image(file, path) as image:
             return self._picture(image)
 
     def _picture(self, image: Image.Image) -> Image.Image:
@@ -114,23 +127,26 @@ class Decoder:
         upright = _upright(image)
         return upright if upright.mode == self.mode else upright.convert(self.mode)
 
-    def _straight(self, image: Image.Image, file: BinaryIO) -> Pixels | None:
+    def _straight(self, file: BinaryIO, out: Pixels | None) -> Pixels | None:
         """The pixels of a JPEG that is all that the network wants already, or None.
 
-        The same bits as by Pillow, which takes twice as long: 0.49 against 0.23 ms for 224 x 224. It decodes
+        The same bits as by Pillow, which takes twice as long: 0.49 against 0.21 ms for 224 x 224. It decodes
         into rows of its own, copies them into pictures of 4 bytes a pixel, and packs those into 3.
         """
         size = (self.width, self.height)
-        if image.format != "JPEG" or image.mode != self.mode or image.size != size:
+        if not all(_keeps(step, size) for step in self.transforms):
             return None
-        if not all(_keeps(step, size) for step in self.transforms) or _orientation(image) in TURNED:
-            return None
-        header = file.tell()
+        most = self.width * self.height * 3 + 2**16  # a JPEG is smaller than its pixels and a long header
+        content = file.read(most)
         file.seek(0)
+        if len(content) == most or any(mark in content for mark in ORIENTED):
+            return None
         try:
-            pixels: Pixels = simplejpeg.decode_jpeg(file.read(), COLORSPACES[self.mode])
-        except ValueError:  # damaged; Pillow knows whether it can be read all the same, and what to say
-            file.seek(header)
+            height, width, kept, _ = simplejpeg.decode_jpeg_header(content)
+            if (width, height) != size or MODES.get(kept) != self.mode:
+                return None
+            pixels: Pixels = simplejpeg.decode_jpeg(content, COLORSPACES[self.mode], buffer=out)
+        except ValueError:  # no JPEG, or damaged; Pillow knows whether it can be read all the same
             return None
         return pixels
 
@@ -232,20 +248,12 @@ def _keeps(step: Transform, size: tuple[int, int]) -> bool:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
-    """A photo of which only the header has been read, and found good, and its open file. Whatever is wrong
-    with it, there or while the caller reads its pixels, is raised as ImageError."""
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A photo's file. Whatever is wrong with it, there or while the caller reads its pixels, is raised as
+    ImageError."""
     try:
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
-                )
-            if image.mode.startswith(("I", "F")) or _is_deep(image):
-                raise ImageError(
-                    f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
-                )
-            yield image, file
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
     except UnidentifiedImageError:
@@ -260,6 +268,20 @@ def _reading(path: Path) -> Iterator[tuple[Image.Image, BinaryIO]]:
         # Pillow's decoders raise all of these on damaged files.
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+
+
+@contextlib.contextmanager
+def _image(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
+    """The photo in a file, of which only the header has been read, and found good. Raises ImageError, and
+    whatever Pillow raises."""
+    with Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(
+                f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
+            )
+        if image.mode.startswith(("I", "F")) or _is_deep(image):
+            raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
+        yield image
 
 
 def _draft(image: Image.Image, least: int) -> None:

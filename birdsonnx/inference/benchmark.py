@@ -241,7 +241,7 @@ def decodable(classifier: Classifier, photos: Sequence[Photo]) -> tuple[list[Pho
         raise DataError(
             refused[0] if len(bad) == 1 else f"none of {len(bad)} photos can be used; the first: {refused[0]}"
         )
-    return [spread[index] for index in good], np.stack(pixels), refused
+    return [spread[index] for index in good], pixels, refused
 
 
 def _predict_one(model: Path, photo: Photo, folder: Path) -> None:

@@ -52,20 +52,23 @@ def forward(
         if not good or (seen_bad and stop_computing_at_refusal):
             empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
             return Chunk((), empty, tuple(refused))
-        return Chunk(tuple(good), session.run({INPUT: np.stack(pixels)})[output], tuple(refused))
+        return Chunk(tuple(good), session.run({INPUT: pixels})[output], tuple(refused))
 
     return in_streams(streams, run, slices(indices, per_run), ahead)
 
 
 def decode(
     decoder: Decoder, photos: Sequence[Photo], indices: Sequence[int]
-) -> tuple[list[Pixels], list[int], list[tuple[int, str]]]:
-    """Pixels and positions of the good photos, positions and reasons of the bad ones."""
-    pixels, good, refused = [], [], []
+) -> tuple[Pixels, list[int], list[tuple[int, str]]]:
+    """Pixels, uint8 `[photos, height, width, channels]`, and positions of the good photos; positions and
+    reasons of the bad ones."""
+    pixels = np.empty((len(indices), decoder.height, decoder.width, decoder.channels), np.uint8)
+    good: list[int] = []
+    refused: list[tuple[int, str]] = []
     for index in indices:
         try:
-            pixels.append(decoder(photos[index].path))
+            decoder(photos[index].path, out=pixels[len(good)])
             good.append(index)
         except ImageError as error:
             refused.append((index, str(error)))
-    return pixels, good, refused
+    return pixels[: len(good)], good, refused

@@ -150,11 +150,11 @@ def pixels(
     """The photos in batches, uint8 `[batch, height, width, channels]`. Raises DataError for bad ones."""
     bad: list[str] = []
     pieces = slices(range(len(photos)), PHOTOS_PER_RUN)
-    for decoded, _, refused in in_streams(threads, lambda piece: decode(decoder, photos, piece), pieces):
+    for decoded, good, refused in in_streams(threads, lambda piece: decode(decoder, photos, piece), pieces):
         bad += [reason for _, reason in refused]
-        advance(len(decoded) + len(refused))
-        if decoded and not bad:
-            yield np.stack(decoded)
+        advance(len(good) + len(refused))
+        if good and not bad:
+            yield decoded
     if bad:
         raise DataError(
             f"{len(bad)} of {len(photos)} photos to calibrate with cannot be used; repair or remove "

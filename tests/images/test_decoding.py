@@ -124,6 +124,12 @@ def test_a_jpeg_that_only_pillow_takes_is_as_pillow_reads_it():
     np.testing.assert_array_equal(decoder(37, 53, 3, None)(PHOTO), plain(PHOTO))
 
 
+def test_an_orientation_that_only_xmp_tells():
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    PHOTO.write_bytes(encoded(IMAGE, "JPEG", xmp=xmp))
+    np.testing.assert_array_equal(decoder(37, 53, 3, None)(PHOTO), plain(PHOTO)[::-1, ::-1])
+
+
 def test_a_palette_with_transparency():
     PHOTO.write_bytes(encoded(IMAGE.quantize(16), "PNG", transparency=bytes(range(16))))
     np.testing.assert_array_equal(decoder(37, 53, 3, ())(PHOTO), plain(PHOTO))
