@@ -228,9 +228,15 @@ def test_the_stems_bias_takes_up_the_rounding_of_its_weights(monkeypatch):
 
 @pytest.fixture(scope="module")
 def wide() -> ModelProto:
-    """int8, with one sum of 36 products, one of 576 and one of 16."""
+    """int8, with sums of 36 products, 576, 16, 256 of one pixel and 288 of nine."""
     generator = np.random.default_rng(0)
-    shapes = {"w1": (64, 3, 3, 3), "w2": (16, 64, 3, 3), "w3": (8, 16, 1, 1)}
+    shapes = {
+        "w1": (64, 3, 3, 3),
+        "w2": (16, 64, 3, 3),
+        "w3": (256, 16, 1, 1),
+        "w4": (32, 256, 1, 1),
+        "w5": (8, 32, 3, 3),
+    }
     constants = {
         name: generator.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
         for name, shape in shapes.items()
@@ -241,7 +247,11 @@ def wide() -> ModelProto:
         node("Conv", ["r1", "w2"], ["c2"], "two", pads=[1, 1, 1, 1]),
         node("Relu", ["c2"], ["r2"]),
         node("Conv", ["r2", "w3"], ["c3"], "three"),
-        node("GlobalAveragePool", ["c3"], ["y"]),
+        node("Relu", ["c3"], ["r3"]),
+        node("Conv", ["r3", "w4"], ["c4"], "four"),
+        node("Relu", ["c4"], ["r4"]),
+        node("Conv", ["r4", "w5"], ["c5"], "five", pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["c5"], ["y"]),
     ]
     model = graph_of(nodes, constants, ["batch", 3, SIZE, SIZE], ["batch", 8, 1, 1])
     rewrites.take_uint8(model.graph, of_mode("torch", 3))
@@ -257,7 +267,7 @@ def weights_of(model: ModelProto) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def test_only_long_sums_go_to_amx(wide):
     before, after = weights_of(wide), weights_of(onnx.load_model_from_string(sums_on_amx(as_bytes(wide))))
-    assert [weights.dtype.name for weights, _ in after] == ["int8", "uint8", "int8"]
+    assert [weights.dtype.name for weights, _ in after] == ["int8", "uint8", "int8", "uint8", "int8"]
     for (weights, zero), (moved, middle) in zip(before, after, strict=True):
         assert moved.dtype == middle.dtype
         assert zero.shape == middle.shape
@@ -286,7 +296,7 @@ def test_weights_that_several_read_stay(wide):
     long = graph.producers[[item for item in shared.graph.node if item.op_type == "Conv"][1].input[1]]
     shared.graph.node.append(node("Identity", [long.input[0]], ["also"]))
     found = weights_of(onnx.load_model_from_string(sums_on_amx(as_bytes(shared))))
-    assert [weights.dtype.name for weights, _ in found] == ["int8"] * 3
+    assert [weights.dtype.name for weights, _ in found] == ["int8", "int8", "int8", "uint8", "int8"]
 
 
 def test_amx_leaves_float32_and_short_sums_alone(tiny):
