@@ -33,7 +33,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.inference_report import FILES_FP32, FILES_INT8, FP32, INT8, markdown, plot
+from benchmarks.inference_report import (
+    FILES_FP32,
+    FILES_INT8,
+    FP32,
+    INT8,
+    INT8_VNNI,
+    NNCF,
+    NNCF_VNNI,
+    markdown,
+    plot,
+)
 from benchmarks.road import config
 from birdsonnx.runtime import isa
 
@@ -169,7 +179,10 @@ def contenders(
     # Several batches in one call, over which the overhead of `predict` is spread.
     at_once = {"call": "predict", "per_call": 64}
     no_amx = {"environment": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
-    amx = isa.has_amx()
+    held_to_vnni = [
+        row(INT8_VNNI, "int8", "birdsonnx", "int8", settings={"amx": False}),
+        openvino_row(NNCF_VNNI, "int8", "nncf", "int8", **no_amx),
+    ]
     rows = [
         row(FP32, "fp32", "birdsonnx", "model"),
         openvino_row("OpenVINO f32", "fp32", "plain", "f32"),
@@ -183,9 +196,9 @@ def contenders(
         row("tf2onnx graph, newest onnxruntime", "fp32", "onnxruntime", "plain", newest),
         row("tf2onnx graph, birdsonnx' onnxruntime", "fp32", "onnxruntime", "plain"),
         row(INT8, "int8", "birdsonnx", "int8"),
-        openvino_row("OpenVINO NNCF int8", "int8", "nncf", "int8"),
+        openvino_row(NNCF, "int8", "nncf", "int8"),
         openvino_row("OpenVINO NNCF int8 of birdsonnx' file", "int8", "nncf_ours", "int8"),
-        *([openvino_row("OpenVINO NNCF int8 without AMX", "int8", "nncf", "int8", **no_amx)] if amx else []),
+        *(held_to_vnni if isa.has_amx() else []),
         row("birdsonnx' int8 file, newest onnxruntime", "int8", "onnxruntime", "int8", newest),
         openvino_row("OpenVINO bf16", "bf16", "plain", "bf16"),
         torch_row("PyTorch eager bf16", "bf16", precision="bf16"),

@@ -8,7 +8,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-FP32, INT8 = "birdsonnx fp32", "birdsonnx int8"
+FP32, INT8, INT8_VNNI = "birdsonnx fp32", "birdsonnx int8", "birdsonnx int8 without AMX"
+OURS = (FP32, INT8, INT8_VNNI)
+NNCF, NNCF_VNNI = "OpenVINO NNCF int8", "OpenVINO NNCF int8 without AMX"
 FILES_FP32, FILES_INT8 = "birdsonnx predict fp32", "birdsonnx predict int8"
 GROUPS = ("fp32", "bf16", "int8")
 
@@ -16,7 +18,8 @@ BARS = {
     (FP32, "OpenVINO f32"): 1.0,
     (FP32, "TensorFlow tf.function"): 1.2,
     (FP32, "PyTorch eager f32"): 1.5,
-    (INT8, "OpenVINO NNCF int8"): 1.0,
+    (INT8, NNCF): 1.0,
+    (INT8_VNNI, NNCF_VNNI): 1.0,
     (INT8, "tf2onnx graph, newest onnxruntime"): 3.2,
     (INT8, "tf2onnx graph, birdsonnx' onnxruntime"): 3.2,
     (FILES_FP32, FP32): 0.95,
@@ -48,10 +51,13 @@ def median(results: Results, name: str, figure: str) -> float | None:
 
 
 def compared(results: Results) -> list[tuple[str, str]]:
-    """Who is held against whom: fp32 against all but int8; int8 against int8, bf16 and where it has a bar."""
+    """Who is held against whom: fp32 against all but int8; int8 against int8, bf16 and where it has a bar;
+    those held to VNNI against each other."""
     groups = {name: contender["group"] for name, contender in results["contenders"].items()}
     pairs = [(FP32, name) for name, group in groups.items() if group != "int8" and name != FP32]
-    pairs += [(INT8, name) for name, group in groups.items() if group == "int8" and name != INT8]
+    held = (INT8_VNNI, NNCF_VNNI)
+    pairs += [(INT8, name) for name, group in groups.items() if group == "int8" and name not in (INT8, *held)]
+    pairs += [held] if groups.keys() >= {*held} else []
     others = [name for name, group in groups.items() if group != "int8"]
     pairs += [(INT8, name) for name in others if groups[name] == "bf16" or (INT8, name) in BARS]
     return [*pairs, (FILES_FP32, FP32), (FILES_INT8, INT8)]
@@ -121,7 +127,7 @@ def _met(reached: bool) -> str:
 def _remarks(results: Results) -> list[str]:
     """Who is ahead of us, and whose figures must not be compared."""
     remarks = []
-    for ours in (FP32, INT8):
+    for ours in OURS:
         ahead = [
             f"{theirs} ({1 / found[0]:.2f} x)"
             for one, theirs in compared(results)
@@ -164,7 +170,7 @@ def plot(results: Results, path: Path) -> None:
             speed,
             xerr=[[speed - min(rounds)], [max(rounds) - speed]],
             color=colors[group],
-            alpha=1.0 if name in (FP32, INT8) else 0.5,
+            alpha=1.0 if name in OURS else 0.5,
             error_kw={"ecolor": "#333333", "elinewidth": 1},
         )
         axis.annotate(
@@ -179,7 +185,7 @@ def plot(results: Results, path: Path) -> None:
         position += 1
     axis.set_yticks(ticks, [name for _, name, _ in entries])
     for label, (_, name, _) in zip(axis.get_yticklabels(), entries, strict=True):
-        label.set_fontweight("bold" if name in (FP32, INT8) else "normal")
+        label.set_fontweight("bold" if name in OURS else "normal")
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=colors[group]) for group in GROUPS]
     axis.legend(handles, GROUPS, loc="lower right", frameon=False)
     axis.margins(x=0.1)

@@ -70,6 +70,17 @@ def test_nothing_is_compared_twice(results: dict[str, Any]) -> None:
     assert len(pairs) == len(set(pairs))
 
 
+def test_those_held_to_vnni_are_compared_with_each_other(results: dict[str, Any]) -> None:
+    for name in (report.NNCF, report.NNCF_VNNI, report.INT8_VNNI):
+        results["contenders"][name] = {"group": "int8", "settings": "batch 4"}
+
+    pairs = report.compared(results)
+
+    assert (report.INT8_VNNI, report.NNCF_VNNI) in pairs
+    assert [ours for ours, theirs in pairs if theirs == report.NNCF] == [report.INT8]
+    assert not {(report.INT8, report.NNCF_VNNI), (report.INT8, report.INT8_VNNI)} & {*pairs}
+
+
 def test_it_says_where_a_peer_is_ahead(results: dict[str, Any]) -> None:
     for found in results["rounds"]:
         found[OPENVINO] = figures(found[report.FP32]["images_per_second"] * 2)
