@@ -79,7 +79,9 @@ def tiny_model(
     return BirdModel(proto, metadata, "tiny")
 
 
-def residual_model(num_classes: int = 3, seed: int = 0, activation: str = "Relu") -> BirdModel:
+def residual_model(
+    num_classes: int = 3, seed: int = 0, activation: str = "Relu", size: int = SIZE
+) -> BirdModel:
     """stem (16 filters, 3x3/2) - block_a (16, 3x3) - block_b (16, 3x3) + stem - max pool - last (32, 1x1/2) -
     global average - dense - log_softmax: what fine-tuning meets in a ResNet, in the channel counts that its
     fastest convolutions want. `activation` is that behind block_a.
@@ -123,7 +125,7 @@ def residual_model(num_classes: int = 3, seed: int = 0, activation: str = "Relu"
     graph = helper.make_graph(
         nodes,
         "residual",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, size, size])],
         [helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["batch", num_classes])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

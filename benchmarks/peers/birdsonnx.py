@@ -1,6 +1,6 @@
-"""birdsonnx as `predict` runs: the uint8 .onnx, opened the same way, one single-threaded stream per core.
+"""birdsonnx as `predict` runs it for many photos: the uint8 .onnx, one single-threaded stream per core.
 
-With `"amx": false` as it opens a model for a few photos: the file as it is, whose convolutions use VNNI.
+With `"amx": false` as on a CPU without AMX units, on which convolutions use VNNI.
 """
 
 from collections.abc import Iterable
@@ -12,19 +12,16 @@ from benchmarks.peers.timing import Array
 
 
 def load(settings: dict[str, Any]) -> Peer:
-    from birdsonnx.inference.prediction import MANY, open_classifier
-    from birdsonnx.network.metadata import INPUT, OUTPUT
+    from birdsonnx.inference.forward import answer
+    from birdsonnx.inference.prediction import fastest, open_classifier, read_model
     from birdsonnx.runtime.sessions import in_streams
 
     model = Path(settings["model"])
-    photos = MANY if settings.get("amx", True) else MANY - 1
-    classifier = open_classifier(model, model.name, photos, settings["threads"])
-
-    def answer(batch: Array) -> Array:
-        return classifier.session.run({INPUT: batch})[OUTPUT]
+    made_over = fastest(read_model(model), settings["batch"], None if settings.get("amx", True) else False)
+    classifier = open_classifier(made_over, model.name, settings["threads"], settings["threads"])
 
     def answers(batches: Iterable[Array]) -> Iterable[Array]:
-        return in_streams(classifier.streams, answer, batches)
+        return in_streams(classifier.streams, lambda batch: answer(classifier.session, batch), batches)
 
     return Peer(answers, ("numpy", "onnxruntime-training-cpu"), chosen={"streams": classifier.streams})
 

@@ -21,7 +21,7 @@ from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction
 from birdsonnx.inference.forward import decode
-from birdsonnx.inference.prediction import MANY, Classifier, newest_checkpoint, open_classifier
+from birdsonnx.inference.prediction import SIDE_BY_SIDE, Classifier, newest_checkpoint, open_classifier
 from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
 from birdsonnx.inference.timing import timed
 from birdsonnx.inference.tuning import Form
@@ -148,9 +148,9 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
     # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
     forms = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
 
-    def opened(streams: int, threads_per_run: int = 1) -> Classifier:
-        form = Form(streams, threads_per_run, PHOTOS_PER_RUN)
-        return open_classifier(model, str(model), MANY, streams * threads_per_run, form=form)
+    def opened(streams: int, threads_per_run: int = 1, batch: int = PHOTOS_PER_RUN) -> Classifier:
+        form = Form(streams, threads_per_run, batch)
+        return open_classifier(model, str(model), SIDE_BY_SIDE, streams * threads_per_run, form=form)
 
     started = perf_counter()
 
@@ -181,13 +181,13 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
         advance(1)
         bare: list[BareSession] = []
         for form in forms:
-            session = opened(*form).session
             for batch in batches:
+                session = opened(*form, batch).session  # made over for so many photos in a run
                 images = np.resize(pixels, (batch, *pixels.shape[1:]))  # the same photos over and over
                 until = _slice(at(BARE_ENDS), len(forms) * len(batches) - len(bare))
                 bare.append(_bare_session(session, images, *form, until))
                 advance(1)
-            del session
+                del session
         fastest = max(setting.images_per_second for setting in bare)
         classifier = opened(max(counts))
         from_files = _from_files(classifier, usable, source, folder / OUTPUT_FILE, at(1), fastest)

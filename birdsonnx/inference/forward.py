@@ -52,9 +52,23 @@ def forward(
         if not good or (seen_bad and stop_computing_at_refusal):
             empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
             return Chunk((), empty, tuple(refused))
-        return Chunk(tuple(good), session.run({INPUT: pixels})[output], tuple(refused))
+        return Chunk(tuple(good), answer(session, pixels), tuple(refused))
 
     return in_streams(streams, run, slices(indices, per_run), ahead)
+
+
+def answer(session: Session, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """The network's one output for some photos, float32 `[photos, …]`.
+
+    Where a session takes runs of one size only (`lay_side_by_side`), black photos fill up fewer.
+    """
+    [output] = session.outputs
+    size = session.input_shapes[INPUT][0]
+    if isinstance(size, int) and len(pixels) < size:
+        filled = np.zeros((size, *pixels.shape[1:]), pixels.dtype)
+        filled[: len(pixels)] = pixels
+        return session.run({INPUT: filled})[output][: len(pixels)]
+    return session.run({INPUT: pixels})[output]
 
 
 def decode(

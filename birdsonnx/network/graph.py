@@ -10,6 +10,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 Array = npt.NDArray[Any]
 
+SHAPE_LIKE = 64
+"""Constants of more values are no shapes, which shapes could follow from."""
+
 
 class Graph:
     """Names looked up once: who produces a tensor, who consumes it, which constants there are.
@@ -40,7 +43,7 @@ class Graph:
 
 def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
     """The dimensions behind the batch of float32 tensors and of inputs, where all of them are known."""
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True).graph
     floats = [value for value in inferred.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
     shapes = {}
     for value in (*floats, *inferred.input, *inferred.output):
@@ -48,6 +51,29 @@ def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
         if len(dims) > 1 and all(dims[1:]):
             shapes[value.name] = tuple(dims[1:])
     return shapes
+
+
+def without_weights(model: ModelProto) -> ModelProto:
+    """A model whose large constants have a shape but no values: inferring shapes copies all of it, twice."""
+    light = ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    graph = model.graph
+    light.graph.MergeFrom(
+        onnx.GraphProto(
+            name=graph.name,
+            node=graph.node,
+            input=graph.input,
+            output=graph.output,
+            value_info=graph.value_info,
+        )
+    )
+    for tensor in graph.initializer:
+        if np.prod(tensor.dims) > SHAPE_LIKE:
+            light.graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        else:
+            light.graph.initializer.append(tensor)
+    return light
 
 
 def opset_of(model: ModelProto) -> int:

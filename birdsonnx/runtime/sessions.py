@@ -53,17 +53,11 @@ class Session:
         except Exception as error:  # the runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{where}: not an ONNX model this runtime can load ({reason})") from None
-        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
-
-    @property
-    def input_shapes(self) -> dict[str, list[Any]]:
+        self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
         """Each input's shape; a dynamic axis is its name."""
-        return {value.name: list(value.shape) for value in self._session.get_inputs()}
-
-    @property
-    def output_shapes(self) -> dict[str, list[Any]]:
+        self.output_shapes: dict[str, list[Any]] = _shapes(self._session.get_outputs())
         """Each output's shape; a dynamic axis is its name."""
-        return {value.name: list(value.shape) for value in self._session.get_outputs()}
+        self.outputs = list(self.output_shapes)
 
     @property
     def metadata_props(self) -> dict[str, str]:
@@ -77,6 +71,10 @@ class Session:
     def bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "BoundRun":
         """Runs that read and write the same memory every time; see `BoundRun`."""
         return BoundRun(self._session, inputs, outputs)
+
+
+def _shapes(values: Iterable[Any]) -> dict[str, list[Any]]:
+    return {value.name: list(value.shape) for value in values}
 
 
 class BoundRun:

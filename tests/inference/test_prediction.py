@@ -12,20 +12,24 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from birdsonnx import artifacts
 from birdsonnx.config import CenterCrop, Resize
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
+from birdsonnx.inference import prediction
 from birdsonnx.inference.prediction import (
     SHOWN,
+    fastest,
     name_photos,
     newest_checkpoint,
     open_classifier,
     predict,
     run_record,
 )
+from birdsonnx.inference.tuning import Form
 from birdsonnx.network.model_file import BirdModel
 from birdsonnx.runtime.ranks import Ranks
-from tests.tiny import SIZE, photo, tiny_model
+from tests.tiny import SIZE, photo, residual_model, tiny_model
 
 CLASSES = ("ANT BIRD", "BEE-EATER", "COOT")
 OUTPUT = Path("predictions/output_1.h5")
@@ -88,6 +92,52 @@ def test_a_model_may_be_given_as_its_content(folder, photos, expected):
     classifier = open_classifier((folder / "model.onnx").read_bytes(), "model", COUNT, 2)
     found = [entry.log_probs for entry in name_photos(classifier, photos, Ranks())]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class TestSideBySide:
+    """With `SIDE_BY_SIDE` lowered: what becomes of runs that take exactly so many photos."""
+
+    SMALL = 14
+    """Pixels, which the stem halves."""
+
+    @pytest.fixture(autouse=True)
+    def many(self, monkeypatch):
+        monkeypatch.setattr(prediction, "MANY", 1)
+        monkeypatch.setattr(prediction, "SIDE_BY_SIDE", 1)
+
+    @pytest.fixture
+    def content(self) -> bytes:
+        return residual_model(3, size=self.SMALL).serialized()
+
+    @pytest.mark.parametrize("count", [1, 2, 5, COUNT])
+    @pytest.mark.parametrize("per_run", [1, 2, 4, 50])
+    def test_log_probs_equal_a_plain_loop(self, content, photos, count, per_run):
+        photos = [*photos[:1], broken("bad.png"), *photos[1:count]]
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        classifier = open_classifier(content, "model", len(photos), 2, per_run=per_run)
+        assert classifier.session.input_shapes["images"][0] == ("batch" if per_run == 1 else per_run)
+        for named in name_photos(classifier, photos, Ranks()):
+            if named.photo.name == "bad.png":
+                assert named.log_probs is None
+                continue
+            with Image.open(named.photo.path) as image:
+                small = image.convert("RGB").resize((self.SMALL, self.SMALL), Image.Resampling.BILINEAR)
+            [expected] = session.run(None, {"images": np.asarray(small)[None]})[0]
+            np.testing.assert_allclose(named.log_probs, expected, atol=1e-5)
+
+    def test_not_where_threads_share_a_run(self, content):
+        classifier = open_classifier(content, "model", 9, 2, form=Form(1, 2, 4))
+        assert classifier.session.input_shapes["images"][0] == "batch"
+
+    def test_the_model_is_known_by_its_file(self, content):
+        assert open_classifier(content, "model", 9, 2).sha256 == artifacts.sha256_of(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no model", b"QuantizeLinear", tiny_model().proto.SerializeToString()[:-50]]
+)
+def test_foreign_bytes_are_not_made_over(content):
+    assert fastest(content, side_by_side=4, amx=True) == content
 
 
 def test_transforms_of_the_training_apply_unless_others_are_given(photos):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
@@ -304,9 +305,9 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
     quantize(request_, 1, Audience())
     moved = []
 
-    def sums_on_amx(content):
-        moved.append(content)
-        return content
+    def sums_on_amx(model):
+        moved.append(model)
+        return 0
 
     monkeypatch.setattr("birdsonnx.network.quantization.sums_on_amx", sums_on_amx)
     int8, float32 = OUTPUT.read_bytes(), Path("model.onnx").read_bytes()
@@ -315,4 +316,4 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
         for content in (int8, float32):
             for photos in (1, prediction.MANY):
                 prediction.open_classifier(content, "model", photos, 1)
-    assert moved == [int8]
+    assert moved == [onnx.load_model_from_string(int8)]
