@@ -380,7 +380,8 @@ def predict(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Photos per run of a thread (default: as tuned, else 4); changes speed only."
+            min=1,
+            help="Photos per run of a thread (default: as tuned, else 4, or 8 of many in int8); changes speed only.",
         ),
     ] = None,
     precision: Annotated[

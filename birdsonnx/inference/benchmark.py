@@ -28,7 +28,7 @@ from birdsonnx.inference.tuning import Form
 from birdsonnx.network.metadata import INPUT
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
+from birdsonnx.runtime.sessions import Session
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
 """Where in the budget each part has to end; prediction from files gets the rest."""
@@ -148,9 +148,9 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
     # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
     forms = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
 
-    def opened(streams: int, threads_per_run: int = 1, batch: int = PHOTOS_PER_RUN) -> Classifier:
-        form = Form(streams, threads_per_run, batch)
-        return open_classifier(model, str(model), SIDE_BY_SIDE, streams * threads_per_run, form=form)
+    def opened(streams: int, form: Form | None = None) -> Classifier:
+        """As `predict` opens it for many photos; with a form of its own, where that is measured."""
+        return open_classifier(model, str(model), SIDE_BY_SIDE, streams, form=form)
 
     started = perf_counter()
 
@@ -180,12 +180,12 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
         load = timed(lambda: opened(max(counts)), at(LOAD_ENDS))
         advance(1)
         bare: list[BareSession] = []
-        for form in forms:
+        for streams, threads_per_run in forms:
             for batch in batches:
-                session = opened(*form, batch).session  # made over for so many photos in a run
+                session = opened(streams, Form(streams, threads_per_run, batch)).session
                 images = np.resize(pixels, (batch, *pixels.shape[1:]))  # the same photos over and over
                 until = _slice(at(BARE_ENDS), len(forms) * len(batches) - len(bare))
-                bare.append(_bare_session(session, images, *form, until))
+                bare.append(_bare_session(session, images, streams, threads_per_run, until))
                 advance(1)
                 del session
         fastest = max(setting.images_per_second for setting in bare)
@@ -288,12 +288,12 @@ def _from_files(
         cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
         return prediction.predict(classifier, cycled, Ranks(), output).seconds
 
-    few = 2 * classifier.streams * PHOTOS_PER_RUN
+    few = 2 * classifier.streams * classifier.per_run
     seconds = predict(few)
     images = max(few, int(few / seconds * (until - perf_counter())))
     seconds = predict(images)
     rate = images / seconds
-    return FromFiles(source, classifier.streams, PHOTOS_PER_RUN, images, seconds, rate, rate / fastest)
+    return FromFiles(source, classifier.streams, classifier.per_run, images, seconds, rate, rate / fastest)
 
 
 def _notes(bare: Sequence[BareSession], seconds: float) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction
 from birdsonnx.inference.prediction import (
+    INT8_PHOTOS_PER_RUN,
     SHOWN,
     fastest,
     name_photos,
@@ -28,7 +29,9 @@ from birdsonnx.inference.prediction import (
 )
 from birdsonnx.inference.tuning import Form
 from birdsonnx.network.model_file import BirdModel
+from birdsonnx.network.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
 from tests.tiny import SIZE, photo, residual_model, tiny_model
 
 CLASSES = ("ANT BIRD", "BEE-EATER", "COOT")
@@ -128,6 +131,16 @@ class TestSideBySide:
     def test_not_where_threads_share_a_run(self, content):
         classifier = open_classifier(content, "model", 9, 2, form=Form(1, 2, 4))
         assert classifier.session.input_shapes["images"][0] == "batch"
+
+    def test_an_int8_model_takes_more_photos_at_once(self, content):
+        model = residual_model(3, size=self.SMALL)
+        pixels = np.random.default_rng(0).integers(0, 256, (8, self.SMALL, self.SMALL, 3), np.uint8)
+        proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
+        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+        classifiers = [open_classifier(each, "model", 9, 2) for each in (content, int8)]
+        assert [each.per_run for each in classifiers] == [PHOTOS_PER_RUN, INT8_PHOTOS_PER_RUN]
+        shapes = [each.session.input_shapes["images"] for each in classifiers]
+        assert [shape[0] for shape in shapes] == [PHOTOS_PER_RUN, INT8_PHOTOS_PER_RUN]
 
     def test_the_model_is_known_by_its_file(self, content):
         assert open_classifier(content, "model", 9, 2).sha256 == artifacts.sha256_of(content)
