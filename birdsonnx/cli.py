@@ -381,7 +381,7 @@ def predict(
         int | None,
         typer.Option(
             min=1,
-            help="Photos per run of a thread (default: as tuned, else 4; 8 of many in int8); changes speed only.",
+            help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); changes speed only.",
         ),
     ] = None,
     precision: Annotated[
