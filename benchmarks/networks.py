@@ -30,12 +30,11 @@ from PIL import Image
 from birdsonnx import config
 from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.inference.timing import timed
-from birdsonnx.network import architectures, conversion, keras_source, parity, recognition
-from birdsonnx.network.dropout import mask_of
-from birdsonnx.network.keras_source import KerasNetwork
-from birdsonnx.network.metadata import INPUT, OUTPUT
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.partition import Network, Partition, having_weights
+from birdsonnx.keras_io import architectures, conversion, keras_source, parity, recognition
+from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.model.metadata import INPUT, OUTPUT
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.dropout import mask_of
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.training_log import TrainingLog
 from birdsonnx.runtime.ranks import Ranks
@@ -44,6 +43,7 @@ from birdsonnx.training import run
 from birdsonnx.training.gradients import Gradients
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Network, Partition, having_weights
 
 MODULES = {
     "ResNet": "resnet",
@@ -380,7 +380,7 @@ def answer(converted: conversion.Conversion, pictures: Pixels) -> npt.NDArray[np
 
 def mode_of(name: str) -> str:
     """The mode that does what the network's own `preprocess_input` does with a colour ramp."""
-    from birdsonnx.network.preprocessing import MODES, of_mode
+    from birdsonnx.model.preprocessing import MODES, of_mode
 
     ramp = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3) * 5
     wanted = preprocess_input(name)(ramp.astype(np.float32))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.networks import small_network
 from tests.tiny import make_class_folders, tiny_model
 
 # TensorFlow reads these when it is imported.
@@ -74,3 +75,16 @@ def training_config() -> Callable[..., dict[str, Any]]:
         return {"neural_network": network}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    """Keras, imported once."""
+    from birdsonnx.keras_io.keras_source import import_keras
+
+    return import_keras()
+
+
+@pytest.fixture(scope="module")
+def network(keras: Any) -> Any:
+    return small_network(keras)

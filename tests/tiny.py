@@ -7,10 +7,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from birdsonnx.network import rewrites
-from birdsonnx.network.metadata import Layer, Metadata, Parameters
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.preprocessing import of_mode
+from birdsonnx.model.metadata import Layer, Metadata, Parameters
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.preprocessing import of_mode
+from birdsonnx.passes import rewrites
 
 SIZE = 32
 FEATURES = 24

@@ -25,7 +25,7 @@ from birdsonnx.inference.prediction import SIDE_BY_SIDE, Classifier, newest_chec
 from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
 from birdsonnx.inference.timing import timed
 from birdsonnx.inference.tuning import Form
-from birdsonnx.network.metadata import INPUT
+from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import Session

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from birdsonnx.errors import ImageError
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
-from birdsonnx.network.metadata import INPUT
+from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
 
 

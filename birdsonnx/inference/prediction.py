@@ -20,7 +20,7 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.inference import hdf5
 from birdsonnx.inference.forward import forward
 from birdsonnx.inference.tuning import Form
-from birdsonnx.network.metadata import INPUT, OUTPUT, PREFIX, Metadata
+from birdsonnx.model.metadata import INPUT, OUTPUT, PREFIX, Metadata
 from birdsonnx.runtime import isa
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
@@ -151,8 +151,8 @@ def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> b
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import load_model_from_string
 
-    from birdsonnx.network.quantization import sums_on_amx
-    from birdsonnx.network.side_by_side import lay_side_by_side
+    from birdsonnx.passes.quantization import sums_on_amx
+    from birdsonnx.passes.side_by_side import lay_side_by_side
 
     try:
         model = load_model_from_string(content)
@@ -166,7 +166,7 @@ def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> b
 
 def _explain(content: bytes, where: str) -> None:
     """Raises ModelError in our own words where the onnx package sees what is wrong with a model."""
-    from birdsonnx.network import model_file  # not at the top: prediction itself starts faster without onnx
+    from birdsonnx.model import model_file  # not at the top: prediction itself starts faster without onnx
 
     model_file.parse(content, where)
 

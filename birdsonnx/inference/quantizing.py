@@ -15,9 +15,10 @@ from birdsonnx.images.folders import Photo, collect, read_class_folders, require
 from birdsonnx.inference import evaluation, prediction
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.forward import decode
-from birdsonnx.network import model_file, quantization
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.quantization import Method
+from birdsonnx.model import model_file
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes import quantization
+from birdsonnx.passes.quantization import Method
 from birdsonnx.runtime import isa
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices

@@ -16,7 +16,7 @@ from birdsonnx.inference import evaluation, hdf5, prediction, tuning
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.prediction import HOW_TO_QUANTIZE, Classifier, Summary, newest_checkpoint
 from birdsonnx.inference.tuning import Form
-from birdsonnx.network import loading
+from birdsonnx.keras_io import loading
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 
@@ -206,7 +206,7 @@ def _open(
 
 def _draw(model: Path | bytes, where: str, outfile: str) -> Path:
     """Write the model's graph beside the outfile."""
-    from birdsonnx.network import dot, model_file  # not at the top: prediction itself starts faster without
+    from birdsonnx.model import dot, model_file  # not at the top: prediction itself starts faster without
 
     loaded = model_file.parse(model if isinstance(model, bytes) else prediction.read_model(model), where)
     graph = loaded.proto.graph

@@ -12,7 +12,7 @@ import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.inference.timing import timed
-from birdsonnx.network.metadata import INPUT
+from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
 
 PROBE_S = 0.5

@@ -9,7 +9,8 @@ from birdsonnx.errors import ConfigError
 from birdsonnx.images.decoding import Pixels, decoder
 from birdsonnx.images.folders import LabelledFolder, training_photos
 from birdsonnx.images.transforms import chance_of
-from birdsonnx.network import loading, model_file
+from birdsonnx.keras_io import loading
+from birdsonnx.model import model_file
 
 PHOTOS = 6
 EPOCHS = (1, 2, 3, 4, 5)

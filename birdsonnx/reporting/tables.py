@@ -9,7 +9,7 @@ from birdsonnx import artifacts
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
-from birdsonnx.network.model_file import BirdModel
+from birdsonnx.model.model_file import BirdModel
 
 
 def model_info(model: BirdModel, path: Path) -> dict[str, Any]:

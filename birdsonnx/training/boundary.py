@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx.errors import ImageError
-from birdsonnx.network.partition import Boundary, Network
 from birdsonnx.runtime.sessions import Session
+from birdsonnx.training.partition import Boundary, Network
 
 PROBED = 4
 """Photos per timing run."""

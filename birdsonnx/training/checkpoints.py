@@ -18,7 +18,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.errors import TrainingError
 from birdsonnx.inference.prediction import run_record
-from birdsonnx.network.model_file import BirdModel, load
+from birdsonnx.model.model_file import BirdModel, load
 from birdsonnx.training.optimizers import Optimizer
 
 BEST = "model_best.onnx"

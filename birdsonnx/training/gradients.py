@@ -11,13 +11,12 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from birdsonnx.errors import InstallationError
-from birdsonnx.network import dropout
-from birdsonnx.network.partition import Partition
+from birdsonnx.passes import blocked, dropout
+from birdsonnx.passes.blocked import DerivedWeight
 from birdsonnx.runtime.sessions import Session, slices
-from birdsonnx.training import blocked
-from birdsonnx.training.blocked import DerivedWeight
 from birdsonnx.training.losses import LOSS, TARGETS, Floats, Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
+from birdsonnx.training.partition import Partition
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 Load = Callable[[Sequence[int]], Feeds]

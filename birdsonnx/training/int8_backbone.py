@@ -8,8 +8,8 @@ import onnx
 from birdsonnx import artifacts
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.quantizing import evenly, pixels
-from birdsonnx.network import quantization
-from birdsonnx.network.preprocessing import Preprocessing
+from birdsonnx.model.preprocessing import Preprocessing
+from birdsonnx.passes import quantization
 from birdsonnx.training import features
 from birdsonnx.training.features import Backbone
 

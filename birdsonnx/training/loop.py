@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx.config import Settings
 from birdsonnx.errors import TrainingError
-from birdsonnx.network.metadata import OUTPUT
-from birdsonnx.network.partition import Partition, having_weights
+from birdsonnx.model.metadata import OUTPUT
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import Session, in_streams, slices
 from birdsonnx.training.features import Features
@@ -20,6 +19,7 @@ from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.optimizers import Optimizer
 from birdsonnx.training.parameters import Flat, FlatWeights
+from birdsonnx.training.partition import Partition, having_weights
 from birdsonnx.training.schedules import learning_rate
 
 LogProbs = npt.NDArray[np.float32]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.config import Settings
-from birdsonnx.network.graph import set_constant
-from birdsonnx.network.metadata import OUTPUT
+from birdsonnx.model.graph import set_constant
+from birdsonnx.model.metadata import OUTPUT
 
 LOSS, TARGETS = "loss", "targets"
 SMALLEST = 1e-8

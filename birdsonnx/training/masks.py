@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from birdsonnx.network.dropout import mask_of
-from birdsonnx.network.metadata import Dropout
+from birdsonnx.model.metadata import Dropout
+from birdsonnx.passes.dropout import mask_of
 from birdsonnx.training.losses import SMALLEST, Floats
 
 DROPOUT = 2

@@ -17,19 +17,20 @@ from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, require_same_classes, test_photos, training_photos
 from birdsonnx.inference import hdf5, quantizing
 from birdsonnx.inference.prediction import INT8_SUFFIX
-from birdsonnx.network import dot, loading, model_file, partition
-from birdsonnx.network.metadata import Metadata
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.partition import Boundary, Network, Partition
+from birdsonnx.keras_io import loading
+from birdsonnx.model import dot, model_file
+from birdsonnx.model.metadata import Metadata
+from birdsonnx.model.model_file import BirdModel
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary as boundaries
-from birdsonnx.training import checkpoints, features, int8_backbone, optimizers
+from birdsonnx.training import checkpoints, features, int8_backbone, optimizers, partition
 from birdsonnx.training.features import Backbone, Features
 from birdsonnx.training.gradients import Gradients, require_training
 from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training, best_epoch
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Boundary, Network, Partition
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from birdsonnx.config import Resize, Rotate
-from birdsonnx.network.metadata import Metadata
-from birdsonnx.network.model_file import BirdModel, load
+from birdsonnx.model.metadata import Metadata
+from birdsonnx.model.model_file import BirdModel, load
 from tests.command import birdsonnx, refused, succeed, succeed_json
 
 RANDOM = [

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.command import birdsonnx, refused, succeed, succeed_json
-from tests.network.test_dot import parsed
+from tests.model.test_dot import parsed
 from tests.tiny import tiny_model
 
 CLASSES = ["ANT BIRD", "BEE-EATER", "COOT"]

@@ -10,10 +10,10 @@ from onnx import numpy_helper
 from PIL import Image
 
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.network import keras_source
+from birdsonnx.keras_io import keras_source
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.digits import lenet, make_digits
-from tests.network.networks import keras_warns
+from tests.networks import keras_warns
 
 SEED = 1
 """Two orders of float32 sums part for good where one of them lifts a ReLU over 0, or lets the other of two

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from birdsonnx.network import model_file
+from birdsonnx.model import model_file
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.tiny import SIZE, make_class_folders, residual_model, tiny_model
 

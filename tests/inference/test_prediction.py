@@ -28,8 +28,8 @@ from birdsonnx.inference.prediction import (
     run_record,
 )
 from birdsonnx.inference.tuning import Form
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.quantization import quantize
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
 from tests.tiny import SIZE, photo, residual_model, tiny_model

@@ -16,9 +16,9 @@ from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction, quantizing
 from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_model
-from birdsonnx.network import model_file
-from birdsonnx.network.graph import set_constant
-from birdsonnx.network.model_file import BirdModel
+from birdsonnx.model import model_file
+from birdsonnx.model.graph import set_constant
+from birdsonnx.model.model_file import BirdModel
 from tests.conftest import disk_of
 from tests.tiny import SIZE, make_class_folders, photo, tiny_model
 
@@ -309,7 +309,7 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
         moved.append(model)
         return 0
 
-    monkeypatch.setattr("birdsonnx.network.quantization.sums_on_amx", sums_on_amx)
+    monkeypatch.setattr("birdsonnx.passes.quantization.sums_on_amx", sums_on_amx)
     int8, float32 = OUTPUT.read_bytes(), Path("model.onnx").read_bytes()
     for amx in (False, True):
         monkeypatch.setattr("birdsonnx.runtime.isa.has_amx", lambda amx=amx: amx)

@@ -11,8 +11,8 @@ import pytest
 
 from birdsonnx.config import CenterCrop, Resize
 from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.network import model_file
-from birdsonnx.network.model_file import BirdModel
+from birdsonnx.model import model_file
+from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.tables import evaluation_lines, info_lines, model_info, write_evaluation
 from tests.tiny import FEATURES, SIZE, tiny_model
 

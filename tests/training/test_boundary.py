@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from birdsonnx.errors import ImageError
-from birdsonnx.network.metadata import INPUT
-from birdsonnx.network.partition import Boundary, Network
+from birdsonnx.model.metadata import INPUT
 from birdsonnx.training import boundary as module
 from birdsonnx.training.boundary import cheapest, decoder_of, describe
+from birdsonnx.training.partition import Boundary, Network
 from tests.tiny import residual_model, tiny_model
 
 PHOTOS = 1000

@@ -8,7 +8,7 @@ import pytest
 
 from birdsonnx.config import Adam
 from birdsonnx.errors import TrainingError
-from birdsonnx.network.model_file import BirdModel
+from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training import checkpoints
 from birdsonnx.training.optimizers import build
 from birdsonnx.training.parameters import FlatWeights

@@ -14,13 +14,13 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 from birdsonnx.errors import DataError, InstallationError
-from birdsonnx.network.partition import Network, Partition
 from birdsonnx.training import gradients as module
 from birdsonnx.training.gradients import Gradients, gradient_graph, require_training
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Network, Partition
 from tests.conftest import REAL_DATA, needs_real_data
-from tests.network.networks import keras_warns, two_dense
+from tests.networks import keras_warns, two_dense
 from tests.tiny import FEATURES, residual_model, tiny_model
 
 CLASSES = 3
@@ -404,8 +404,8 @@ def test_every_gradient_of_resnet50_is_that_of_keras():
     """
     import tensorflow as tf
 
-    from birdsonnx.network import architectures
-    from birdsonnx.network.conversion import convert
+    from birdsonnx.keras_io import architectures
+    from birdsonnx.keras_io.conversion import convert
 
     paths = sorted((REAL_DATA / "birds12" / "valid").glob("*/*.jpg"))[:2]
     pixels = np.stack(

@@ -8,13 +8,13 @@ import pytest
 
 from birdsonnx.config import parse
 from birdsonnx.errors import TrainingError
-from birdsonnx.network.partition import Network
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.gradients import Gradients
 from birdsonnx.training.loop import Dataset, Epoch, Training, best_epoch, clip, stops_early
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.optimizers import build
 from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Network
 from tests.tiny import FEATURES, tiny_model
 
 

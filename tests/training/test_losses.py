@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from birdsonnx.training.gradients import gradient_graph
 from birdsonnx.training.losses import LOSS, TARGETS, Loss
-from tests.network.graphs import operators
+from tests.graphs import operators
 
 CLASSES = 4
 WEIGHT = np.array([0.5, 2, 1, 0], np.float32)

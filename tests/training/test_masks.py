@@ -10,17 +10,17 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from birdsonnx.config import parse
-from birdsonnx.network import model_file
-from birdsonnx.network.dropout import mask_of, masked
-from birdsonnx.network.metadata import Dropout
-from birdsonnx.network.model_file import BirdModel
-from birdsonnx.network.partition import Network
+from birdsonnx.model import model_file
+from birdsonnx.model.metadata import Dropout
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.dropout import mask_of, masked
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import run
 from birdsonnx.training.gradients import Gradients
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Network
 from tests.tiny import residual_model
 from tests.training.test_gradients import in_float64, named
 from tests.training.test_run import Audience, Stopped
@@ -90,7 +90,7 @@ def test_a_mask_follows_from_seed_epoch_photo_and_layer_alone():
 @pytest.mark.parametrize("trained", [["dense"], ["block_b", "last", "dense"], ["stem", "block_a", "dense"]])
 def test_gradients_under_a_mask_against_finite_differences(trained, block, monkeypatch):
     if not block:
-        monkeypatch.setattr("birdsonnx.training.blocked.block_size", lambda: 1)
+        monkeypatch.setattr("birdsonnx.passes.blocked.block_size", lambda: 1)
     network = Network(dropped(), trained)
     part = network.divide(network.boundaries()[0])
     assert part.dropouts

@@ -9,10 +9,10 @@ import pytest
 
 from birdsonnx.config import OptimizerSettings, parse
 from birdsonnx.errors import ConfigError, TrainingError
-from birdsonnx.network.model_file import load
-from birdsonnx.network.partition import Network
+from birdsonnx.model.model_file import load
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import run
+from birdsonnx.training.partition import Network
 from tests.tiny import residual_model
 
 TRAINED = ["block_b", "last", "dense"]

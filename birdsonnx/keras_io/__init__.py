@@ -1,0 +1,1 @@
+"""Keras to graph and back; the only room that imports TensorFlow."""

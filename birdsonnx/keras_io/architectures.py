@@ -1,0 +1,116 @@
+"""The classifiers of keras.applications that `birdsonnx export --arch` builds, by name."""
+
+import warnings
+from pathlib import Path
+
+from birdsonnx.config import nearest
+from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.keras_io import keras_source
+from birdsonnx.keras_io.keras_source import KerasNetwork
+
+DEFAULT_SIZES = {
+    "ResNet50": 224,
+    "ResNet101": 224,
+    "ResNet152": 224,
+    "ResNet50V2": 224,
+    "ResNet101V2": 224,
+    "ResNet152V2": 224,
+    "VGG16": 224,
+    "VGG19": 224,
+    "DenseNet121": 224,
+    "DenseNet169": 224,
+    "DenseNet201": 224,
+    "InceptionV3": 299,
+    "InceptionResNetV2": 299,
+    "Xception": 299,
+    "MobileNet": 224,
+    "MobileNetV2": 224,
+    "MobileNetV3Small": 224,
+    "MobileNetV3Large": 224,
+    "EfficientNetB0": 224,
+    "EfficientNetB1": 240,
+    "EfficientNetB2": 260,
+    "EfficientNetB3": 300,
+    "EfficientNetB4": 380,
+    "EfficientNetB5": 456,
+    "EfficientNetB6": 528,
+    "EfficientNetB7": 600,
+    "EfficientNetV2B0": 224,
+    "EfficientNetV2B1": 240,
+    "EfficientNetV2B2": 260,
+    "EfficientNetV2B3": 300,
+    "EfficientNetV2S": 384,
+    "EfficientNetV2M": 480,
+    "EfficientNetV2L": 480,
+    "NASNetMobile": 224,
+    "NASNetLarge": 331,
+    "ConvNeXtTiny": 224,
+    "ConvNeXtSmall": 224,
+    "ConvNeXtBase": 224,
+    "ConvNeXtLarge": 224,
+    "ConvNeXtXLarge": 224,
+}
+"""Names of the builders in keras.applications, and the height and width each was trained at. Kept here so
+that a list of names needs no TensorFlow."""
+
+
+def named(name: str) -> str:
+    """The spelling of keras.applications for a name in any case.
+
+    Raises:
+        ConfigError: no such network; the message lists all.
+    """
+    spellings = {known.lower(): known for known in DEFAULT_SIZES}
+    if name.lower() not in spellings:
+        raise ConfigError(
+            f"--arch {name}: no such network{nearest(name, DEFAULT_SIZES)}; "
+            f"choose {', '.join(DEFAULT_SIZES)}, or give a SOURCE file"
+        )
+    return spellings[name.lower()]
+
+
+def build(
+    name: str,
+    classes: int,
+    weights: str = "imagenet",
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+) -> KerasNetwork:
+    """A network of keras.applications, frozen, average-pooled, and a Dense with log_softmax named `dense`.
+
+    `weights` is `imagenet` (Keras' download), `none` (seeded random weights), or a file; `size` is
+    `(height, width)`, by default what the network was trained at.
+
+    Raises:
+        ConfigError: an unknown name, or a size or channels that Keras does not build it with.
+        ModelError: ImageNet weights that cannot be downloaded, or a file that does not fit.
+    """
+    name = named(name)
+    height, width = size or (DEFAULT_SIZES[name],) * 2
+    keras = keras_source.import_keras()
+    keras.utils.set_random_seed(seed % 2**32)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MobileNet at a size without ImageNet weights of its own
+            backbone = getattr(keras.applications, name)(
+                include_top=False,
+                weights="imagenet" if weights == "imagenet" else None,
+                pooling="avg",
+                input_shape=(height, width, channels),
+            )
+    except ValueError as error:  # Keras' word for a size or number of channels that it does not take
+        raise ConfigError(
+            f"--arch {name}: Keras does not build it for {width}x{height} images of {channels} channel(s) "
+            f"and --weights {weights} ({keras_source.one_line(error)})"
+        ) from None
+    except Exception as error:
+        raise ModelError(
+            f"the ImageNet weights could not be downloaded ({keras_source.one_line(error)}); give a local "
+            "file with --weights FILE, or start from random weights with --weights none"
+        ) from None
+    backbone.trainable = False
+    head = keras.layers.Dense(classes, activation="log_softmax", name="dense")
+    model = keras.Model(backbone.input, head(backbone.output))
+    network = KerasNetwork(model, {"file": f"keras.applications.{name} ({weights})"})
+    return network if weights in ("imagenet", "none") else keras_source.with_weights(network, Path(weights))

@@ -1,0 +1,130 @@
+"""What a birdsonnx `.onnx` knows about itself: JSON under `birdsonnx.*` keys of its metadata_props.
+
+Free of the onnx package, so that prediction can read it through the runtime alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from birdsonnx.config import Transform, parse_transforms
+from birdsonnx.errors import ModelError
+from birdsonnx.model.preprocessing import Preprocessing
+
+PREFIX = "birdsonnx."
+INPUT, OUTPUT = "images", "log_probs"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A Keras layer that holds weights."""
+
+    name: str
+    kind: str
+    """Keras class name."""
+    units: int | None
+    """Output width: units of a Dense, filters of a convolution; None for other layers."""
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Keras' own counts of the network's weights, before BatchNorm was folded."""
+
+    total: int
+    trainable: int
+    statistics: int
+    """BatchNorm moving means and variances, counted in `total`; torch calls them buffers."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Where a network drops values in training; prediction never does."""
+
+    node: str
+    """Name of the Dropout node in the graph."""
+    rate: float
+    """Share of the values that become 0; the others grow by `1 / (1 - rate)`."""
+    shape: tuple[int, ...]
+    """Of one photo's mask; 1 where all values along an axis are kept or dropped together."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """All that birdsonnx stores in the file. Absent keys have the defaults below."""
+
+    preprocessing: Preprocessing
+    layers: tuple[Layer, ...]
+    trainable: tuple[str, ...]
+    """Names of the layers that training changes."""
+    parameters: Parameters
+    dropout: tuple[Dropout, ...] = ()
+    """In the order of the graph."""
+    classes: tuple[str, ...] | None = None
+    """Class names in index order; None until a data folder has given them."""
+    transforms: tuple[Transform, ...] | None = None
+    """Deterministic transforms of its training; None: a plain resize."""
+    history: tuple[dict[str, Any], ...] = ()
+    """One entry per epoch trained: epoch, learning_rate, train_loss, test_loss, test_accuracy."""
+    run: dict[str, Any] | None = None
+    """Which training wrote this file (`run` counts the trainings of a folder, `epoch` within it)."""
+    quantization: dict[str, Any] | None = None
+    """How the float32 network became int8: precision, method, photos; None: it is float32."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Where the weights came from: file name and SHA-256."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def as_props(self) -> dict[str, str]:
+        """The metadata_props: one JSON text per field."""
+        content: dict[str, Any] = {member.name: getattr(self, member.name) for member in fields(self)}
+        content["preprocessing"] = self.preprocessing.as_json()
+        content["layers"] = [[layer.name, layer.kind, layer.units, layer.trainable] for layer in self.layers]
+        content["parameters"] = vars(self.parameters)
+        content["dropout"] = [[each.node, each.rate, each.shape] for each in self.dropout] or None
+        if self.transforms is not None:
+            content["transforms"] = [transform.as_json() for transform in self.transforms]
+        return {
+            PREFIX + name: json.dumps(value, sort_keys=True)
+            for name, value in content.items()
+            if value is not None
+        }
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str], where: str) -> "Metadata":
+        """Read metadata_props; `where` names the file in messages.
+
+        Raises:
+            ModelError: the file was not made by birdsonnx, or its metadata are damaged.
+        """
+        if PREFIX + "preprocessing" not in props:
+            raise ModelError(
+                f"{where}: this ONNX file was not made by birdsonnx (it has no {PREFIX}* metadata); "
+                "make one from the Keras network with 'birdsonnx export'"
+            )
+        try:
+            content = {
+                member.name: json.loads(props[PREFIX + member.name])
+                for member in fields(cls)
+                if PREFIX + member.name in props
+            }
+            content["preprocessing"] = Preprocessing.from_json(content["preprocessing"])
+            content["layers"] = tuple(Layer(*layer) for layer in content["layers"])
+            content["parameters"] = Parameters(**content["parameters"])
+            content["trainable"] = tuple(content["trainable"])
+            content["dropout"] = tuple(
+                Dropout(str(node), float(rate), tuple(map(int, shape)))
+                for node, rate, shape in content.get("dropout", ())
+            )
+            if "classes" in content:
+                content["classes"] = tuple(content["classes"])
+            if "transforms" in content:
+                content["transforms"] = parse_transforms(content["transforms"])
+            content["history"] = tuple(content.get("history", ()))
+            return cls(**content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{where}: its {PREFIX}* metadata are damaged ({error})") from None
+
+    def having(self, **changes: Any) -> "Metadata":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)

@@ -1,0 +1,101 @@
+"""Weights from one network into another: what fits by name and shape, and what is said of the rest."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from onnx import TensorProto, numpy_helper
+
+from birdsonnx.errors import ModelError
+from birdsonnx.model.graph import Array
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.training.partition import with_weights
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""A layer's weights by name."""
+LISTED = 3
+"""Layers named in one line."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Which layers of a network found their weights in a file."""
+
+    taken: tuple[str, ...]
+    fresh: Mapping[str, str]
+    """Layers of the network that found none, and why."""
+    unused: tuple[str, ...]
+    """Layers of the file that the network has not."""
+
+    def require(self, frozen: Collection[str], where: str) -> None:
+        """Refuse a file that makes no sense for this network.
+
+        Raises:
+            ModelError: nothing fits, or one of the `frozen` layers would stay random.
+        """
+        if not self.taken:
+            raise ModelError(
+                f"{where}: none of its weights fits this network by name and shape: {_listed(self.fresh)}"
+            )
+        unfit = {name: why for name, why in self.fresh.items() if name in frozen}
+        if unfit:
+            raise ModelError(f"{where}: frozen layers get no weights: {_listed(unfit)}")
+
+    def notes(self, where: str) -> list[str]:
+        """One line for each direction in which something is left over."""
+        notes = []
+        if self.fresh:
+            starts = "starts" if len(self.fresh) == 1 else "start"
+            notes.append(f"{_listed(self.fresh)}: {starts} from fresh weights")
+        if self.unused:
+            notes.append(f"{where}: the network has no place for {_listed(dict.fromkeys(self.unused, ''))}")
+        return notes
+
+
+def fit(network: Mapping[str, Shapes], file: Mapping[str, Shapes]) -> Fit:
+    """Compare two networks' weights, layer by layer."""
+    taken = []
+    fresh = {}
+    for layer, wanted in network.items():
+        found = file.get(layer)
+        if found == wanted:
+            taken.append(layer)
+        elif found is None:
+            fresh[layer] = "not in the file"
+        else:
+            fresh[layer] = f"it has {_shown(found)}, the network {_shown(wanted)}"
+    return Fit(tuple(taken), fresh, tuple(layer for layer in file if layer not in network))
+
+
+def transferred(network: BirdModel, checkpoint: BirdModel) -> tuple[BirdModel, Fit]:
+    """A network with the weights of those layers of a checkpoint that fit."""
+    ours, theirs = _by_layer(network), _by_layer(checkpoint)
+    found = fit(*(
+        {layer: {name: value.shape for name, value in weights.items()} for layer, weights in model.items()}
+        for model in (ours, theirs)
+    ))  # fmt: skip
+    weights = {name: value for layer in found.taken for name, value in theirs[layer].items()}
+    return with_weights(network, weights), found
+
+
+def _by_layer(model: BirdModel) -> dict[str, dict[str, Array]]:
+    """The weights that the graph holds, by name, of each layer that has any: a BatchNorm that was folded has
+    none."""
+    found: dict[str, dict[str, Array]] = {}
+    longest_first = sorted((layer.name for layer in model.metadata.layers), key=len, reverse=True)
+    for tensor in model.proto.graph.initializer:
+        layer = next((name for name in longest_first if tensor.name.startswith(f"{name}/")), None)
+        if layer is not None and tensor.data_type == TensorProto.FLOAT:
+            found.setdefault(layer, {})[tensor.name] = numpy_helper.to_array(tensor)
+    return found
+
+
+def _shown(shapes: Shapes) -> str:
+    """`3x3x8 8`."""
+    return " ".join("x".join(map(str, shape)) for shape in shapes.values())
+
+
+def _listed(layers: Mapping[str, str]) -> str:
+    """The first few layers, each with what there is to say of it."""
+    named = ", ".join(name + (f" ({why})" if why else "") for name, why in list(layers.items())[:LISTED])
+    more = len(layers) - LISTED
+    return named + (f" and {more} more" if more > 0 else "")

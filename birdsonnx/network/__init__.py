@@ -1,1 +1,0 @@
-"""Keras to ONNX graph: reading Keras, conversion, graph rewrites, metadata, the split at the head."""

@@ -1,0 +1,308 @@
+"""The division of a network in front of its first trainable layer: a frozen backbone that gives features,
+and the part that is trained."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from birdsonnx.config import nearest
+from birdsonnx.errors import ConfigError
+from birdsonnx.keras_io.naming import ROLES
+from birdsonnx.model.graph import Graph, drop_unused, set_constant, shapes_behind_batch
+from birdsonnx.model.metadata import INPUT, Dropout, Metadata
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes import dropout
+from birdsonnx.passes import gradient_forms as differentiation
+
+FEATURES = "features"
+LEARNED = frozenset(("Conv", "Gemm", "MatMul"))
+"""Operations that cost enough to be worth doing once: those that hold a layer's kernel."""
+
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Tensors between a frozen and a trained part; all that the one tells the other of a photo."""
+
+    tensors: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """Of one photo."""
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether it is the network's input: then nothing is frozen in front."""
+        return self.tensors == (INPUT,)
+
+    @property
+    def size(self) -> int:
+        """Numbers per photo."""
+        return sum(int(np.prod(shape)) for shape in self.shapes)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Two graphs that, one after the other, are the network."""
+
+    boundary: Boundary
+    backbone: bytes | None
+    """`images` to `features`: a serialized model. None where the photos themselves are the boundary."""
+    trainable: ModelProto
+    """`features` (or `images`) to `log_probs`."""
+    weights: Weights
+    """What is trained, by name, in the order of the graph."""
+    row_shape: tuple[int, ...]
+    """Of one photo at the boundary: `(size,)`, or `(height, width, channels)` of the photo itself."""
+    row_type: npt.DTypeLike
+    """float32, float16 where features are kept so; uint8 of photos."""
+    dropouts: tuple[Dropout, ...] = ()
+    """Those of the trainable part, which has a Dropout node for each; none acts in front of it."""
+
+    @property
+    def source(self) -> str:
+        """The name of the trainable part's input."""
+        return INPUT if self.backbone is None else FEATURES
+
+
+def trainable_layers(metadata: Metadata, patterns: Sequence[str] | None) -> tuple[str, ...]:
+    """The layers to train: those that `patterns` (layer-name globs) match, else the network's own flags.
+
+    Raises:
+        ConfigError: a pattern that matches no layer with weights.
+    """
+    if patterns is None:
+        return metadata.trainable
+    names = [layer.name for layer in metadata.layers]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"birdsonnx.trainable: {pattern!r} matches no layer with weights{nearest(pattern, names)}"
+            )
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+class Network:
+    """A model seen as frozen and trained nodes, in forms whose gradients exist.
+
+    Args:
+        model: any birdsonnx model; it is not changed.
+        trainable: names of the layers to train.
+
+    Raises:
+        ConfigError: nothing to train, or an operation without gradient behind the first trained weight.
+    """
+
+    def __init__(self, model: BirdModel, trainable: Sequence[str]) -> None:
+        self.model = model
+        self.proto = ModelProto()
+        self.proto.CopyFrom(model.proto)
+        del self.proto.metadata_props[:]
+        self.weights = _weights(self.proto, trainable)
+        if not self.weights:
+            named = f" ({', '.join(trainable[:3])} hold no weights of their own)" if trainable else ""
+            raise ConfigError(
+                f"{model.where}: no layer of this network is trainable{named}; nothing to train"
+            )
+        differentiation.prepare(self.proto, self.weights, _layer_names(model.metadata), model.where)
+        graph = self.proto.graph
+        ratios = self._keep_acting_dropouts(model.metadata.dropout)
+        self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
+        # What drops values at random begins the trained part, as a weight does: no features behind it last.
+        self.trained = _descendants(graph.node, {*self.weights, *ratios.values()})
+        self._shapes = shapes_behind_batch(self.proto)
+        frozen = Graph(graph)
+        inside = {name for node in self.trained for name in node.output}
+        self.frontier = self._boundary(
+            dict.fromkeys(
+                name
+                for node in self.trained
+                for name in node.input
+                if name and name not in frozen.constants and name not in inside
+            )
+        )
+
+    def boundaries(self) -> list[Boundary]:
+        """Where the network can be divided, nearest to the trained part first: its frontier, and every single
+        tensor in front of it that alone decides the frontier, back to the photos.
+
+        Where no frozen layer with a kernel stands in front, only the photos.
+        """
+        photo = self._boundary([INPUT])
+        ancestors = self._ancestors(self.frontier.tensors)
+        if not any(node.op_type in LEARNED for node in ancestors):
+            return [photo]
+        # Walking back in order, a tensor is alone wherever all that is still needed comes down to it.
+        needed = set(self.frontier.tensors)
+        found = [self.frontier]
+        constants = set(Graph(self.proto.graph).constants)
+        for node in reversed(ancestors):
+            if needed.intersection(node.output):
+                needed.difference_update(node.output)
+                needed.update(name for name in node.input if name and name not in constants)
+            if len(needed) == 1 and needed != set(found[-1].tensors):
+                found.append(self._boundary(needed))
+        known = [each for each in found if self._shapes.keys() >= set(each.tensors)]
+        return known if known[-1] == photo else [*known, photo]
+
+    def divide(self, boundary: Boundary, half: bool = False) -> Partition:
+        """The two parts at a boundary; with `half` its features are float16."""
+        if boundary.is_photo:
+            height, width, channels = self.model.input_size
+            whole = ModelProto()
+            whole.CopyFrom(self.proto)
+            shape = (height, width, channels)
+            return Partition(boundary, None, whole, self.weights, shape, np.uint8, self.dropouts)
+        return Partition(
+            boundary,
+            bytes(self._frozen(boundary, half).SerializeToString(deterministic=True)),
+            self._after(boundary, half),
+            self.weights,
+            (boundary.size,),
+            np.float16 if half else np.float32,
+            self.dropouts,
+        )
+
+    def between(self, start: Boundary, end: Boundary) -> ModelProto:
+        """The frozen part from one boundary to a later one, float32 tensors on both sides."""
+        proto = ModelProto()
+        proto.CopyFrom(self.proto)
+        del proto.graph.output[:]
+        proto.graph.output.extend(_values(end))
+        if not start.is_photo:
+            del proto.graph.input[:]
+            proto.graph.input.extend(_values(start))
+            _drop_producers(proto, start.tensors)
+        drop_unused(proto.graph)
+        return proto
+
+    def _frozen(self, boundary: Boundary, half: bool) -> ModelProto:
+        """`images` to `features`: the boundary's tensors flattened, one after the other."""
+        proto = self.between(self._boundary([INPUT]), boundary)
+        graph = proto.graph
+        flat = []
+        for number, name in enumerate(boundary.tensors):
+            flat.append(f"{FEATURES}/flat_{number}")
+            graph.node.append(helper.make_node("Flatten", [name], [flat[-1]], name=flat[-1], axis=1))
+        last = flat[0]
+        if len(flat) > 1:
+            last = f"{FEATURES}/joined"
+            graph.node.append(helper.make_node("Concat", flat, [last], name=last, axis=1))
+        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        graph.node.append(helper.make_node("Cast", [last], [FEATURES], name=FEATURES, to=kind))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size]))
+        return proto
+
+    def _after(self, boundary: Boundary, half: bool) -> ModelProto:
+        """`features` to `log_probs`."""
+        proto = ModelProto()
+        proto.CopyFrom(self.proto)
+        graph = proto.graph
+        _drop_producers(proto, boundary.tensors)
+        kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        del graph.input[:]
+        graph.input.append(helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size]))
+        nodes: list[NodeProto] = []
+        flat = FEATURES
+        if half:
+            flat = f"{FEATURES}/float32"
+            nodes.append(helper.make_node("Cast", [FEATURES], [flat], name=flat, to=TensorProto.FLOAT))
+        pieces = [flat]
+        if len(boundary.tensors) > 1:
+            pieces = [f"{FEATURES}/piece_{number}" for number in range(len(boundary.tensors))]
+            sizes = np.array([int(np.prod(shape)) for shape in boundary.shapes], np.int64)
+            set_constant(graph, f"{FEATURES}/sizes", sizes)
+            nodes.append(
+                helper.make_node(
+                    "Split", [flat, f"{FEATURES}/sizes"], pieces, name=f"{FEATURES}/split", axis=1
+                )
+            )
+        for number, (name, shape) in enumerate(zip(boundary.tensors, boundary.shapes, strict=True)):
+            set_constant(graph, f"{FEATURES}/shape_{number}", np.array([-1, *shape], np.int64))
+            nodes.append(
+                helper.make_node("Reshape", [pieces[number], f"{FEATURES}/shape_{number}"], [name], name=name)
+            )
+        rest = list(graph.node)
+        del graph.node[:]
+        graph.node.extend([*nodes, *rest])
+        drop_unused(graph)
+        return proto
+
+    def _keep_acting_dropouts(self, known: Sequence[Dropout]) -> dict[str, str]:
+        """Take out the Dropout nodes that do nothing in training; returns the rest, by name, and their
+        ratios."""
+        graph = self.proto.graph
+        behind = {name for node in _descendants(graph.node, set(self.weights)) for name in node.output}
+        names = {each.node for each in known}
+        acting = [node for node in dropout.acting(graph, behind, LEARNED) if node.name in names]
+        idle = [node for node in graph.node if node.op_type == "Dropout" and node not in acting]
+        dropout.take_out(graph, idle)
+        return {node.name: node.input[1] for node in acting}
+
+    def _boundary(self, names: Iterable[str]) -> Boundary:
+        names = tuple(names)
+        return Boundary(names, tuple(self._shapes.get(name, ()) for name in names))
+
+    def _ancestors(self, names: Iterable[str]) -> list[NodeProto]:
+        needed = set(names)
+        found = []
+        for node in reversed(self.proto.graph.node):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                found.append(node)
+        return found[::-1]
+
+
+def with_weights(model: BirdModel, weights: Mapping[str, npt.NDArray[np.float32]]) -> BirdModel:
+    """The same network with these weights in place of its own of the same names."""
+    return BirdModel(having_weights(model.proto, weights), model.metadata, model.where)
+
+
+def having_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[np.float32]]) -> ModelProto:
+    """A copy of a graph with these weights as constants, in place of those of the same names."""
+    proto = ModelProto()
+    proto.CopyFrom(model)
+    for name, value in weights.items():
+        set_constant(proto.graph, name, value)
+    return proto
+
+
+def _weights(proto: ModelProto, trainable: Sequence[str]) -> Weights:
+    graph = Graph(proto.graph)
+    return {
+        name: np.array(graph.constant(name), np.float32)
+        for layer in trainable
+        for name in (f"{layer}/{role}" for role in ROLES)
+        if name in graph.constants
+    }
+
+
+def _layer_names(metadata: Metadata) -> set[str]:
+    return {layer.name for layer in metadata.layers}
+
+
+def _descendants(nodes: Sequence[NodeProto], tensors: set[str]) -> list[NodeProto]:
+    reached = set(tensors)
+    found = []
+    for node in nodes:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+            found.append(node)
+    return found
+
+
+def _values(boundary: Boundary) -> list[onnx.ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
+        for name, shape in zip(boundary.tensors, boundary.shapes, strict=True)
+    ]
+
+
+def _drop_producers(proto: ModelProto, tensors: Sequence[str]) -> None:
+    for node in [node for node in proto.graph.node if set(node.output).intersection(tensors)]:
+        proto.graph.node.remove(node)

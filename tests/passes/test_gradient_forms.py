@@ -1,0 +1,607 @@
+"""Rewrites that keep the values, and for every operation that may be trained through a comparison of the
+runtime's gradient with finite differences in float64, computed by onnx's reference evaluator."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from birdsonnx.errors import ConfigError
+from birdsonnx.model.graph import shapes_behind_batch
+from birdsonnx.passes.gradient_forms import (
+    DIFFERENTIABLE,
+    activations_as_arithmetic,
+    average_pool_as_convolution,
+    batch_norm_as_affine,
+    prepare,
+    stride_before_pointwise,
+)
+from birdsonnx.training.gradients import gradient_graph
+from tests.graphs import answer, graph_of, operators
+
+node = helper.make_node
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# --- Rewrites -------------------------------------------------------------------------------------------
+
+
+def strided(*strides: Sequence[int], **attributes: Any) -> ModelProto:
+    """1 x 1 convolutions of one tensor, added up where there are two."""
+    convs = [
+        node("Conv", ["x", f"w{number}"], [f"c{number}"], kernel_shape=[1, 1], strides=each, **attributes)
+        for number, each in enumerate(strides)
+    ]
+    outputs = [conv.output[0] for conv in convs]
+    return graph_of(
+        [*convs, node("Sum", outputs, ["y"])],
+        {f"w{number}": random(5, 4, 1, 1, seed=number) for number in range(len(strides))},
+        ["batch", 4, 7, 8],
+        ["batch", 5, None, None],
+    )
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (3, 1), (1, 2), (2, 3)])
+def test_stride_before_pointwise(strides):
+    model, value = strided(strides), random(2, 4, 7, 8, seed=8)
+    before = answer(model, value)
+    assert stride_before_pointwise(model.graph) == 1
+    assert operators(model.graph) == ["Slice", "Conv", "Sum"]
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+def test_convolutions_of_one_tensor_share_what_they_take_of_it():
+    model, value = strided((2, 2), (2, 2)), random(2, 4, 7, 8, seed=8)
+    before = answer(model, value)
+    assert stride_before_pointwise(model.graph) == 2
+    assert operators(model.graph) == ["Slice", "Conv", "Conv", "Sum"]
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+def test_convolutions_with_other_strides_take_another_part():
+    model = strided((2, 2), (2, 1))
+    model.graph.node[-1].CopyFrom(node("GlobalAveragePool", ["c1"], ["g"]))
+    model.graph.node.append(node("Add", ["c0", "g"], ["y"]))
+    value = random(2, 4, 7, 8, seed=8)
+    before = answer(model, value)
+    assert stride_before_pointwise(model.graph) == 2
+    assert operators(model.graph).count("Slice") == 2
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        strided((1, 1)),
+        strided((2, 2), pads=[1, 1, 1, 1]),
+        strided((2, 2), auto_pad="SAME_UPPER"),
+        graph_of(
+            [node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], strides=[2, 2])],
+            {"w": random(5, 4, 3, 3)},
+            ["batch", 4, 7, 8],
+            ["batch", 5, 3, 3],
+        ),
+    ],
+    ids=["no strides", "padded", "pads itself", "3 x 3"],
+)
+def test_stride_before_pointwise_leaves_alone(model):
+    before = copy.deepcopy(model)
+    assert stride_before_pointwise(model.graph) == 0
+    assert model == before
+
+
+NORM = {
+    "gamma": random(5, seed=2) + 2,
+    "beta": random(5, seed=3),
+    "mean": random(5, seed=4),
+    "variance": random(5, seed=5) ** 2 + 0.1,
+}
+
+
+def two_norms() -> ModelProto:
+    """One behind the convolution and one, of the same statistics, on the photos."""
+    return graph_of(
+        [
+            node("BatchNormalization", ["x", *NORM], ["n"], "frozen_bn/BatchNormalization"),
+            node("Conv", ["n", "w"], ["c"], "conv/Conv", kernel_shape=[3, 3]),
+            node("BatchNormalization", ["c", *NORM], ["y"], "bn/BatchNormalization", epsilon=1e-3),
+        ],
+        {"w": random(5, 5, 3, 3), **NORM},
+        ["batch", 5, 6, 6],
+        ["batch", 5, 4, 4],
+    )
+
+
+def test_batch_norm_as_affine():
+    model, value = two_norms(), random(2, 5, 6, 6)
+    before = answer(model, value)
+    assert batch_norm_as_affine(model.graph, {"w", "c", "y"}) == 1
+    assert operators(model.graph) == ["BatchNormalization", "Conv", "Mul", "Add"]
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+def averaged(size: Sequence[int] = (3, 3), **attributes: Any) -> ModelProto:
+    return graph_of(
+        [
+            node("Conv", ["x", "w"], ["c"], "conv/Conv", kernel_shape=[1, 1]),
+            node("Relu", ["c"], ["r"], "conv/Relu"),
+            node("AveragePool", ["r"], ["y"], "mean/AveragePool", kernel_shape=size, **attributes),
+        ],
+        {"w": random(5, 4, 1, 1)},
+        ["batch", 4, 7, 6],
+        ["batch", 5, None, None],
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        averaged(),
+        averaged(strides=[2, 2]),
+        averaged((2, 3), strides=[1, 3]),
+        averaged(pads=[0, 0, 0, 0]),
+        averaged(pads=[1, 0, 1, 2], count_include_pad=1, strides=[2, 2]),
+        averaged(auto_pad="VALID"),
+        averaged(pads=[1, 1, 1, 1]),
+        averaged((3, 3), pads=[0, 1, 2, 1], strides=[2, 1]),
+        averaged((3, 2), auto_pad="SAME_UPPER", strides=[2, 2]),
+        averaged((2, 3), auto_pad="SAME_LOWER", strides=[2, 1]),
+    ],
+    ids=[
+        *("plain", "strides", "oblong", "pads of 0", "pads that count", "valid"),
+        *("pads", "uneven pads", "pads itself", "pads itself below"),
+    ],
+)
+def test_average_pool_as_convolution(model):
+    value = random(2, 4, 7, 6, seed=8)
+    before = answer(model, value)
+    prepare(model, {"w": None}, ["conv", "mean"], "net")
+    assert operators(model.graph)[:3] == ["Conv", "Relu", "Conv"]
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+def test_average_pool_behind_a_concatenation():
+    model = averaged()
+    model.graph.node[1].CopyFrom(node("Concat", ["c", "x"], ["r"], "join/Concat", axis=1))
+    model.graph.node.insert(0, node("Conv", ["photo", "v"], ["x"], kernel_shape=[1, 1]))
+    model.graph.input[0].name = "photo"
+    model.graph.initializer.append(numpy_helper.from_array(random(4, 4, 1, 1, seed=1), "v"))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
+    value = random(2, 4, 7, 6, seed=8)
+    before = answer(model, value)
+    assert average_pool_as_convolution(model.graph, {"w", "c", "r"}, shapes_behind_batch(model)) == 1
+    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
+
+
+def test_an_average_pool_that_looks_beyond_the_edge_is_refused():
+    model = averaged(ceil_mode=1, strides=[2, 2])
+    with pytest.raises(ConfigError, match=r"^net: layer 'mean' is a AveragePool, which has no gradient"):
+        prepare(model, {"w": None}, ["conv", "mean"], "net")
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_what_is_frozen_in_front_is_neither_touched_nor_refused(pads):
+    model = averaged(pads=pads)
+    nodes = [
+        node("Elu", ["y"], ["e"], "elu/Elu"),
+        node("BatchNormalization", ["e", *NORM], ["n"], "bn/BatchNormalization"),
+        node("Conv", ["n", "v"], ["z"], "last/Conv", kernel_shape=[1, 1]),
+        node("Relu", ["z"], ["out"], "last/Relu"),
+    ]
+    model.graph.node.extend(nodes)
+    for name, value in {"v": random(5, 5, 1, 1, seed=1), **NORM}.items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.output[0].name = "out"
+    before = copy.deepcopy(model)
+    prepare(model, {"v": None}, ["conv", "mean", "elu", "bn", "last"], "net")
+    assert model == before
+
+
+# --- Refusals -------------------------------------------------------------------------------------------
+
+
+def trained(nodes: Sequence[NodeProto], constants: dict[str, Any], shape: Sequence[int]) -> ModelProto:
+    """`nodes` from `a` to `o`, where `a` is the input times a weight `w`."""
+    return graph_of(
+        [node("Mul", ["x", "w"], ["a"], "scale/Mul"), *nodes],
+        {"w": random(*shape), **constants},
+        ["batch", *shape],
+        ["batch"],
+    )
+
+
+@pytest.mark.parametrize("operation", ["Sum", "Round", "Softsign", "GlobalLpPool"])
+def test_an_operation_without_a_gradient_is_refused_by_name(operation):
+    model = trained([node(operation, ["a"], ["o"], f"act_7/{operation}")], {}, (3, 4, 4))
+    message = (
+        rf"^net: layer 'act_7' is a {operation}, which has no gradient in ONNX Runtime, and layers in front "
+        r'of it are to be trained; choose only layers behind it with "birdsonnx": {"trainable": \[...\]}$'
+    )
+    with pytest.raises(ConfigError, match=message):
+        prepare(model, {"w": None}, ["scale", "act_7"], "net")
+
+
+def test_a_node_that_belongs_to_no_layer_is_named_itself():
+    model = trained([node("Round", ["a"], ["o"], "block/plus/Round")], {}, (3, 4, 4))
+    with pytest.raises(ConfigError, match="layer 'block' is a Round"):
+        prepare(model, {"w": None}, ["scale"], "net")
+
+
+def of(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+SILENTLY_WRONG = {
+    "MaxPool counts by columns": (
+        [node("MaxPool", ["a"], ["o"], kernel_shape=[2, 2], strides=[2, 2], storage_order=1)],
+        {},
+    ),
+    "Split with an unread part": ([node("Split", ["a", "k"], ["unread", "o"], axis=1)], {"k": of(2, 1)}),
+}
+FAILING = {
+    "Cast to integers": ([node("Cast", ["a"], ["o"], to=TensorProto.INT32)], {}),
+    "MatMul with a vector": ([node("MatMul", ["a", "k"], ["o"])], {"k": random(4)}),
+    "Pad by reflection": (
+        [node("Pad", ["a", "k"], ["o"], mode="reflect")],
+        {"k": of(0, 0, 1, 1, 0, 0, 1, 1)},
+    ),
+    "Pad of some axes": ([node("Pad", ["a", "k", "", "l"], ["o"])], {"k": of(1, 1), "l": of(2)}),
+    "Pow of a trained exponent": ([node("Pow", ["k", "a"], ["o"])], {"k": np.float32(2)}),
+    "ReduceSum of nothing": ([node("ReduceSum", ["a"], ["o"], noop_with_empty_axes=1)], {}),
+    "Slice backwards": (
+        [node("Slice", ["a", "k", "l", "m", "n"], ["o"])],
+        {"k": of(-1), "l": of(-9), "m": of(-1), "n": of(-1)},
+    ),
+    "Transpose without axes": ([node("Transpose", ["a"], ["o"])], {}),
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"), [*SILENTLY_WRONG.values(), *FAILING.values()], ids=[*SILENTLY_WRONG, *FAILING]
+)
+def test_a_form_without_a_right_gradient_is_refused(nodes, constants):
+    model = trained(nodes, constants, (3, 4, 4))
+    operation = nodes[-1].op_type
+    with pytest.raises(ConfigError, match=f"is a {operation}, which has no gradient .* in this form"):
+        prepare(model, {"w": None}, ["scale"], "net")
+
+
+# --- Gradients ------------------------------------------------------------------------------------------
+
+
+class Erf(OpRun):
+    """In float64; onnx's own gives float32."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
+        return (np.vectorize(math.erf)(x),)
+
+
+POOLED = node("ReduceMean", ["a"], ["m"], axes=[2, 3], keepdims=1)
+FLAT = node("Flatten", ["a"], ["f"])
+POSITIVE = ("Div", "Log", "Pow", "Reciprocal", "Sqrt")
+"""Whose operand is kept away from 0."""
+
+
+def conv(weights: Sequence[str] = ("a", "k"), **attributes: Any) -> list[NodeProto]:
+    return [node("Conv", weights, ["o"], **attributes)]
+
+
+def plain(operation: str, *further: str, **attributes: Any) -> list[NodeProto]:
+    return [node(operation, ["a", *further], ["o"], **attributes)]
+
+
+# What lies between `a = x * w` (or `x` and `w` themselves) and `o`; `k` … are constants.
+CASES: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
+    **{
+        name: (plain(name), {})
+        for name in ("Erf", "Exp", "Identity", "Log", "Neg", "Reciprocal", "Relu", "Sigmoid")
+    },
+    **{name: (plain(name), {}) for name in ("Sqrt", "Tanh", "GlobalAveragePool", "LeakyRelu", "Flatten")},
+    "Add": (plain("Add", "k"), {"k": random(1, 3, 1, 1)}),
+    "Add, broadcast": ([POOLED, node("Add", ["m", "a"], ["o"])], {}),
+    "Add of a bias": ([node("Add", ["x", "w"], ["b"]), node("Exp", ["b"], ["o"])], {}),
+    "Cast": (plain("Cast", to=TensorProto.FLOAT), {}),
+    "Clip": (plain("Clip", "k", "l"), {"k": np.float32(-0.5), "l": np.float32(0.5)}),
+    "Clip below": (plain("Clip", "k"), {"k": np.float32(-0.5)}),
+    "Clip above": (plain("Clip", "", "k"), {"k": np.float32(0.5)}),
+    "Concat of channels": ([node("Neg", ["a"], ["n"]), *plain("Concat", "n", "x", "a", axis=1)], {}),
+    "Concat of columns": ([node("Exp", ["a"], ["n"]), *plain("Concat", "n", axis=-1)], {}),
+    "Conv": (conv(("a", "k", "l"), pads=[1, 1, 1, 1]), {"k": random(2, 3, 3, 3), "l": random(2)}),
+    "Conv, strides": (conv(strides=[2, 1], pads=[0, 1, 1, 0]), {"k": random(2, 3, 3, 2)}),
+    "Conv, dilations": (conv(dilations=[1, 2]), {"k": random(2, 3, 2, 2)}),
+    "Conv, groups": (conv(group=3, pads=[1, 1, 1, 1]), {"k": random(6, 1, 3, 3)}),
+    "Conv, valid": (conv(auto_pad="VALID"), {"k": random(2, 3, 3, 3)}),
+    "Conv, 1 x 1": (conv(strides=[2, 2]), {"k": random(2, 3, 1, 1)}),
+    "Conv, kernel": (
+        conv(("x", "w"), strides=[2, 1], pads=[0, 0, 1, 1]),
+        {"x": random(2, 4, 7, 5), "w": random(2, 4, 3, 2)},
+    ),
+    "Conv, depthwise kernel": (conv(("x", "w"), group=2), {"x": random(2, 2, 6, 5), "w": random(2, 1, 3, 3)}),
+    "Conv, bias": (
+        [node("Conv", ["x", "k", "w"], ["c"]), node("Exp", ["c"], ["o"])],
+        {"x": random(2, 3, 4, 3), "k": random(2, 3, 3, 3) / 9, "w": random(2)},
+    ),
+    "Div": (plain("Div", "k"), {"k": random(3, 1, 1) + 3}),
+    "Div by itself": ([POOLED, node("Div", ["a", "m"], ["o"])], {}),
+    "Div, broadcast": ([POOLED, node("Div", ["m", "a"], ["o"])], {}),
+    "Flatten, axis": (plain("Flatten", axis=2), {}),
+    "Gemm": ([FLAT, node("Gemm", ["f", "k", "l"], ["o"])], {"k": random(36, 2), "l": random(2)}),
+    "Gemm, transposed": (
+        [FLAT, node("Gemm", ["f", "k", "l"], ["o"], transB=1, alpha=0.5, beta=2.0)],
+        {"k": random(2, 36), "l": random(2)},
+    ),
+    "Gemm, kernel": (
+        [node("Gemm", ["x", "w", "k"], ["o"])],
+        {"x": random(2, 4), "w": random(4, 3), "k": random(3)},
+    ),
+    "Gemm, bias": (
+        [node("Gemm", ["x", "k", "w"], ["g"]), node("Exp", ["g"], ["o"])],
+        {"x": random(2, 4), "k": random(4, 3) / 4, "w": random(3)},
+    ),
+    "LeakyRelu, alpha": (plain("LeakyRelu", alpha=0.2), {}),
+    "LogSoftmax": (plain("LogSoftmax"), {}),
+    "LogSoftmax, axis": (plain("LogSoftmax", axis=1), {}),
+    "MatMul": (plain("MatMul", "k"), {"k": random(3, 2)}),
+    "MatMul, left": ([node("MatMul", ["k", "a"], ["o"])], {"k": random(2, 4)}),
+    "MatMul, both": (
+        [node("Transpose", ["a"], ["t"], perm=[0, 1, 3, 2]), node("MatMul", ["a", "t"], ["o"])],
+        {},
+    ),
+    "MatMul, kernel": ([node("MatMul", ["x", "w"], ["o"])], {"x": random(2, 5, 4), "w": random(4, 3)}),
+    "MaxPool": (plain("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), {}),
+    "MaxPool, pads": (plain("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), {}),
+    "MaxPool, ceil": (plain("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), {}),
+    "MaxPool, same": (plain("MaxPool", kernel_shape=[2, 3], auto_pad="SAME_UPPER"), {}),
+    "Mul": (plain("Mul", "k"), {"k": random(3, 1, 1)}),
+    "Mul with itself": (plain("Mul", "a"), {}),
+    "Mul, broadcast": ([POOLED, node("Mul", ["a", "m"], ["o"])], {}),
+    "Pad": (plain("Pad", "k"), {"k": of(0, 0, 1, 2, 0, 0, 0, 1)}),
+    "Pad with channels": (plain("Pad", "k", "l"), {"k": of(0, 1, 0, 2, 0, 2, 0, 1), "l": np.float32(3)}),
+    **{f"Pow {power}": (plain("Pow", "k"), {"k": np.float32(power)}) for power in (-1, 0.5, 1, 2, 3)},
+    "ReduceMean": (plain("ReduceMean", axes=[1], keepdims=0), {}),
+    "ReduceMean of all": (plain("ReduceMean", keepdims=0), {}),
+    "ReduceSum": (plain("ReduceSum", "k", keepdims=0), {"k": of(-1)}),
+    "ReduceSum, kept": (plain("ReduceSum", "k", keepdims=1), {"k": of(1, 3)}),
+    "ReduceSum of all": (plain("ReduceSum", keepdims=0), {}),
+    "Reshape": (plain("Reshape", "k"), {"k": of(-1, 9, 4)}),
+    "Reshape, 0": (plain("Reshape", "k"), {"k": of(0, -1, 3)}),
+    "Slice": (
+        plain("Slice", "k", "l", "m", "n"),
+        {"k": of(0, 1), "l": of(2**31 - 1, 3), "m": of(2, 3), "n": of(2, 1)},
+    ),
+    "Slice from the end": (plain("Slice", "k", "l", "m"), {"k": of(-2), "l": of(-1), "m": of(-2)}),
+    "Softmax": (plain("Softmax"), {}),
+    "Softmax, axis": (plain("Softmax", axis=1), {}),
+    "Split": (
+        [node("Split", ["a", "k"], ["p", "q"], axis=1), node("Mul", ["p", "q"], ["o"])],
+        {"k": of(1, 2)},
+    ),
+    "Split in halves": (
+        [node("Split", ["a"], ["p", "q"], axis=2), node("Mul", ["p", "q"], ["o"])],
+        {},
+    ),
+    "Squeeze": ([POOLED, node("Squeeze", ["m", "k"], ["o"])], {"k": of(2, 3)}),
+    "Sub": ([node("Sub", ["k", "a"], ["o"])], {"k": random(3, 1, 1)}),
+    "Sub, broadcast": ([POOLED, node("Sub", ["a", "m"], ["o"])], {}),
+    "Transpose": (plain("Transpose", perm=[0, 2, 3, 1]), {}),
+    "Unsqueeze": (plain("Unsqueeze", "k"), {"k": of(1)}),
+}
+REWRITTEN: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
+    "AveragePool": (plain("AveragePool", kernel_shape=[2, 2]), {}),
+    "AveragePool, pads": (plain("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), {}),
+    "AveragePool, strides": (
+        plain("AveragePool", kernel_shape=[3, 2], pads=[1, 0, 1, 1], strides=[2, 1]),
+        {},
+    ),
+    "AveragePool, pads that count": (
+        plain("AveragePool", kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=1),
+        {},
+    ),
+    "BatchNormalization": (
+        plain("BatchNormalization", "g", "b", "m", "v"),
+        {"g": random(3), "b": random(3), "m": random(3), "v": random(3) ** 2 + 0.1},
+    ),
+    "Conv pads itself": (
+        conv(kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
+        {"k": random(4, 3, 3, 3)},
+    ),
+    "depthwise Conv pads itself": (
+        conv(kernel_shape=[3, 3], strides=[1, 2], group=3, auto_pad="SAME_LOWER"),
+        {"k": random(6, 1, 3, 3)},
+    ),
+    "Elu": (plain("Elu", alpha=0.7), {}),
+    "GlobalMaxPool": (plain("GlobalMaxPool"), {}),
+    "HardSigmoid": (plain("HardSigmoid", alpha=0.3), {}),
+    "HardSwish": (plain("HardSwish"), {}),
+    "layer normalization": (
+        [
+            node("ReduceMean", ["a"], ["m"], axes=[1]),
+            node("Sub", ["a", "m"], ["d"]),
+            node("Mul", ["d", "d"], ["q"]),
+            node("ReduceMean", ["q"], ["v"], axes=[1]),
+            node("Add", ["v", "e"], ["u"]),
+            node("Sqrt", ["u"], ["s"]),
+            node("Reciprocal", ["s"], ["r"]),
+            node("Mul", ["d", "r"], ["o"]),
+        ],
+        {"e": np.float32(1e-3)},
+    ),
+    "ReduceMax": (plain("ReduceMax", axes=[2, 3], keepdims=0), {}),
+    "ReduceMax, kept": (plain("ReduceMax", axes=[-1, -2]), {}),
+    "Selu": (plain("Selu"), {}),
+    "Softplus": (plain("Softplus"), {}),
+    "squeeze and excite": (
+        [
+            node("GlobalAveragePool", ["a"], ["m"]),
+            node("Conv", ["m", "k"], ["e"]),
+            node("Sigmoid", ["e"], ["s"]),
+            node("Mul", ["a", "s"], ["o"]),
+        ],
+        {"k": random(3, 3, 1, 1)},
+    ),
+    "swish": ([node("Sigmoid", ["a"], ["s"]), node("Mul", ["a", "s"], ["o"])], {}),
+    "swish, concatenated": (
+        [
+            node("Sigmoid", ["a"], ["s"]),
+            node("Mul", ["a", "s"], ["t"]),
+            node("AveragePool", ["a"], ["p"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+            node("Concat", ["t", "p"], ["o"], axis=1),
+        ],
+        {},
+    ),
+}
+"""Operations that get another form, and small networks of several."""
+CASES_OF_OPSET_18 = {
+    "ReduceMean": (plain("ReduceMean", "k", keepdims=0), {"k": of(1, 3)}),
+    "Split": (
+        [node("Split", ["a"], ["p", "q"], axis=2, num_outputs=2), node("Mul", ["p", "q"], ["o"])],
+        {},
+    ),
+}
+"""Operations that it changed."""
+SHAPE = (3, 4, 3)
+
+
+def test_every_operation_has_a_case():
+    """But Dropout, which is a Mul by then (tests/training/test_masks.py)."""
+    assert {name.split(" ")[0].strip(",") for name in CASES} == DIFFERENTIABLE - {"Dropout"}
+
+
+def graph_to(
+    output: str,
+    nodes: Sequence[NodeProto],
+    values: dict[str, Any],
+    feeds: Sequence[str],
+    wide: bool,
+    opset: int,
+) -> ModelProto:
+    """A graph in float32, or in float64, with everything but `feeds` as a constant."""
+    kind, number = (TensorProto.DOUBLE, np.float64) if wide else (TensorProto.FLOAT, np.float32)
+    constants = {
+        name: value if value.dtype == np.int64 else value.astype(number) for name, value in values.items()
+    }
+    nodes = copy.deepcopy(list(nodes))
+    for item in nodes:
+        for attribute in item.attribute:
+            if attribute.name == "to":
+                attribute.i = kind
+    inputs = [
+        helper.make_tensor_value_info(
+            name, kind, ["batch", *values[name].shape[1:]] if name == "x" else values[name].shape
+        )
+        for name in feeds
+    ]
+    tensors = [
+        numpy_helper.from_array(np.asarray(value), name)
+        for name, value in constants.items()
+        if name not in feeds
+    ]
+    outputs = [helper.make_tensor_value_info(output, kind, [] if output == "loss" else None)]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def gradients_of(
+    nodes: list[NodeProto], constants: dict[str, Any], opset: int = 17, prepared: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of `sum(o * probe)` with respect to `w`: the runtime's, of the nodes or of what `prepare` makes
+    of them, and by central differences."""
+    positive = any(item.op_type in POSITIVE for item in nodes)
+    generator = np.random.default_rng(1)
+
+    def operand(*shape: int) -> np.ndarray:
+        found = generator.uniform(0.5, 1.5, shape) if positive else generator.normal(size=shape)
+        return found.astype(np.float32)
+
+    scaled = any("a" in item.input for item in nodes)
+    values = {"x": operand(2, *SHAPE), "w": operand(*SHAPE), **constants}
+    if scaled:
+        nodes = [node("Mul", ["x", "w"], ["a"], "scale/Mul"), *nodes]
+    bare = ReferenceEvaluator(graph_to("o", nodes, values, ["x", "w"], True, opset), new_ops=[Erf])
+    wide = {name: values[name].astype(np.float64) for name in ("x", "w")}
+    values["probe"] = generator.normal(size=bare.run(None, wide)[0].shape).astype(np.float32)
+    nodes = [
+        *nodes,
+        node("Mul", ["o", "probe"], ["probed"]),
+        node("ReduceSum", ["probed"], ["loss"], keepdims=0),
+    ]
+    evaluator = ReferenceEvaluator(graph_to("loss", nodes, values, ["x", "w"], True, opset), new_ops=[Erf])
+    step = 1e-6  # in float64: errors of the order of 1e-10
+    expected = np.zeros(values["w"].shape)
+    for index in np.ndindex(expected.shape):
+        losses = []
+        for sign in (1, -1):
+            nudged = wide["w"].copy()
+            nudged[index] += sign * step
+            losses.append(float(evaluator.run(None, {"x": wide["x"], "w": nudged})[0]))
+        expected[index] = (losses[0] - losses[1]) / (2 * step)
+
+    model = graph_to("loss", nodes, values, ["x"], False, opset)
+    if prepared:
+        prepare(model, {"w": None}, [], "net")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(gradient_graph(model, ["w"]).SerializeToString(), options)
+    [found] = session.run(["w_grad"], {"x": values["x"], "w": values["w"]})
+    return found, expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "opset"),
+    [
+        *((*case, opset) for opset in (13, 17) for case in CASES.values()),
+        *((*case, 18) for case in CASES_OF_OPSET_18.values()),
+    ],
+    ids=[
+        *(f"{opset} {name}" for opset in (13, 17) for name in CASES),
+        *(f"18 {name}" for name in CASES_OF_OPSET_18),
+    ],
+)
+def test_gradients_against_finite_differences(nodes, constants, opset):
+    model = trained(nodes, {name: value for name, value in constants.items() if name not in "xw"}, SHAPE)
+    prepare(model, {"w": None}, [], "net")  # not refused
+    found, expected = gradients_of(nodes, constants, opset)
+    assert found.shape == expected.shape
+    assert np.abs(expected).max() > 1e-3
+    # Sums of some 10 float32 products of numbers around 1.
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("opset", [14, 17])
+@pytest.mark.parametrize(("nodes", "constants"), REWRITTEN.values(), ids=REWRITTEN)
+def test_gradients_of_other_forms_against_finite_differences(nodes, constants, opset):
+    found, expected = gradients_of(nodes, constants, opset, prepared=True)
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["Elu", "Selu", "Softplus", "HardSigmoid", "HardSwish"])
+def test_activations_keep_their_values(name):
+    model = graph_of([node(name, ["x"], ["y"], f"act/{name}")], {}, ["batch", 3, 4, 4], ["batch", 3, 4, 4])
+    values = np.concatenate(
+        [random(1, 3, 4, 4), 1000 * random(1, 3, 4, 4), np.zeros((1, 3, 4, 4), np.float32)]
+    )
+    before = answer(model, values)
+    assert activations_as_arithmetic(model.graph, {"x"}) == 1
+    assert name not in operators(model.graph)
+    np.testing.assert_allclose(answer(model, values), before, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("nodes", "constants"), SILENTLY_WRONG.values(), ids=SILENTLY_WRONG)
+def test_why_some_forms_are_refused(nodes, constants):
+    """A runtime that fails here has learnt them."""
+    found, expected = gradients_of(nodes, constants)
+    assert np.abs(found - expected).max() > 0.1 * np.abs(expected).max()
