@@ -327,7 +327,7 @@ def train(
     with running(json, debug) as job:
         from dataclasses import asdict
 
-        from birdsonnx import config as configs
+        from birdsonnx.config import reading as configs
         from birdsonnx.inference import run as requests
 
         ranks = job.join_ranks()
@@ -398,7 +398,7 @@ def predict(
 ) -> None:
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug) as job:
-        from birdsonnx import config as configs
+        from birdsonnx.config import reading as configs
         from birdsonnx.inference import run as requests
 
         ranks = job.join_ranks()
@@ -643,7 +643,7 @@ def _plot_curves(outfile: str, output: Path | None) -> Path:
 
 
 def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
-    from birdsonnx import config as configs
+    from birdsonnx.config import reading as configs
     from birdsonnx.reporting import augmentation, plots
 
     path = output or config.with_name(f"{config.stem}_augmented.png")

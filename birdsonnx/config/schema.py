@@ -4,16 +4,16 @@ It says what one key alone may hold. What several keys must agree on, `train` sa
 spelling of the documentation; enumerated values match in any case, as `train` reads them.
 """
 
-import ast
-import inspect
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from birdsonnx import config
-from birdsonnx.config import SCHEMA_KEY, TRANSFORMS, Section, Settings, any_case
+from birdsonnx.config.reading import SCHEMA_KEY
+from birdsonnx.config.section import Section, any_case
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transform_list import TRANSFORMS
 
 Schema = dict[str, Any]
 
@@ -51,9 +51,10 @@ def _sections(section: type[Section]) -> Iterator[type[Section]]:
 def _complete(definition: Schema, section: type[Section]) -> None:
     """Say what the fields mean, require `type` of all but the default kind of a section, and add the other
     spellings of keys, of which only one may be given."""
-    properties, docs = definition["properties"], _field_docs(section)
+    properties = definition["properties"]
     for name, content in properties.items():
-        content["description"] = docs.get(name, "Which of the kinds it is.")
+        said = section.model_fields[name].description or "Which of the kinds it is."
+        content["description"] = " ".join(said.split())
     if "type" in properties and section is not type(Settings().optimizer):
         definition["required"] = ["type", *definition.get("required", ())]
     spellings: dict[str, list[str]] = {}
@@ -63,31 +64,6 @@ def _complete(definition: Schema, section: type[Section]) -> None:
     if spellings:
         pairs = [pair for words in spellings.values() for pair in combinations(words, 2)]
         definition["allOf"] = [{"not": {"required": list(pair)}} for pair in pairs]
-
-
-def _field_docs(section: type[Section]) -> dict[str, str]:
-    """The texts below the fields of a section and its bases."""
-    docs: dict[str, str] = {}
-    for kind in reversed(section.__mro__):
-        docs |= _DOCS.get(kind.__name__, {})
-    return docs
-
-
-def _read_docs() -> dict[str, dict[str, str]]:
-    """The text below each annotated name in the classes of the config module, by class."""
-    classes = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
-    docs: dict[str, dict[str, str]] = {node.name: {} for node in classes}
-    for node in classes:
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            match field, text:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                    value=ast.Constant(value=str(content))
-                ):
-                    docs[node.name][name] = " ".join(content.split())
-    return docs
-
-
-_DOCS = _read_docs()
 
 
 def _transforms() -> Schema:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from birdsonnx.config import BGR, GRAY, ORDERS, ConvertColor, Transform
+from birdsonnx.config.color_codes import BGR, GRAY, ORDERS
+from birdsonnx.config.transforms import ConvertColor, Transform
 from birdsonnx.errors import InstallationError
 
 Pixels = npt.NDArray[np.uint8]

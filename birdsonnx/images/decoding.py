@@ -12,9 +12,8 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-from birdsonnx.config import (
-    GRAY,
-    RGB,
+from birdsonnx.config.color_codes import GRAY, RGB
+from birdsonnx.config.transforms import (
     CenterCrop,
     ConvertColor,
     JitterCrop,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdsonnx.config import Data, nearest
+from birdsonnx.config.data import Data
+from birdsonnx.config.section import nearest
 from birdsonnx.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(

@@ -7,7 +7,7 @@ Random ones draw numbers in [0, 1) from the photo's own generator, in the order 
 import numpy as np
 from PIL import Image
 
-from birdsonnx.config import (
+from birdsonnx.config.transforms import (
     CenterCrop,
     ConvertColor,
     JitterCrop,

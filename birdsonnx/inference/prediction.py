@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
-from birdsonnx.config import Transform
+from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import DataError, ImageError, ModelError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo

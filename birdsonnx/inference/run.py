@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.config import Settings, Transform, user_cache
+from birdsonnx.config.own import user_cache
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
 from birdsonnx.inference import evaluation, hdf5, prediction, tuning

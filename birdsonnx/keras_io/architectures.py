@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from birdsonnx.config import nearest
+from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source
 from birdsonnx.keras_io.keras_source import KerasNetwork

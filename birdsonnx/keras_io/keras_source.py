@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from birdsonnx import artifacts
-from birdsonnx.config import nearest
+from birdsonnx.config.section import nearest
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io import layer_list
 from birdsonnx.model import transfer

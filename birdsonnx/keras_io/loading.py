@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import __version__, artifacts
-from birdsonnx.config import Normalize, Settings, nearest
+from birdsonnx.config.section import nearest
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source, recognition
 from birdsonnx.keras_io.keras_source import Architecture, KerasNetwork

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from birdsonnx.config import Transform, parse_transforms
+from birdsonnx.config.transform_list import parse_transforms
+from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ModelError
 from birdsonnx.model.preprocessing import Preprocessing
 

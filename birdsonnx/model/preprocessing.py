@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.config import Normalize
+from birdsonnx.config.transforms import Normalize
 
 # Means and deviations of ImageNet, as keras.applications.imagenet_utils uses them (0-255; RGB for torch).
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)

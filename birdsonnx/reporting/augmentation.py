@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from birdsonnx.config import GRAY, RGB, CenterCrop, Resize, Settings, color_steps
+from birdsonnx.config.color_codes import GRAY, RGB
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transforms import CenterCrop, Resize, color_steps
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.decoding import Pixels, decoder
 from birdsonnx.images.folders import LabelledFolder, training_photos

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.config import Settings
+from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.metadata import OUTPUT
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64

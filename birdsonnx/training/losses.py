@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config import Settings
+from birdsonnx.config.settings import Settings
 from birdsonnx.model.graph import set_constant
 from birdsonnx.model.metadata import OUTPUT
 

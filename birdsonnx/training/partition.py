@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config import nearest
+from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError
 from birdsonnx.keras_io.naming import ROLES
 from birdsonnx.model.graph import Graph, drop_unused, set_constant, shapes_behind_batch

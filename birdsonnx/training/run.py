@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from birdsonnx import artifacts
-from birdsonnx.config import Cosine, RandomTransform, Settings
+from birdsonnx.config.schedules import Cosine
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transforms import RandomTransform
 from birdsonnx.errors import ConfigError, DataError, TrainingError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, require_same_classes, test_photos, training_photos

@@ -3,7 +3,8 @@
 import math
 from bisect import bisect_right
 
-from birdsonnx.config import Cosine, Exponential, MultiStep, OptimizerSettings, ScheduleSettings, Step, Warmup
+from birdsonnx.config.optimizers import OptimizerSettings
+from birdsonnx.config.schedules import Cosine, Exponential, MultiStep, ScheduleSettings, Step, Warmup
 
 
 def learning_rate(optimizer: OptimizerSettings, epoch: int, num_epochs: int) -> float:

@@ -10,30 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from birdsonnx.config import (
-    LAMB,
-    LARS,
-    SGD,
-    Adagrad,
-    Adam,
-    AdamW,
-    CenterCrop,
-    ConvertColor,
-    Cosine,
-    Data,
-    Exponential,
-    Loss,
-    MultiStep,
-    Normalize,
-    Resize,
-    RMSprop,
-    Rotate,
-    Settings,
-    Step,
-    Warmup,
-    parse,
-    read,
-)
+from birdsonnx.config.data import Data
+from birdsonnx.config.loss import Loss
+from birdsonnx.config.optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, RMSprop
+from birdsonnx.config.reading import parse, read
+from birdsonnx.config.schedules import Cosine, Exponential, MultiStep, Step, Warmup
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, Rotate
 from birdsonnx.errors import ConfigError
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birdsonnx.config import TRANSFORMS, Section, Settings, parse
+from birdsonnx.config.reading import parse
 from birdsonnx.config.schema import config_schema
+from birdsonnx.config.section import Section
+from birdsonnx.config.settings import Settings
+from birdsonnx.config.transform_list import TRANSFORMS
 from birdsonnx.errors import ConfigError
 from tests.command import succeed, succeed_json
 from tests.config.test_config import AUGMENTED, JSON, PATHS, TUTORIAL, change_case

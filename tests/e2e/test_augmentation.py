@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from birdsonnx.config import Resize, Rotate
+from birdsonnx.config.transforms import Resize, Rotate
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.model_file import BirdModel, load
 from tests.command import birdsonnx, refused, succeed, succeed_json

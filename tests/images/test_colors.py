@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsonnx.config import COLOR_CODES, ConvertColor, Resize
+from birdsonnx.config.color_codes import COLOR_CODES
+from birdsonnx.config.transforms import ConvertColor, Resize
 from birdsonnx.errors import InstallationError
 from birdsonnx.images.colors import Pixels, converted, is_own, opencv_version
 
@@ -101,7 +102,7 @@ def test_without_opencv_what_needs_it_is_refused_and_the_rest_works(monkeypatch)
 def test_opencv_is_imported_only_where_it_is_needed():
     code = (
         "import sys\n"
-        "from birdsonnx.config import ConvertColor\n"
+        "from birdsonnx.config.whole import ConvertColor\n"
         "from birdsonnx.images.decoding import decoder\n"
         "decoder(8, 8, 3, (ConvertColor('RGB2HSV'),))\n"
         "print('cv2' in sys.modules)\n"

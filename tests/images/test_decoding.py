@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, ConvertColor, Normalize, Resize, Rotate, Transform
+from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, Rotate, Transform
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images import decoding
 from birdsonnx.images.decoding import DRAFT, MAX_PIXELS, Pixels, decoder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birdsonnx.config import Data
+from birdsonnx.config.data import Data
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import (
     LabelledFolder,

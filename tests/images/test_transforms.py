@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsonnx.config import (
+from birdsonnx.config.transforms import (
     CenterCrop,
     JitterCrop,
     Normalize,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx import artifacts
-from birdsonnx.config import CenterCrop, Resize
+from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, Resize
+from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction, quantizing

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from birdsonnx.config import Normalize, parse
+from birdsonnx.config.reading import parse
+from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import conversion, keras_source, loading
 from birdsonnx.model import model_file

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from birdsonnx.config import CenterCrop, Resize
+from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ModelError
 from birdsonnx.model.metadata import PREFIX, Metadata
 from tests.tiny import tiny_model

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdsonnx.config import Normalize
+from birdsonnx.config.transforms import Normalize
 from birdsonnx.model.preprocessing import Preprocessing, of_mode, of_normalize
 from tests.networks import keras_warns
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsonnx.config import Settings, parse
+from birdsonnx.config.reading import parse
+from birdsonnx.config.settings import Settings
 from birdsonnx.errors import ConfigError, ImageError, ModelError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders

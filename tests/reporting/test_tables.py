@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from birdsonnx.config import CenterCrop, Resize
+from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel

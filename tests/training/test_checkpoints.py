@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.config import Adam
+from birdsonnx.config.optimizers import Adam
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training import checkpoints

@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from birdsonnx.config import CenterCrop, JitterCrop, RandomHorizontalFlip, RandomRotate, Resize
+from birdsonnx.config.transforms import CenterCrop, JitterCrop, RandomHorizontalFlip, RandomRotate, Resize
 from birdsonnx.errors import ArtifactError, DataError, TrainingError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders
@@ -227,7 +227,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from birdsonnx.config import parse
+from birdsonnx.config.reading import parse
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.runtime.ranks import join

@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from birdsonnx.config import parse
+from birdsonnx.config.reading import parse
 from birdsonnx.errors import TrainingError
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.gradients import Gradients

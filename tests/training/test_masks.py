@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from birdsonnx.config import parse
+from birdsonnx.config.reading import parse
 from birdsonnx.model import model_file
 from birdsonnx.model.metadata import Dropout
 from birdsonnx.model.model_file import BirdModel

@@ -6,7 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from birdsonnx.config import OptimizerSettings, parse
+from birdsonnx.config.optimizers import OptimizerSettings
+from birdsonnx.config.reading import parse
 from birdsonnx.training import optimizers
 from birdsonnx.training.optimizers import build
 from birdsonnx.training.parameters import FlatWeights

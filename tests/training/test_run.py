@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.config import OptimizerSettings, parse
+from birdsonnx.config.optimizers import OptimizerSettings
+from birdsonnx.config.reading import parse
 from birdsonnx.errors import ConfigError, TrainingError
 from birdsonnx.model.model_file import load
 from birdsonnx.runtime.ranks import Ranks

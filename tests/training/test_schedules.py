@@ -5,7 +5,9 @@ import math
 
 import pytest
 
-from birdsonnx.config import SGD, Adam, Cosine, Exponential, MultiStep, ScheduleSettings, Warmup, parse
+from birdsonnx.config.optimizers import SGD, Adam
+from birdsonnx.config.reading import parse
+from birdsonnx.config.schedules import Cosine, Exponential, MultiStep, ScheduleSettings, Warmup
 from birdsonnx.training.schedules import learning_rate
 from tests.training.make_optimizer_values import LEARNING_RATE, NUM_EPOCHS, SCHEDULES, VALUES, rates_by_torch
 

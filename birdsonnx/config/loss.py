@@ -1,0 +1,45 @@
+"""The section `loss`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator
+from pydantic import model_validator as validator
+
+from birdsonnx.config.section import NonNegative, Section, as_tuple, one_of, refusal
+
+OTHER_LOSSES = {
+    **dict.fromkeys(("bce", "binary_cross_entropy"), "segmentation and auto-encoders"),
+    **dict.fromkeys(("mse", "mae", "l1", "l2", "huber"), "regression and auto-encoders"),
+    **dict.fromkeys(("dice", "jaccard", "iou", "lovasz"), "segmentation"),
+    "wasserstein": "GANs",
+    "yolov3": "object detection",
+    **dict.fromkeys(("burgers_pde", "poisson2d_pde", "poisson3d_pde"), "PDE solvers"),
+}
+
+
+class Loss(Section):
+    """How far the predictions are from the labels, averaged over the batch."""
+
+    function: Annotated[
+        Literal["NLL", "Focal"],
+        one_of("NLL", "Focal", elsewhere=OTHER_LOSSES, hint="; other losses are for other tasks"),
+    ] = "NLL"
+    """Negative log-likelihood of the right class, or the focal loss (Lin et al. 2017, arXiv 1708.02002)."""
+    weight: Annotated[tuple[NonNegative, ...], BeforeValidator(as_tuple)] | None = None
+    """One factor per class, in class order; default: all 1."""
+    gamma: NonNegative = 2.0
+    """Focal: how much less a photo counts that is already recognised."""
+
+    elsewhere: ClassVar[dict[str, str]] = {
+        "source": "the losses of segmentation",
+        "diffusion_coeff": "PDE solvers",
+        "boundary_factor": "PDE solvers",
+    }
+
+    @validator(mode="after")
+    def _settings_fit(self) -> "Loss":
+        if self.weight is not None and not any(self.weight):
+            raise refusal("at least one class needs a weight above 0", "weight")
+        if self.function != "Focal" and "gamma" in self.model_fields_set:
+            raise refusal(f"{self.function} has none; it belongs to the function Focal", "gamma")
+        return self

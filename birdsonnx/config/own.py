@@ -1,0 +1,50 @@
+"""The section `birdsonnx`: keys that rmldnn does not have."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
+
+
+class Own(Section):
+    """birdsonnx's own keys."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the shuffle, fresh weights, dropout and random transforms."""
+    trainable: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] | None = None
+    """Layer-name globs of what is trained; default: the network's own flags."""
+    feature_precision: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        one_of("fp32", "fp16", "int8", elsewhere=" (precision of the cached features)"),
+    ] = "fp32"
+    """How features are made and kept: fp16 halves their size; int8 computes them in int8, 3 times as fast."""
+    cache: Text | Literal[False] | None = None
+    """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
+    epoch runs the whole network."""
+    threads: PositiveInt | None = None
+    """Threads per rank; default: its share of the cores."""
+    label_smoothing: Fraction = 0.0
+    """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
+    early_stopping: PositiveInt | None = None
+    """Epochs without a lower test loss before the run stops; default: it never does."""
+    clip_norm: Positive | None = None
+    """The largest norm of the whole gradient, which is scaled down to it; default: any."""
+
+    quantize: bool = False
+    """Whether the final checkpoint also gets an int8 form, calibrated on training photos."""
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where features and converted networks are kept, if they are: `cache`, else the user's own."""
+        if self.cache is False:
+            return None
+        return Path(self.cache) if self.cache is not None else user_cache()
+
+
+def user_cache() -> Path:
+    """The user's own cache folder for birdsonnx."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "birdsonnx"

@@ -1,0 +1,141 @@
+"""From JSON text to settings."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from birdsonnx.config.optimizers import OptimizerSettings
+from birdsonnx.config.schedules import ScheduleSettings
+from birdsonnx.config.section import kinds_of, nearest, shown
+from birdsonnx.config.settings import Settings
+from birdsonnx.errors import ConfigError
+
+SCHEMA_KEY = "$schema"
+"""Beside `neural_network`: where editors find what `birdsonnx schema` wrote. It settles nothing."""
+
+
+def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
+    """Read a config file; `overrides` are `data.batch_size=32` assignments inside `neural_network`.
+
+    Raises:
+        ConfigError: the file is missing, not JSON, or asks for something birdsonnx does not know.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a JSON config ({error})") from None
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
+    """Validate the JSON `text`; `source` names it in messages. Raises ConfigError."""
+    root = _json(text, source)
+    if not isinstance(root, dict):
+        raise ConfigError(f'{source}: the root must be an object {{"neural_network": {{…}}}}')
+    sections = {key.lower(): content for key, content in root.items()}
+    if not isinstance(root.get(SCHEMA_KEY, ""), str):
+        raise ConfigError(
+            f"{source}: {SCHEMA_KEY}: must be the place of a JSON Schema, got {shown(root[SCHEMA_KEY])}"
+        )
+    extra = [key for key in root if key.lower() != "neural_network" and key != SCHEMA_KEY]
+    if "neural_network" not in sections or extra:
+        guess = "".join(nearest(key, ["neural_network"]) for key in extra)
+        found = f", found {', '.join(map(repr, extra))}" if extra else ""
+        raise ConfigError(f"{source}: the root must hold one object 'neural_network'{found}{guess}")
+    network = sections["neural_network"]
+    for override in overrides:
+        _assign(network, override)
+    try:
+        return Settings.model_validate(network)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_line(error)}") from None
+
+
+def _json(text: str, source: str) -> Any:
+    try:
+        return _loads(text, source)
+    except json.JSONDecodeError as error:
+        missing = text.count("{") - text.count("}")
+        hint = f"; {missing} closing brace{'s' * (missing > 1)} '}}' missing" if missing > 0 else ""
+        raise ConfigError(
+            f"{source}: line {error.lineno}, column {error.colno}: {error.msg} (not valid JSON{hint})"
+        ) from None
+
+
+def _loads(text: str, source: str) -> Any:
+    """The JSON value, without what JSON allows and nobody means.
+
+    Raises:
+        json.JSONDecodeError: not JSON.
+        ConfigError: JSON, but a key twice, NaN, half a character, or beyond what Python reads.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [key.lower() for key, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
+            raise ConfigError(f"{source}: the key '{twice}' is given twice in one object (case aside)")
+        return dict(pairs)
+
+    def no_constants(name: str) -> Any:
+        raise ConfigError(f"{source}: {name} is not a JSON number")
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constants)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply to be a config") from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{source}: a text in it holds half a character (a lone \\ud800…\\udfff)") from None
+    except ValueError:  # Python's limit on the digits of a number
+        raise ConfigError(f"{source}: a number in it has too many digits") from None
+    return value
+
+
+def _assign(network: Any, override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if keys[0].lower() == "neural_network":
+        keys = keys[1:]
+    if not equals or not keys or not all(keys):
+        raise ConfigError(f"--set {override[:60]}: write KEY=VALUE, for example data.batch_size=32")
+    try:
+        value = _loads(text, f"--set {path}")
+    except json.JSONDecodeError:
+        value = text  # a bare word, such as a path
+    section = network
+    for depth, key in enumerate(keys):
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override}: '{'.'.join(keys[:depth])}' is not an object")
+        name = next((existing for existing in section if existing.lower() == key.lower()), key)
+        if depth == len(keys) - 1:
+            section[name] = value
+        else:
+            section = section.setdefault(name, {})
+
+
+def _first_line(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    # A union's location names the class that was tried; only keys and indices say where.
+    classes = {*kinds_of(ScheduleSettings), *kinds_of(OptimizerSettings)}
+    parts = ["neural_network"]
+    parts += [
+        str(part)
+        for part in first["loc"]
+        if part not in classes and not str(part).startswith(("function-", "constrained", "literal", "str"))
+    ]
+    where = ".".join(parts)
+    if first["type"] == "refused":
+        where = ".".join(filter(None, (where, first["ctx"]["key"])))
+        return f"{where}: {first['msg']}"
+    if first["type"] == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {first['msg']}, got {shown(first['input'])}"
