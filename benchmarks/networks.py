@@ -34,6 +34,7 @@ from birdsonnx.keras_io import architectures, conversion, keras_source, parity, 
 from birdsonnx.keras_io.keras_source import KerasNetwork
 from birdsonnx.model.metadata import INPUT, OUTPUT
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.weights import having_weights
 from birdsonnx.passes.dropout import mask_of
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.training_log import TrainingLog
@@ -43,7 +44,7 @@ from birdsonnx.training import run
 from birdsonnx.training.gradients import Gradients
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
-from birdsonnx.training.partition import Network, Partition, having_weights
+from birdsonnx.training.partition import Network, Partition
 
 MODULES = {
     "ResNet": "resnet",

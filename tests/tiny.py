@@ -10,7 +10,7 @@ from PIL import Image
 from birdsonnx.model.metadata import Layer, Metadata, Parameters
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import rewrites
+from birdsonnx.passes.uint8_input import take_uint8
 
 SIZE = 32
 FEATURES = 24
@@ -61,7 +61,7 @@ def tiny_model(
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     before = of_mode(mode, channels)
-    rewrites.take_uint8(proto.graph, before)
+    take_uint8(proto.graph, before)
     head = FEATURES * num_classes + num_classes
     metadata = Metadata(
         preprocessing=before,
@@ -131,7 +131,7 @@ def residual_model(
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     before = of_mode("caffe", 3)
-    rewrites.take_uint8(proto.graph, before)
+    take_uint8(proto.graph, before)
     metadata = Metadata(
         preprocessing=before,
         layers=(

@@ -12,8 +12,8 @@ from benchmarks.peers.timing import Array
 
 
 def load(settings: dict[str, Any]) -> Peer:
+    from birdsonnx.inference.classifier import fastest, open_classifier, read_model
     from birdsonnx.inference.forward import answer
-    from birdsonnx.inference.prediction import fastest, open_classifier, read_model
     from birdsonnx.runtime.sessions import in_streams
 
     model = Path(settings["model"])

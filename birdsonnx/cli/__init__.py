@@ -19,7 +19,7 @@ from birdsonnx import __version__
 from birdsonnx.errors import BirdsonnxError, ConfigError
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.run import Request
+    from birdsonnx.inference.requests import Request
     from birdsonnx.reporting.console import Console
     from birdsonnx.runtime.ranks import Ranks
 
@@ -328,13 +328,13 @@ def train(
         from dataclasses import asdict
 
         from birdsonnx.config import reading as configs
-        from birdsonnx.inference import run as requests
+        from birdsonnx.inference.requests import request_of
 
         ranks = job.join_ranks()
         path = _agreed(lambda: _one_config(config, config_option))
         settings = ranks.first(lambda: configs.read(path, overrides or ()))
         if settings.data.input_path is None:
-            _predict(job, _agreed(lambda: requests.request_of(settings)))
+            _predict(job, _agreed(lambda: request_of(settings)))
             return
         from birdsonnx.reporting.training_log import TrainingLog
         from birdsonnx.training import run
@@ -399,7 +399,7 @@ def predict(
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug) as job:
         from birdsonnx.config import reading as configs
-        from birdsonnx.inference import run as requests
+        from birdsonnx.inference.requests import Request, request_of
 
         ranks = job.join_ranks()
         options: dict[str, Any] = {
@@ -415,10 +415,10 @@ def predict(
         }
         if config is not None:
             settings = ranks.first(lambda: configs.read(config))
-            request = _agreed(lambda: requests.request_of(settings, **options))
+            request = _agreed(lambda: request_of(settings, **options))
         else:
             given = {name: value for name, value in options.items() if value is not None}
-            request = requests.Request(**{"inputs": [], "output": Path("predictions"), **given})
+            request = Request(**{"inputs": [], "output": Path("predictions"), **given})
         _predict(job, request)
 
 

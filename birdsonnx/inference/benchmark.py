@@ -17,14 +17,15 @@ import numpy as np
 from PIL import Image
 
 from birdsonnx.errors import BirdsonnxError, ConfigError, DataError
+from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction
-from birdsonnx.inference.forward import decode
-from birdsonnx.inference.prediction import SIDE_BY_SIDE, Classifier, newest_checkpoint, open_classifier
+from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
 from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
 from birdsonnx.inference.timing import timed
 from birdsonnx.inference.tuning import Form
+from birdsonnx.model.checkpoint_names import newest_checkpoint
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.errors import ImageError
+from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.model.metadata import INPUT
@@ -69,20 +69,3 @@ def answer(session: Session, pixels: Pixels) -> npt.NDArray[np.float32]:
         filled[: len(pixels)] = pixels
         return session.run({INPUT: filled})[output][: len(pixels)]
     return session.run({INPUT: pixels})[output]
-
-
-def decode(
-    decoder: Decoder, photos: Sequence[Photo], indices: Sequence[int]
-) -> tuple[Pixels, list[int], list[tuple[int, str]]]:
-    """Pixels, uint8 `[photos, height, width, channels]`, and positions of the good photos; positions and
-    reasons of the bad ones."""
-    pixels = np.empty((len(indices), decoder.height, decoder.width, decoder.channels), np.uint8)
-    good: list[int] = []
-    refused: list[tuple[int, str]] = []
-    for index in indices:
-        try:
-            decoder(photos[index].path, out=pixels[len(good)])
-            good.append(index)
-        except ImageError as error:
-            refused.append((index, str(error)))
-    return pixels[: len(good)], good, refused

@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ConfigError, DataError, ModelError
+from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo, collect, read_class_folders, require_same_classes
 from birdsonnx.inference import evaluation, prediction
+from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.forward import decode
 from birdsonnx.model import model_file
+from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes import quantization
 from birdsonnx.passes.quantization import Method
@@ -98,7 +100,7 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
             nothing is written then.
     """
     model = model_file.load(request.model)
-    output = request.output or request.model.with_suffix(prediction.INT8_SUFFIX)
+    output = request.output or request.model.with_suffix(INT8_SUFFIX)
     if output.resolve() == request.model.resolve():
         raise ConfigError(f"--output {output} is the model itself; give another name")
     if not isa.has_int8_products():
@@ -197,7 +199,7 @@ def compare(
         )
     found, named = [], []
     for title, each in (("float32", model), ("int8", quantized)):
-        classifier = prediction.open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
+        classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
         outcomes: list[tuple[npt.NDArray[np.float32], int]] = []
         with audience.progress(title, len(labelled.photos)) as advance:
             for outcome in prediction.name_photos(classifier, labelled.photos, Ranks()):

@@ -1,30 +1,30 @@
 """A prediction or evaluation from what was asked for: inputs, model and threads settled, then the photos."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.config.own import user_cache
-from birdsonnx.config.settings import Settings
-from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
+from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import evaluation, hdf5, prediction, tuning
+from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.prediction import HOW_TO_QUANTIZE, Classifier, Summary, newest_checkpoint
+from birdsonnx.inference.prediction import Summary
+from birdsonnx.inference.requests import Precision, Request
 from birdsonnx.inference.tuning import Form
 from birdsonnx.keras_io import loading
+from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 
-Precision = Literal["fp32", "int8"]
-
 OUTPUT_FILE = "output_1.h5"
+
 CHECKPOINTS = "model_checkpoints_save"
 """Where a model is looked for when none is named: the tutorial's folder."""
 
@@ -34,57 +34,6 @@ class Audience(Protocol):
 
     def say(self, line: str) -> None: ...
     def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]: ...
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to predict, with what, and where to. Config and command line both end up here."""
-
-    inputs: Sequence[str]
-    model: Path | None = None
-    """None: what `settings` loads, else the newest checkpoint."""
-    output: Path | None = None
-    """Folder of the HDF5 file; None: none is written."""
-    settings: Settings | None = None
-    tag: str | None = None
-    """Of a folder only the photos in folders of this name."""
-    transforms: tuple[Transform, ...] | None = None
-    """None: those of the model's training."""
-    grayscale: bool = False
-    """Whether photos must start gray."""
-    threads: int | None = None
-    per_run: int | None = None
-    """Photos per run of a stream; None: as tuned, else the usual."""
-    precision: Precision | None = None
-    """What the model must be; None: whatever it is."""
-    tune: bool = False
-    """Whether to measure first how this machine runs the model fastest, and remember it."""
-    top_k: int = 1
-    csv: Path | None = None
-
-
-def request_of(settings: Settings, **options: Any) -> Request:
-    """The request that a config makes; `options` that are not None replace what it says.
-
-    Raises:
-        ConfigError: the config names nothing to predict.
-    """
-    data = settings.data
-    named = options.get("inputs")
-    if data.test_folder is None and not named:
-        raise ConfigError(
-            "neural_network.data: neither input_path nor test_input_path is given; nothing to do"
-        )
-    said: dict[str, Any] = {
-        "inputs": [data.test_folder],
-        "tag": None if named else data.test_tag,
-        "output": None if data.test_output_path is None else Path(data.test_output_path),
-        "settings": settings,
-        "transforms": data.transforms,
-        "grayscale": data.grayscale,
-        "threads": settings.birdsonnx.threads,
-    }
-    return Request(**{**said, **{name: value for name, value in options.items() if value}})
 
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary, str]:
@@ -193,7 +142,7 @@ def _open(
     mine = len(ranks.share(photos))
     form = ranks.first(lambda: _form(model, request.tune, mine, share.threads, audience))
     return ranks.together(
-        lambda: prediction.open_classifier(
+        lambda: classifiers.open_classifier(
             model,
             where,
             mine,
@@ -210,7 +159,7 @@ def _draw(model: Path | bytes, where: str, outfile: str) -> Path:
     """Write the model's graph beside the outfile."""
     from birdsonnx.model import dot, model_file  # not at the top: prediction itself starts faster without
 
-    loaded = model_file.parse(model if isinstance(model, bytes) else prediction.read_model(model), where)
+    loaded = model_file.parse(model if isinstance(model, bytes) else classifiers.read_model(model), where)
     graph = loaded.proto.graph
     layers = set(loaded.metadata.trainable)
     trained = {tensor.name for tensor in graph.initializer if tensor.name.rpartition("/")[0] in layers}
@@ -223,17 +172,17 @@ def _form(model: Path | bytes, tune: bool, photos: int, threads: int, audience: 
     """How to spread photos over cores, as measured now or remembered; None: it never was, or the photos are
     too few for it to matter."""
     memory = tuning.Memory(user_cache())
-    if not tune and (photos < prediction.MANY or memory.is_empty):
+    if not tune and (photos < classifiers.MANY or memory.is_empty):
         return None
-    content = model if isinstance(model, bytes) else prediction.read_model(model)
+    content = model if isinstance(model, bytes) else classifiers.read_model(model)
     if not tune:
         return memory.recall(content, threads)
-    audience.say("measuring how this machine runs the model fastest …")
-    found = tuning.probe(prediction.fastest(content), threads)
+    audience.say("measuring how this machine runs the model classifiers.fastest …")
+    found = tuning.probe(classifiers.fastest(content), threads)
     memory.keep(content, threads, found)
     audience.say(
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
-        f"{prediction.MANY} photos per rank on"
+        f"{classifiers.MANY} photos per rank on"
     )
     return found.form
 

@@ -13,14 +13,26 @@ from onnx import ModelProto
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source, naming, parity, recognition
+from birdsonnx.keras_io.dropout_marks import Marks
 from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.tf2onnx_repairs import (
+    dense_as_gemm,
+    dense_on_maps,
+    erfc_as_erf,
+    shapes_as_constants,
+    zero_below,
+)
 from birdsonnx.model import preprocessing
 from birdsonnx.model.graph import Array
 from birdsonnx.model.metadata import Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes import rewrites, strides
-from birdsonnx.passes.dropout import Marks
+from birdsonnx.passes import strides
+from birdsonnx.passes.batch_norm import fold_batch_norm
+from birdsonnx.passes.finishing import finish
+from birdsonnx.passes.log_probs_output import end_in_log_probs
+from birdsonnx.passes.max_pool_padding import pad_into_max_pool
+from birdsonnx.passes.uint8_input import take_uint8
 
 OPSETS = range(13, 19)
 """What both tf2onnx 1.17 writes and our rewrites know."""
@@ -102,21 +114,21 @@ def graph_of(
         proto = _tf2onnx(network.model, input_size(network, where), opset, where, marks)
         graph = proto.graph
         rewritten = {
-            "erfc as erf": rewrites.erfc_as_erf(graph),
-            "batch norm folded": rewrites.fold_batch_norm(graph),
-            "pad into max pool": rewrites.pad_into_max_pool(graph),
-            "dense as gemm": rewrites.dense_as_gemm(graph, _dense_weights(network)),
-            "dense on maps": rewrites.dense_on_maps(proto),
-            "shapes as constants": rewrites.shapes_as_constants(proto),
+            "erfc as erf": erfc_as_erf(graph),
+            "batch norm folded": fold_batch_norm(graph),
+            "pad into max pool": pad_into_max_pool(graph),
+            "dense as gemm": dense_as_gemm(graph, _dense_weights(network)),
+            "dense on maps": dense_on_maps(proto),
+            "shapes as constants": shapes_as_constants(proto),
         }
-    rewrites.zero_below(graph, TINY / RANGE)
+    zero_below(graph, TINY / RANGE)
     naming.name_weights(graph, {layer.name: type(layer).__name__ for layer in network.all_layers})
     dropout = marks.settle(proto)
     rewritten["strides moved up"] = strides.move_strides_up(graph)
     try:
-        rewrites.end_in_log_probs(graph)
-        rewrites.take_uint8(graph, before)
-        rewrites.finish(proto)
+        end_in_log_probs(graph)
+        take_uint8(graph, before)
+        finish(proto)
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
     return proto, rewritten, dropout

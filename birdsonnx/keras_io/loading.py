@@ -17,6 +17,7 @@ from birdsonnx.model import model_file, transfer
 from birdsonnx.model.metadata import Layer, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing, of_normalize
+from birdsonnx.passes.uint8_input import with_preprocessing
 from birdsonnx.training.partition import trainable_layers
 
 Say = Callable[[str], None]
@@ -84,7 +85,7 @@ def _with_normalize(model: BirdModel, settings: Settings) -> BirdModel:
     if normalize is None:
         return model
     try:
-        return model.with_preprocessing(of_normalize(normalize, model.input_size[2]))
+        return with_preprocessing(model, of_normalize(normalize, model.input_size[2]))
     except ValueError as error:
         raise ConfigError(f"neural_network.data.transforms: {error}") from None
 
@@ -201,7 +202,7 @@ def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) ->
         say(f"{where}: a new network with fresh weights (seed {seed})")
     model = _built(build, [config, seed, replaced, channels], where, settings, say)
     if before is not None and channels == model.input_size[2]:
-        return model.with_preprocessing(before)
+        return with_preprocessing(model, before)
     if before is None and any(layer.kind == "BatchNormalization" for layer in model.metadata.layers):
         say(f"{where}: its BatchNorm keeps the statistics that it starts with (mean 0, variance 1)")
     if model.metadata.preprocessing.name == "unit":

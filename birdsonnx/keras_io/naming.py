@@ -12,20 +12,7 @@ from collections.abc import Iterable, Mapping
 from onnx import GraphProto, NodeProto, TensorProto
 
 from birdsonnx.model.graph import Graph, attribute
-
-ROLES = (
-    "kernel",
-    "depthwise_kernel",
-    "pointwise_kernel",
-    "bias",
-    "gamma",
-    "beta",
-    "scale",
-    "shift",
-    "negative_alpha",
-)
-"""What a layer may hold: Keras' variables by their names where the graph holds them as they are, and the
-`scale` and `shift` that become of a BatchNorm which is folded into no convolution."""
+from birdsonnx.model.weight_names import ROLES
 
 _FACTORS = {
     "BatchNormalization": "scale",
@@ -34,12 +21,14 @@ _FACTORS = {
     "LayerScale": "gamma",
     "PReLU": "negative_alpha",  # relu(x) - alpha * relu(-x)
 }
+
 _TERMS = {
     "BatchNormalization": "shift",
     "Dense": "bias",
     "GroupNormalization": "beta",
     "LayerNormalization": "beta",
 }
+
 _WITH_EPSILON = ("GroupNormalization", "LayerNormalization")
 """Layers that add a single number too."""
 

@@ -11,8 +11,6 @@ from onnx import ModelProto, TensorProto
 from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
 from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
-from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes import rewrites
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,6 @@ class BirdModel:
         content = self.serialized()
         artifacts.write_bytes(path, content)
         return content
-
-    def with_preprocessing(self, preprocessing: Preprocessing) -> "BirdModel":
-        """The same network behind another preprocessing. Raises ModelError for an int8 model."""
-        if preprocessing == self.metadata.preprocessing:
-            return self
-        if self.metadata.quantization is not None:
-            raise ModelError(
-                f"{self.where}: an int8 model's preprocessing is part of its first layer; change that of the "
-                "float32 model and quantise it again"
-            )
-        proto = ModelProto()
-        proto.CopyFrom(self.proto)
-        rewrites.take_uint8(proto.graph, preprocessing)
-        return BirdModel(proto, self.metadata.having(preprocessing=preprocessing), self.where)
 
 
 def load(path: Path) -> BirdModel:

@@ -8,7 +8,7 @@ from onnx import TensorProto, numpy_helper
 from birdsonnx.errors import ModelError
 from birdsonnx.model.graph import Array
 from birdsonnx.model.model_file import BirdModel
-from birdsonnx.training.partition import with_weights
+from birdsonnx.model.weights import with_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 """A layer's weights by name."""

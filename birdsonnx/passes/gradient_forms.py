@@ -11,7 +11,6 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.keras_io.naming import layer_of
 from birdsonnx.model.graph import (
     Array,
     Graph,
@@ -23,7 +22,8 @@ from birdsonnx.model.graph import (
     set_constant,
     shapes_behind_batch,
 )
-from birdsonnx.passes.rewrites import channel_affine
+from birdsonnx.model.weight_names import layer_of_node
+from birdsonnx.passes.batch_norm import channel_affine
 from birdsonnx.passes.strides import is_thinning
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -100,7 +100,7 @@ def prepare(model: ModelProto, weights: Mapping[str, Any], layers: Collection[st
             continue
         known = node.op_type in DIFFERENTIABLE
         if not known or not _in_a_form(node, view, behind):
-            layer = layer_of(node.name, layers) or node.name.split("/")[0]
+            layer = layer_of_node(node.name, layers) or node.name.split("/")[0]
             raise ConfigError(
                 f"{where}: layer {layer!r} is a {node.op_type}, which has no gradient in ONNX Runtime"
                 f"{' in this form' if known else ''}, and layers in front of it are to be trained; choose "

@@ -20,7 +20,8 @@ from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.model.graph import Graph, redirect, remove, set_constant
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes import dropout, rewrites, stem
+from birdsonnx.passes import dropout, stem
+from birdsonnx.passes.finishing import finish
 
 Method = Literal["minmax", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -58,7 +59,7 @@ def quantize(
     quantized = _quantize_static(proto, batches, method, overrides)
     if on_pixels:
         _start_on_uint8(quantized)
-    rewrites.finish(quantized)
+    finish(quantized)
     return quantized
 
 

@@ -16,7 +16,7 @@ from birdsonnx.model.graph import (
 )
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes.rewrites import NETWORK_INPUT, PREPROCESS
+from birdsonnx.passes.uint8_input import NETWORK_INPUT, PREPROCESS
 
 STEM = "stem/"
 PIXELS = f"{STEM}pixels"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.errors import TrainingError
-from birdsonnx.inference.prediction import run_record
+from birdsonnx.model.checkpoint_names import run_record
 from birdsonnx.model.model_file import BirdModel, load
 from birdsonnx.training.optimizers import Optimizer
 

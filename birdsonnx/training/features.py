@@ -19,11 +19,12 @@ from PIL import Image
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError, TrainingError
+from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.transforms import chance_of
-from birdsonnx.inference.forward import decode, forward
-from birdsonnx.inference.prediction import fastest
+from birdsonnx.inference.classifier import fastest
+from birdsonnx.inference.forward import forward
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.metadata import OUTPUT
+from birdsonnx.model.weights import having_weights
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import Session, in_streams, slices
 from birdsonnx.training.features import Features
@@ -19,7 +20,7 @@ from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.optimizers import Optimizer
 from birdsonnx.training.parameters import Flat, FlatWeights
-from birdsonnx.training.partition import Partition, having_weights
+from birdsonnx.training.partition import Partition
 from birdsonnx.training.schedules import learning_rate
 
 LogProbs = npt.NDArray[np.float32]

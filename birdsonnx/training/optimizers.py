@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from birdsonnx import config
+from birdsonnx.config import optimizers as config
 from birdsonnx.training.parameters import Flat, FlatWeights
 
 BLOCK = 65_536

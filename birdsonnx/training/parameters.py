@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.training.partition import Weights
+from birdsonnx.model.weights import Weights
 
 Flat = npt.NDArray[np.float32]
 

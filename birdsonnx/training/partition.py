@@ -1,7 +1,7 @@
 """The division of a network in front of its first trainable layer: a frozen backbone that gives features,
 and the part that is trained."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,18 +12,18 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError
-from birdsonnx.keras_io.naming import ROLES
 from birdsonnx.model.graph import Graph, drop_unused, set_constant, shapes_behind_batch
 from birdsonnx.model.metadata import INPUT, Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.weight_names import ROLES
+from birdsonnx.model.weights import Weights
 from birdsonnx.passes import dropout
 from birdsonnx.passes import gradient_forms as differentiation
 
 FEATURES = "features"
+
 LEARNED = frozenset(("Conv", "Gemm", "MatMul"))
 """Operations that cost enough to be worth doing once: those that hold a layer's kernel."""
-
-Weights = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -256,20 +256,6 @@ class Network:
                 needed.update(node.input)
                 found.append(node)
         return found[::-1]
-
-
-def with_weights(model: BirdModel, weights: Mapping[str, npt.NDArray[np.float32]]) -> BirdModel:
-    """The same network with these weights in place of its own of the same names."""
-    return BirdModel(having_weights(model.proto, weights), model.metadata, model.where)
-
-
-def having_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[np.float32]]) -> ModelProto:
-    """A copy of a graph with these weights as constants, in place of those of the same names."""
-    proto = ModelProto()
-    proto.CopyFrom(model)
-    for name, value in weights.items():
-        set_constant(proto.graph, name, value)
-    return proto
 
 
 def _weights(proto: ModelProto, trainable: Sequence[str]) -> Weights:

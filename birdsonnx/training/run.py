@@ -18,11 +18,12 @@ from birdsonnx.errors import ConfigError, DataError, TrainingError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, require_same_classes, test_photos, training_photos
 from birdsonnx.inference import hdf5, quantizing
-from birdsonnx.inference.prediction import INT8_SUFFIX
 from birdsonnx.keras_io import loading
 from birdsonnx.model import dot, model_file
+from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary as boundaries
@@ -156,7 +157,7 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
         entries = [
             {key: value for key, value in asdict(entry).items() if value is not None} for entry in history
         ]
-        trained = partition.with_weights(model, weights.named)
+        trained = with_weights(model, weights.named)
         record = {"run": plan.run, "epoch": epoch.epoch}
         metadata = trained.metadata.having(history=tuple(entries), run=record)
         checkpoint = BirdModel(trained.proto, metadata, trained.where)
@@ -441,7 +442,7 @@ def _prediction_keeper(
         pieces = ranks.merge(predictions)
         if not ranks.is_first:
             return
-        digest = artifacts.sha256_of(partition.with_weights(model, weights.named).serialized())
+        digest = artifacts.sha256_of(with_weights(model, weights.named).serialized())
         with hdf5.writing(Path(folder) / f"output_{epoch}.h5", model.metadata.classes, digest) as writer:
             for rows, log_probs in pieces:
                 for row, values in zip(rows, log_probs, strict=True):

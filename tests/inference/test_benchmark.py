@@ -14,7 +14,7 @@ from birdsonnx.images.folders import collect
 from birdsonnx.inference import benchmark
 from birdsonnx.inference import timing as timing_module
 from birdsonnx.inference.benchmark import Request, decodable, powers_of_two, run
-from birdsonnx.inference.prediction import open_classifier
+from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.plots import plot_benchmark, require_drawable

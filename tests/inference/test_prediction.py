@@ -16,18 +16,11 @@ from birdsonnx import artifacts
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
-from birdsonnx.inference import prediction
-from birdsonnx.inference.prediction import (
-    INT8_PHOTOS_PER_RUN,
-    SHOWN,
-    fastest,
-    name_photos,
-    newest_checkpoint,
-    open_classifier,
-    predict,
-    run_record,
-)
+from birdsonnx.inference import classifier as classifiers
+from birdsonnx.inference.classifier import INT8_PHOTOS_PER_RUN, fastest, open_classifier
+from birdsonnx.inference.prediction import SHOWN, name_photos, predict
 from birdsonnx.inference.tuning import Form
+from birdsonnx.model.checkpoint_names import newest_checkpoint, run_record
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks
@@ -105,8 +98,8 @@ class TestSideBySide:
 
     @pytest.fixture(autouse=True)
     def many(self, monkeypatch):
-        monkeypatch.setattr(prediction, "MANY", 1)
-        monkeypatch.setattr(prediction, "SIDE_BY_SIDE", 1)
+        monkeypatch.setattr(classifiers, "MANY", 1)
+        monkeypatch.setattr(classifiers, "SIDE_BY_SIDE", 1)
 
     @pytest.fixture
     def content(self) -> bytes:

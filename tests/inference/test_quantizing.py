@@ -14,7 +14,8 @@ from PIL import Image
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo, collect
-from birdsonnx.inference import prediction, quantizing
+from birdsonnx.inference import quantizing
+from birdsonnx.inference.classifier import MANY, open_classifier
 from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_model
 from birdsonnx.model import model_file
 from birdsonnx.model.graph import set_constant
@@ -314,6 +315,6 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
     for amx in (False, True):
         monkeypatch.setattr("birdsonnx.runtime.isa.has_amx", lambda amx=amx: amx)
         for content in (int8, float32):
-            for photos in (1, prediction.MANY):
-                prediction.open_classifier(content, "model", photos, 1)
+            for photos in (1, MANY):
+                open_classifier(content, "model", photos, 1)
     assert moved == [onnx.load_model_from_string(int8)]

@@ -10,9 +10,11 @@ import pytest
 
 from birdsonnx.errors import ModelError
 from birdsonnx.images.folders import collect
-from birdsonnx.inference import prediction, run, tuning
-from birdsonnx.inference.prediction import name_photos, open_classifier
-from birdsonnx.inference.run import Request
+from birdsonnx.inference import classifier as classifiers
+from birdsonnx.inference import run, tuning
+from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.prediction import name_photos
+from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import PER_RUN, Form, Memory, Tuning, forms, probe
 from birdsonnx.reporting.console import Console
 from birdsonnx.runtime.ranks import Ranks
@@ -110,7 +112,7 @@ class TestPrediction:
 
     @pytest.fixture(autouse=True)
     def photos(self, monkeypatch):
-        monkeypatch.setattr(prediction, "MANY", 1)
+        monkeypatch.setattr(classifiers, "MANY", 1)
         make_class_folders(Path("photos"), per_class=3)
         Path("model.onnx").write_bytes(MODEL)
 
@@ -131,16 +133,16 @@ class TestPrediction:
     def predicted(self, monkeypatch, **options) -> tuple[Form, np.ndarray]:
         """The form of a prediction run, and its log-probabilities."""
         opened = []
-        original = prediction.open_classifier
+        original = open_classifier
 
         def watch(*words, **named):
             opened.append(original(*words, **named))
             return opened[-1]
 
-        monkeypatch.setattr(prediction, "open_classifier", watch)
+        monkeypatch.setattr(classifiers, "open_classifier", watch)
         request = Request(["photos"], Path("model.onnx"), Path("out"), **{"threads": 2, **options})
         run.predict(request, Ranks(), Console(json=True))
-        monkeypatch.setattr(prediction, "open_classifier", original)
+        monkeypatch.setattr(classifiers, "open_classifier", original)
         with h5py.File("out/output_1.h5") as file:
             names = []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -169,5 +171,5 @@ class TestPrediction:
 
     def test_few_photos_do_not_use_it(self, monkeypatch):
         monkeypatch.setattr(tuning, "probe", lambda model, threads: FOUND)
-        monkeypatch.setattr(prediction, "MANY", 100)
+        monkeypatch.setattr(classifiers, "MANY", 100)
         assert self.predicted(monkeypatch, tune=True)[0] == Form(2, 1, PHOTOS_PER_RUN)

@@ -10,6 +10,7 @@ from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import architectures, keras_source, parity
 from birdsonnx.keras_io.conversion import convert
 from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.passes.uint8_input import with_preprocessing
 from tests.networks import keras_warns
 
 pytestmark = keras_warns
@@ -40,7 +41,7 @@ def swapped(converted, network):
     """Red and blue in each other's place fail the check."""
     mine = converted.model.metadata.preprocessing
     other = type(mine)(mine.name, not mine.bgr, mine.scale[::-1], mine.offset[::-1])
-    wrong = converted.model.with_preprocessing(other).serialized()
+    wrong = with_preprocessing(converted.model, other).serialized()
     with pytest.raises(ModelError, match="parity check failed"):
         parity.check(wrong, network.model, mine, "swapped")
 

@@ -11,6 +11,7 @@ from birdsonnx.keras_io import keras_source, parity
 from birdsonnx.keras_io.conversion import convert
 from birdsonnx.keras_io.keras_source import KerasNetwork
 from birdsonnx.model.preprocessing import Preprocessing, of_mode
+from birdsonnx.passes import uint8_input
 from tests.graphs import answer, operators
 from tests.networks import keras_warns, small_network
 
@@ -126,7 +127,7 @@ def test_metadata(converted, network):
 
 def with_preprocessing(converted, **changes):
     caffe = vars(of_mode("caffe", 3))
-    return converted.model.with_preprocessing(Preprocessing(**{**caffe, **changes})).serialized()
+    return uint8_input.with_preprocessing(converted.model, Preprocessing(**{**caffe, **changes})).serialized()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from birdsonnx.keras_io import conversion, keras_source, loading
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import of_mode, of_normalize
-from birdsonnx.training.partition import Network, with_weights
+from birdsonnx.model.weights import with_weights
+from birdsonnx.passes.uint8_input import with_preprocessing
+from birdsonnx.training.partition import Network
 from tests.digits import lenet
 from tests.graphs import answer
 from tests.networks import keras_warns
@@ -325,7 +327,7 @@ def checkpoint():
     generator = np.random.default_rng(1)
     names = [name for name in constants(model) if name.endswith(("/kernel", "/bias"))]
     values = {name: generator.normal(size=constants(model)[name].shape).astype(np.float32) for name in names}
-    model = with_weights(model, values).with_preprocessing(of_normalize(Normalize((0.2,), (0.4,)), 1))
+    model = with_preprocessing(with_weights(model, values), of_normalize(Normalize((0.2,), (0.4,)), 1))
     model = BirdModel(model.proto, model.metadata.having(classes=("a", "b")), "lenet.onnx")
     model.save(Path("lenet.onnx"))
     return model

@@ -9,6 +9,7 @@ import pytest
 from birdsonnx.errors import ModelError
 from birdsonnx.model.model_file import load, parse
 from birdsonnx.model.preprocessing import of_mode
+from birdsonnx.passes.uint8_input import with_preprocessing
 from tests.graphs import answer
 from tests.tiny import tiny_model
 
@@ -34,12 +35,12 @@ def test_the_same_model_gives_the_same_bytes():
 
 def test_another_preprocessing_takes_the_place_of_the_old():
     caffe = tiny_model(mode="caffe")
-    tf = caffe.with_preprocessing(of_mode("tf", 3))
+    tf = with_preprocessing(caffe, of_mode("tf", 3))
     assert tf.metadata.preprocessing.name == "tf"
     expected = answer(tiny_model(mode="tf").proto, PIXELS)
     np.testing.assert_allclose(answer(tf.proto, PIXELS), expected, rtol=1e-6, atol=1e-6)
     assert np.abs(answer(caffe.proto, PIXELS) - expected).max() > 0.1
-    assert caffe.with_preprocessing(of_mode("caffe", 3)) is caffe
+    assert with_preprocessing(caffe, of_mode("caffe", 3)) is caffe
 
 
 def changed(change):

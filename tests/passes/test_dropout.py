@@ -7,12 +7,12 @@ import onnx
 import pytest
 
 from birdsonnx.keras_io import conversion, keras_source
+from birdsonnx.keras_io.dropout_marks import Marks
 from birdsonnx.keras_io.keras_source import KerasNetwork
 from birdsonnx.model.graph import Graph
 from birdsonnx.model.metadata import INPUT, Dropout
 from birdsonnx.model.model_file import parse
 from birdsonnx.passes import dropout, quantization
-from birdsonnx.passes.dropout import Marks
 from birdsonnx.training.partition import Network
 from tests.graphs import answer, operators
 from tests.networks import keras_warns

@@ -13,8 +13,9 @@ from birdsonnx.model.graph import Graph
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.model_file import BirdModel, parse
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import quantization, rewrites, stem
+from birdsonnx.passes import quantization, stem
 from birdsonnx.passes.quantization import METHODS, quantize, sums_on_amx
+from birdsonnx.passes.uint8_input import PREPROCESS, take_uint8, with_preprocessing
 from birdsonnx.runtime import isa
 from tests.graphs import answer, graph_of, operators
 from tests.tiny import SIZE, photo, residual_model, tiny_model
@@ -50,7 +51,7 @@ def tiny() -> ModelProto:
 @pytest.mark.parametrize("make", [tiny_model, residual_model])
 @pytest.mark.parametrize("mode", ["caffe", "torch", "tf", "unit", "none"])
 def test_it_agrees_with_float32(make, mode):
-    model = make().with_preprocessing(of_mode(mode, 3))
+    model = with_preprocessing(make(), of_mode(mode, 3))
     # Weights that suit the preprocessing: inputs as large as those the network was made for.
     [kernel] = [value for value in model.proto.graph.initializer if value.name in KERNELS]
     scale = {"caffe": 1, "none": 1, "torch": 64, "tf": 128, "unit": 255}[mode]
@@ -87,7 +88,7 @@ def test_it_begins_on_uint8(tiny):
     assert graph.constant(zero) == np.uint8(0)
     assert graph.constant(zero).dtype == np.uint8
     assert run(tiny, photos(1), pixels)[1].dtype == np.uint8
-    assert not any(item.name.startswith(rewrites.PREPROCESS) for item in tiny.graph.node)
+    assert not any(item.name.startswith(PREPROCESS) for item in tiny.graph.node)
 
 
 def test_weights_are_int8_per_channel_and_activations_uint8(tiny):
@@ -170,10 +171,10 @@ def test_networks_with_another_stem(options):
         node("GlobalAveragePool", ["r"], ["y"]),
     ]
     model = graph_of(nodes, {"w": kernel}, ["batch", 3, SIZE, SIZE], ["batch", 6, 1, 1])
-    rewrites.take_uint8(model.graph, of_mode("caffe", 3))
+    take_uint8(model.graph, of_mode("caffe", 3))
     found = quantize(model, of_mode("caffe", 3), iter([photos(16)]), "minmax")
     on_uint8 = options.get("auto_pad") == "VALID"
-    assert any(item.name.startswith(rewrites.PREPROCESS) for item in found.graph.node) != on_uint8
+    assert any(item.name.startswith(PREPROCESS) for item in found.graph.node) != on_uint8
     expected = answer(model, photos(8, 1))
     np.testing.assert_allclose(answer(found, photos(8, 1)), expected, atol=0.02 * np.abs(expected).max())
 
@@ -192,7 +193,7 @@ def test_another_reader_of_the_stems_bias_keeps_it():
     constants = {name: value.astype(np.float32) for name, value in constants.items()}
     model = graph_of(nodes, constants, ["batch", 3, SIZE, SIZE], ["batch", 4, None, None])
     preprocessing = of_mode("caffe", 3)
-    rewrites.take_uint8(model.graph, preprocessing)
+    take_uint8(model.graph, preprocessing)
     stem.fold_preprocessing_into_stem(model.graph, preprocessing)
     quantization._onto_int8_grid(model, preprocessing)
     graph = Graph(model.graph)
@@ -254,7 +255,7 @@ def wide() -> ModelProto:
         node("GlobalAveragePool", ["c5"], ["y"]),
     ]
     model = graph_of(nodes, constants, ["batch", 3, SIZE, SIZE], ["batch", 8, 1, 1])
-    rewrites.take_uint8(model.graph, of_mode("torch", 3))
+    take_uint8(model.graph, of_mode("torch", 3))
     return quantize(model, of_mode("torch", 3), iter([photos(16)]), "minmax")
 
 

@@ -8,8 +8,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from birdsonnx.errors import ModelError
+from birdsonnx.keras_io.tf2onnx_repairs import dense_as_gemm, dense_on_maps, erfc_as_erf
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import rewrites
+from birdsonnx.passes.batch_norm import fold_batch_norm
+from birdsonnx.passes.finishing import finish
+from birdsonnx.passes.log_probs_output import end_in_log_probs
+from birdsonnx.passes.max_pool_padding import pad_into_max_pool
+from birdsonnx.passes.uint8_input import take_uint8
 from tests.graphs import answer, graph_of, operators
 
 node = helper.make_node
@@ -53,7 +58,7 @@ AFFINE = {"s": random(1, 5, 1, 1, seed=6), "t": random(5, 1, 1, seed=7)}
 def test_fold_batch_norm(nodes, constants, folded, bias):
     model = conv_then(nodes, constants, bias)
     before = answer(model, random(2, 4, 8, 8, seed=8))
-    assert rewrites.fold_batch_norm(model.graph) == folded
+    assert fold_batch_norm(model.graph) == folded
     assert operators(model.graph) == ["Conv"]
     np.testing.assert_allclose(answer(model, random(2, 4, 8, 8, seed=8)), before, **CLOSE)
 
@@ -76,7 +81,7 @@ def test_fold_batch_norm(nodes, constants, folded, bias):
 def test_fold_batch_norm_leaves_alone(nodes):
     model = conv_then(nodes, {"row": random(6), "s": random(1, 5, 1, 1), **NORM})
     before = copy.deepcopy(model)
-    assert rewrites.fold_batch_norm(model.graph) == 0
+    assert fold_batch_norm(model.graph) == 0
     assert model == before
 
 
@@ -84,14 +89,14 @@ def test_fold_batch_norm_tells_channels_from_a_width_of_the_same_size():
     nodes = [node("Conv", ["x", "w"], ["c"]), node("Mul", ["c", "row"], ["y"])]
     shape = ["batch", 5, 3, 5]
     model = graph_of(nodes, {"w": random(5, 5, 1, 1), "row": random(1, 1, 1, 5)}, shape, shape)
-    assert rewrites.fold_batch_norm(model.graph) == 0
+    assert fold_batch_norm(model.graph) == 0
 
 
 def test_fold_batch_norm_of_a_grouped_convolution():
     nodes = [node("Conv", ["x", "w"], ["c"], group=4), *BATCH_NORM_OF_4]
     model = graph_of(nodes, {"w": random(4, 1, 1, 1), **NORM_OF_4}, ["batch", 4, 3, 3], ["batch", 4, 3, 3])
     before = answer(model, random(2, 4, 3, 3))
-    assert rewrites.fold_batch_norm(model.graph) == 1
+    assert fold_batch_norm(model.graph) == 1
     np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)
 
 
@@ -106,7 +111,7 @@ def test_fold_batch_norm_leaves_a_convolution_that_is_called_twice():
     constants = {"w": random(5, 4, 1, 1), "b": random(5, seed=1), **NORM}
     model = graph_of(nodes, constants, ["batch", 4, 3, 3], ["batch", 5, 3, 3])
     before = copy.deepcopy(model)
-    assert rewrites.fold_batch_norm(model.graph) == 0
+    assert fold_batch_norm(model.graph) == 0
     assert model == before
 
 
@@ -145,7 +150,7 @@ def test_pad_into_max_pool(amounts):
     model = pad_and_pool(amounts=amounts)
     value = random(3, 2, 8, 8) - 1  # mostly zeros behind the Relu: the padding would show
     before = answer(model, value)
-    assert rewrites.pad_into_max_pool(model.graph) == 1
+    assert pad_into_max_pool(model.graph) == 1
     assert operators(model.graph) == ["Relu", "MaxPool"]
     np.testing.assert_array_equal(answer(model, value), before)
 
@@ -177,7 +182,7 @@ def test_pad_into_max_pool(amounts):
 )
 def test_pad_into_max_pool_leaves_alone(model):
     before = copy.deepcopy(model)
-    assert rewrites.pad_into_max_pool(model.graph) == 0
+    assert pad_into_max_pool(model.graph) == 0
     assert model == before
 
 
@@ -190,7 +195,7 @@ def test_dense_as_gemm(bias):
     constants = {"net/dense_1/kernel": kernel, **({"offset": offset} if bias else {})}
     model = graph_of(last, constants, ["batch", 4], ["batch", 3])
     before = answer(model, random(2, 4, seed=2))
-    assert rewrites.dense_as_gemm(model.graph, {"dense": (kernel, offset)}) == 1
+    assert dense_as_gemm(model.graph, {"dense": (kernel, offset)}) == 1
     assert operators(model.graph) == ["Gemm"]
     assert list(model.graph.node[0].input) == ["x", "dense/kernel", "dense/bias"]
     np.testing.assert_allclose(answer(model, random(2, 4, seed=2)), before, **CLOSE)
@@ -203,7 +208,7 @@ def test_dense_as_gemm(bias):
 def test_dense_as_gemm_leaves_what_is_not_keras_own_weights(layer, kernel):
     model = graph_of([node("MatMul", ["x", "dense/w"], ["y"])], {"dense/w": random(4, 3)}, ["b", 4], ["b", 3])
     before = copy.deepcopy(model)
-    assert rewrites.dense_as_gemm(model.graph, {layer: (kernel, np.zeros(3, np.float32))}) == 0
+    assert dense_as_gemm(model.graph, {layer: (kernel, np.zeros(3, np.float32))}) == 0
     assert model == before
 
 
@@ -211,7 +216,7 @@ def test_dense_as_gemm_does_not_swallow_an_add_of_something_else():
     nodes = [node("MatMul", ["x", "dense/w"], ["m"]), node("Add", ["m", "k"], ["y"])]
     model = graph_of(nodes, {"dense/w": random(4, 3), "k": random(3, seed=1)}, ["b", 4], ["b", 3])
     before = answer(model, random(2, 4))
-    assert rewrites.dense_as_gemm(model.graph, {"dense": (random(4, 3), np.zeros(3, np.float32))}) == 1
+    assert dense_as_gemm(model.graph, {"dense": (random(4, 3), np.zeros(3, np.float32))}) == 1
     assert operators(model.graph) == ["Gemm", "Add"]
     np.testing.assert_allclose(answer(model, random(2, 4)), before, **CLOSE)
 
@@ -223,7 +228,7 @@ def test_end_in_log_probs(last):
         nodes.append(node(last, ["scores"], ["y"], axis=-1))
     model = graph_of(nodes, {"w": random(4, 3)}, ["batch", 4], ["batch", 3])
     scores = random(5, 4) @ random(4, 3)
-    rewrites.end_in_log_probs(model.graph)
+    end_in_log_probs(model.graph)
     assert [output.name for output in model.graph.output] == ["log_probs"]
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(answer(model, random(5, 4)), expected, **CLOSE)
@@ -252,7 +257,7 @@ POOL = node("GlobalAveragePool", ["m"], ["p"])
 )
 def test_end_in_log_probs_behind_other_layouts(nodes):
     model = pooled(*nodes)
-    rewrites.end_in_log_probs(model.graph)
+    end_in_log_probs(model.graph)
     assert operators(model.graph).count("LogSoftmax") == 1
     assert "Softmax" not in operators(model.graph)
     scores = np.einsum("nchw,kc->nk", random(2, 4, 3, 3), random(3, 4, 1, 1)[:, :, 0, 0]) / 9
@@ -262,7 +267,7 @@ def test_end_in_log_probs_behind_other_layouts(nodes):
 
 def test_end_in_log_probs_of_scores_with_a_temperature():
     model = pooled(POOL, node("Flatten", ["p"], ["s"]), node("Mul", ["s", "two"], ["y"]))
-    rewrites.end_in_log_probs(model.graph)
+    end_in_log_probs(model.graph)
     assert operators(model.graph)[-2:] == ["Mul", "LogSoftmax"]
 
 
@@ -293,13 +298,13 @@ def test_end_in_log_probs_of_scores_with_a_temperature():
 )
 def test_end_in_log_probs_refuses_what_is_no_classifier(ends, nodes):
     with pytest.raises(ModelError, match=f"ends in {ends};"):
-        rewrites.end_in_log_probs(pooled(*nodes).graph)
+        end_in_log_probs(pooled(*nodes).graph)
 
 
 def test_end_in_log_probs_refuses_pixels():
     model = graph_of([node("Flatten", ["x"], ["y"])], {}, ["batch", 4, 1, 1], ["batch", 4])
     with pytest.raises(ModelError, match="ends in its own input"):
-        rewrites.end_in_log_probs(model.graph)
+        end_in_log_probs(model.graph)
 
 
 def test_erfc_as_erf():
@@ -307,7 +312,7 @@ def test_erfc_as_erf():
     model = graph_of(
         [node("Erfc", ["x"], ["e"], "one"), node("Erfc", ["e"], ["y"], "two")], {}, ["batch", 9], ["batch", 9]
     )
-    assert rewrites.erfc_as_erf(model.graph) == 2
+    assert erfc_as_erf(model.graph) == 2
     values = np.linspace(-3, 3, 9, dtype=np.float32)[None]
     expected = [[math.erfc(math.erfc(value)) for value in values[0]]]
     np.testing.assert_allclose(answer(model, values), expected, rtol=0, atol=1e-6)
@@ -316,13 +321,13 @@ def test_erfc_as_erf():
 def test_finish_refuses_operators_that_onnx_does_not_have():
     model = graph_of([node("StatefulPartitionedCall", ["x"], ["y"])], {}, ["batch", 4], ["batch", 4])
     with pytest.raises(ModelError, match="needs StatefulPartitionedCall, which ONNX does not have"):
-        rewrites.finish(model)
+        finish(model)
 
 
 def test_log_probs_stay_finite_where_probabilities_do_not():
     nodes = [node("MatMul", ["x", "w"], ["s"]), node("Softmax", ["s"], ["y"], axis=-1)]
     model = graph_of(nodes, {"w": np.eye(4, dtype=np.float32)}, ["batch", 4], ["batch", 4])
-    rewrites.end_in_log_probs(model.graph)
+    end_in_log_probs(model.graph)
     found = answer(model, np.array([[500, 0, 0, -500]], np.float32))
     np.testing.assert_allclose(found, [[0, -500, -500, -1000]])
 
@@ -351,7 +356,7 @@ def flattened_dense(columns=3):
 def test_dense_on_maps():
     model, value = flattened_dense(), random(2, 4, 2, 3, seed=2)
     before = answer(model, value)
-    assert rewrites.dense_on_maps(model) == 1
+    assert dense_on_maps(model) == 1
     assert operators(model.graph) == ["Transpose", "MatMul", "Add"]
     np.testing.assert_allclose(answer(model, value), before, rtol=1e-6, atol=1e-6)
 
@@ -359,7 +364,7 @@ def test_dense_on_maps():
 def test_a_product_that_is_shaped_otherwise_stays():
     model = flattened_dense(columns=1)
     before = copy.deepcopy(model)
-    assert rewrites.dense_on_maps(model) == 0
+    assert dense_on_maps(model) == 0
     assert model == before
 
 
@@ -383,7 +388,7 @@ def network_of_pixels(channels=3):
 @pytest.mark.parametrize("mode", FORMULAS)
 def test_take_uint8(mode):
     model = network_of_pixels()
-    rewrites.take_uint8(model.graph, of_mode(mode, 3))
+    take_uint8(model.graph, of_mode(mode, 3))
     [image] = model.graph.input
     assert (image.name, image.type.tensor_type.elem_type) == ("images", TensorProto.UINT8)
     assert [dim.dim_value or dim.dim_param for dim in image.type.tensor_type.shape.dim] == ["batch", 4, 6, 3]
@@ -394,7 +399,7 @@ def test_take_uint8(mode):
 
 def test_take_uint8_of_one_channel():
     model = network_of_pixels(channels=1)
-    rewrites.take_uint8(model.graph, of_mode("tf", 1))
+    take_uint8(model.graph, of_mode("tf", 1))
     expected = (PIXELS[..., :1] / 127.5 - 1).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(answer(model, PIXELS[..., :1]), expected, rtol=1e-6, atol=1e-6)
 
@@ -403,9 +408,9 @@ def test_take_uint8_of_one_channel():
 @pytest.mark.parametrize("second", ["caffe", "unit", "none"])
 def test_take_uint8_replaces_an_older_preprocessing(first, second):
     twice, once = network_of_pixels(), network_of_pixels()
-    rewrites.take_uint8(twice.graph, of_mode(first, 3))
+    take_uint8(twice.graph, of_mode(first, 3))
     for model in (twice, once):
-        rewrites.take_uint8(model.graph, of_mode(second, 3))
+        take_uint8(model.graph, of_mode(second, 3))
     assert operators(twice.graph) == operators(once.graph)
     np.testing.assert_array_equal(answer(twice, PIXELS), answer(once, PIXELS))
 
@@ -415,7 +420,7 @@ def test_finish_keeps_only_what_is_needed():
     model = graph_of(nodes, {"idle": random(3)}, ["batch", 4], ["batch", 4])
     model.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
     before = answer(model, random(2, 4))
-    rewrites.finish(model)
+    finish(model)
     np.testing.assert_array_equal(answer(model, random(2, 4)), before)
     assert operators(model.graph) == ["Relu"]
     assert not model.graph.initializer
@@ -426,4 +431,4 @@ def test_finish_keeps_only_what_is_needed():
 def test_finish_refuses_foreign_operators():
     model = graph_of([node("Gelu", ["x"], ["y"], domain="com.microsoft")], {}, ["b", 4], ["b", 4])
     with pytest.raises(ModelError, match=r"com\.microsoft"):
-        rewrites.finish(model)
+        finish(model)

@@ -7,9 +7,9 @@ import pytest
 from onnx import ModelProto, helper
 
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import rewrites
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.passes.side_by_side import WIDEST, lay_side_by_side
+from birdsonnx.passes.uint8_input import take_uint8
 from birdsonnx.runtime import isa
 from tests.graphs import answer, graph_of, operators
 
@@ -184,7 +184,7 @@ def int8() -> ModelProto:
     }
     top = node("Concat", ["end_mean", "start_mean"], ["y"], axis=1)
     model = graph_of([first, *body, *heads, top], constants, ["batch", 3, 28, 28], ["batch", 24, 1, 1])
-    rewrites.take_uint8(model.graph, of_mode("torch", 3))
+    take_uint8(model.graph, of_mode("torch", 3))
     return quantize(model, of_mode("torch", 3), iter([photos(16)]), "minmax")
 
 

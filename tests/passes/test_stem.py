@@ -8,7 +8,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from birdsonnx.model.graph import Graph, drop_unused
 from birdsonnx.model.preprocessing import MODES, Preprocessing, of_mode
-from birdsonnx.passes import rewrites, stem
+from birdsonnx.passes import stem
+from birdsonnx.passes.uint8_input import PREPROCESS, take_uint8
 from tests.graphs import answer, graph_of, operators
 
 node = helper.make_node
@@ -33,7 +34,7 @@ def network(kernel, mode, bias=True, size=(HEIGHT, WIDTH), nodes=None, **options
         ["batch", channels, *size],
         ["batch", len(constants["w"]), None, None],
     )
-    rewrites.take_uint8(model.graph, of_mode(mode, channels))
+    take_uint8(model.graph, of_mode(mode, channels))
     return model
 
 
@@ -46,7 +47,7 @@ def require_same(model: ModelProto, preprocessing: Preprocessing) -> None:
     folded = copy.deepcopy(model)
     assert stem.fold_preprocessing_into_stem(folded.graph, preprocessing) == 1
     assert operators(folded.graph)[-2:] == ["Cast", "Conv"]
-    assert not any(item.name.startswith(rewrites.PREPROCESS) for item in folded.graph.node)
+    assert not any(item.name.startswith(PREPROCESS) for item in folded.graph.node)
     assert folded.graph.input == model.graph.input
     assert folded.graph.output == model.graph.output
     [kernel] = [value for value in model.graph.initializer if value.name == "w"]

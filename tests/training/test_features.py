@@ -19,11 +19,12 @@ from birdsonnx.errors import ArtifactError, DataError, TrainingError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.images.transforms import chance_of
+from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
 from birdsonnx.training import features
 from birdsonnx.training.features import Backbone
-from birdsonnx.training.partition import Network, with_weights
+from birdsonnx.training.partition import Network
 from tests.command import MPIRUN
 from tests.tiny import FEATURES, make_class_folders, photo, residual_model, tiny_model
 

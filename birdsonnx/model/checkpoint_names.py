@@ -1,0 +1,45 @@
+"""What checkpoints and their int8 forms are called, and which of a folder is the newest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from birdsonnx.errors import ModelError
+from birdsonnx.model.metadata import PREFIX
+
+HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
+
+INT8_SUFFIX = ".int8.onnx"
+
+
+def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
+    """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata; of the
+    float32 ones, or of their int8 forms (`*.int8.onnx`).
+
+    Raises:
+        ModelError: no readable checkpoint there.
+    """
+    found = []
+    for path in sorted(folder.glob("model_checkpoint_*.onnx")):
+        if path.name.endswith(INT8_SUFFIX) != int8:
+            continue
+        run = run_record(path)
+        if run is not None:
+            found.append((int(run.get("run", 0)), int(run.get("epoch", 0)), path))
+    if not found:
+        if int8:
+            raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
+        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
+    return max(found)[2]
+
+
+def run_record(path: Path) -> dict[str, Any] | None:
+    """Which training wrote a checkpoint, or None where the file does not say."""
+    import onnx  # not at the top: prediction itself starts faster without it
+
+    try:
+        props = {prop.key: prop.value for prop in onnx.load(path, load_external_data=False).metadata_props}
+        record = json.loads(props[PREFIX + "run"])
+    except Exception:  # truncated, foreign, without metadata: not a checkpoint of ours
+        return None
+    return record if isinstance(record, dict) else None
