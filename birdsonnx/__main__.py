@@ -1,6 +1,6 @@
 """`python -m birdsonnx` and the `birdsonnx` command."""
 
-from birdsonnx.cli import main
+from birdsonnx.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -789,7 +789,7 @@ def test_text_that_is_refused(text, said):
 
 def test_the_place_of_a_schema_settles_nothing():
     found = parse(
-        '{"$schema": "./birdsonnx.config.schema.json", "neural_network": {"num_epochs": 2}}', "config.json"
+        '{"$schema": "./birdsonnx.schema.json", "neural_network": {"num_epochs": 2}}', "config.json"
     )
     assert found == settings_of({"num_epochs": 2})
 

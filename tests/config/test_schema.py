@@ -100,7 +100,7 @@ def transforms(*steps: Any) -> dict[str, Any]:
 
 VALID = [
     config(),
-    {"$schema": "./birdsonnx.config.schema.json", **config()},
+    {"$schema": "./birdsonnx.schema.json", **config()},
     config(layers={"class_name": "Functional"}, debug=True, outfile="out.txt"),
     config(data={"type": "images", "input_grayscale": True, "input_transforms": []}),
     config(data={"input_path": "d", "training_tag": "train", "testing_tag": "test"}),
@@ -274,8 +274,8 @@ def test_they_agree_on_one_transform(step):
 def test_the_verb_prints_it_and_writes_it():
     assert json.loads(succeed("schema")) == SCHEMA
     assert succeed_json("schema") == SCHEMA
-    assert succeed("schema", "-o", "birdsonnx.config.schema.json") == "wrote birdsonnx.config.schema.json\n"
-    assert json.loads(Path("birdsonnx.config.schema.json").read_text()) == SCHEMA
+    assert succeed("schema", "-o", "birdsonnx.schema.json") == "wrote birdsonnx.schema.json\n"
+    assert json.loads(Path("birdsonnx.schema.json").read_text()) == SCHEMA
     assert succeed_json("schema", "-o", "other.json") == {"output": "other.json"}
 
 

@@ -30,7 +30,7 @@ def test_version():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from birdsonnx.cli import app\n"
+        "from birdsonnx.cli.app import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'numpy', 'onnx', 'onnxruntime', 'h5py', 'PIL', 'pydantic', 'mpi4py', 'tensorflow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -42,7 +42,7 @@ def test_help_imports_nothing_heavy():
 def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
     code = (
         "import sys\n"
-        "from birdsonnx.cli import app\n"
+        "from birdsonnx.cli.app import app\n"
         "try:\n    app(['predict', 'data/valid', '--model', 'model.onnx'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'tensorflow', 'keras', 'tf2onnx', 'mpi4py', 'matplotlib'} & set(sys.modules)))"
     )

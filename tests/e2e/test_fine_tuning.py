@@ -157,7 +157,7 @@ def test_a_kill_and_resume_gives_the_bits_of_never_stopping(workspace, config, s
         f"    if (batch.epoch, batch.number, os.environ.get('PMI_RANK', '0')) == (4, 2, '{ranks - 1}'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "TrainingLog.on_batch = kill\n"
-        "from birdsonnx.cli import main\n"
+        "from birdsonnx.cli.app import main\n"
         "sys.argv = ['birdsonnx', 'train', 'config.json']\n"
         "main()\n"
     )

@@ -320,7 +320,7 @@ def test_a_rank_that_dies_ends_the_job(workspace, config, tmp_path):
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, epoch, rate)\n"
         "loop.Training._train = die\n"
-        "from birdsonnx.cli import main\n"
+        "from birdsonnx.cli.app import main\n"
         "sys.argv = ['birdsonnx', 'train', 'config.json']\n"
         "main()\n"
     )

@@ -1,0 +1,71 @@
+"""The command line: the verbs and their examples."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from birdsonnx import __version__
+from birdsonnx.cli.benchmark import benchmark
+from birdsonnx.cli.demo import demo
+from birdsonnx.cli.doctor import doctor
+from birdsonnx.cli.evaluate import evaluate
+from birdsonnx.cli.export import export
+from birdsonnx.cli.info import info
+from birdsonnx.cli.plot import plot
+from birdsonnx.cli.predict import predict
+from birdsonnx.cli.quantize import quantize
+from birdsonnx.cli.sample import sample
+from birdsonnx.cli.schema import schema
+from birdsonnx.cli.train import train
+
+app = typer.Typer(
+    name="birdsonnx",
+    help="From a Keras classifier and folders of photos to one self-contained ONNX file that names birds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"birdsonnx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+VERBS: dict[Callable[..., None], str] = {
+    export: "birdsonnx export --weights resnet50_notop.h5 --labels data/train -o models/birds.onnx",
+    train: "OMP_NUM_THREADS=2 mpirun -np 4 birdsonnx train config_train.json",
+    predict: "birdsonnx predict test_samples/ -o predictions/",
+    evaluate: "birdsonnx evaluate data/test --model model_checkpoints_save/model_checkpoint_6.onnx",
+    quantize: "birdsonnx quantize model_checkpoints_save/model_checkpoint_6.onnx "
+    "--calibrate data/train --validate data/valid",
+    sample: "birdsonnx sample data/test test_samples",
+    plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",
+    benchmark: "birdsonnx benchmark models/resnet50_birds.onnx --data data/test --plot speed.png",
+    info: "birdsonnx info models/resnet50_birds.onnx",
+    doctor: "birdsonnx doctor",
+    demo: "birdsonnx demo demo/",
+    schema: "birdsonnx schema -o birdsonnx.schema.json",
+}
+"""Each verb and an example of it, in the order of `--help`."""
+
+for verb, example in VERBS.items():
+    app.command(epilog=f"Example: {example}")(verb)
+
+
+def main() -> None:
+    """Entry point of the `birdsonnx` command."""
+    app()

@@ -1,0 +1,89 @@
+"""`birdsonnx benchmark`."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdsonnx.cli.job import DONE, SOME_REFUSED, agreed, printable, running
+from birdsonnx.cli.options import Debug, Json
+from birdsonnx.errors import ConfigError
+
+LARGEST_BATCH = 1024
+"""Of a benchmark: beyond this a batch is a slip of the hand, and takes 10 GB with ResNet50."""
+
+
+def benchmark(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="The .onnx (default: the newest checkpoint under model_checkpoints_save/)."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PHOTOS", help="Photo, folder or glob pattern to predict (default: JPEGs made for it)."
+        ),
+    ] = None,
+    seconds: Annotated[str, typer.Option(metavar="SECONDS", help="Time for all measuring together.")] = "60",
+    batch_sizes: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Photos per run of the bare session.")
+    ] = "1,4,8",
+    threads: Annotated[
+        list[str] | None,
+        typer.Option(metavar="N", help="Cores to use, may be repeated (default: 1, 2, 4 ... up to all)."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw speed and latency by batch as PNG.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a model here: load, first prediction, speed and latency in memory and from files, memory."""
+    with running(json, debug) as job:
+        from birdsonnx import artifacts, doctor
+        from birdsonnx.inference import benchmark as measuring
+        from birdsonnx.reporting import plots, tables
+        from birdsonnx.runtime.threads import available_cores
+
+        ranks = job.join_ranks()
+        cores = len(available_cores())
+        request = measuring.Request(
+            model,
+            data,
+            _seconds(seconds),
+            _whole_numbers("--batch-sizes", batch_sizes.split(","), LARGEST_BATCH),
+            _whole_numbers("--threads", threads, cores, " (the cores of this process)") if threads else None,
+        )
+        if plot is not None:
+            plots.require_drawable(plot)
+        found = agreed(lambda: measuring.run(request, ranks, job.console()))
+        environment = doctor.examine()  # only now: it loads what would show in the memory
+        job.result = {**found.as_json(), "environment": environment}
+        job.say(*tables.benchmark_lines(found))
+        for refusal in found.refused:
+            print(f"birdsonnx: refused: {printable(refusal)}", file=sys.stderr)
+        if output is not None:
+            artifacts.write_json(output, job.result)
+        if plot is not None:
+            plots.plot_benchmark(found, plot, f"{found.model}, {environment['cpu']}, {cores} cores")
+        job.say(*(f"wrote {path}" for path in (output, plot) if path))
+        job.code = SOME_REFUSED if found.refused else DONE
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--seconds {word!r}: give a number above 0")
+    return seconds
+
+
+def _whole_numbers(option: str, words: Sequence[str], most: int, why: str = "") -> tuple[int, ...]:
+    for word in words:
+        if not word.strip().isdecimal() or not 1 <= int(word) <= most:
+            raise ConfigError(f"{option} {word!r}: give whole numbers from 1 to {most}{why}")
+    return tuple(int(word) for word in words)

@@ -1,0 +1,58 @@
+"""`birdsonnx evaluate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdsonnx.cli.job import CANNOT, DONE, SOME_REFUSED, printable, running
+from birdsonnx.cli.options import Debug, Json, Tag, Threads
+
+
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A folder of class folders, or an output_*.h5.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The .onnx for a folder (default: the newest checkpoint under model_checkpoints_save/)."
+        ),
+    ] = None,
+    tag: Tag = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV of name,class for an .h5 that does not tell.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the per-class table and confusion matrix.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
+    threads: Threads = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Accuracy, top-5, loss, per-class table and confusion matrix."""
+    with running(json, debug) as job:
+        from birdsonnx.inference import run as requests
+        from birdsonnx.reporting import tables
+
+        ranks = job.join_ranks()
+        if target.is_dir():
+            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console(), tag)
+        else:
+            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels, tag)), []
+        if not job.speaks:
+            return
+        for refusal in refused:
+            print(f"birdsonnx: refused: {printable(refusal)}", file=sys.stderr)
+        if found is None:
+            job.result = {"refused": refused}
+            job.code = CANNOT
+            return
+        job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
+        job.code = SOME_REFUSED if refused else DONE
+        if csv is not None:
+            tables.write_evaluation(found, csv)
+        if plot is not None:
+            from birdsonnx.reporting import plots
+
+            title = f"{target}: accuracy {found.accuracy:.4f}"
+            plots.plot_confusion(found.confusion, found.classes, plot, title)
+        job.say(*tables.evaluation_lines(found), *(f"wrote {path}" for path in (csv, plot) if path))

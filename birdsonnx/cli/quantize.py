@@ -1,0 +1,63 @@
+"""`birdsonnx quantize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdsonnx.cli.job import running
+from birdsonnx.cli.options import Debug, Json, Tag, Threads
+from birdsonnx.errors import ConfigError
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float32 birdsonnx .onnx.")],
+    calibrate: Annotated[
+        Path, typer.Option(help="Photos that show what the network will see, best the training folder.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The .onnx to write (default: MODEL as .int8.onnx).")
+    ] = None,
+    photos: Annotated[
+        int, typer.Option(min=1, help="Photos to calibrate with, drawn evenly over the folders.")
+    ] = 128,
+    method: Annotated[
+        str,
+        typer.Option(help="Ranges by minmax, entropy or percentile (the last two: minutes, much memory)."),
+    ] = "minmax",
+    validate: Annotated[
+        Path | None, typer.Option(help="Class folders to measure the accuracy on, before and after.")
+    ] = None,
+    tag: Tag = None,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Accuracy that --validate lets it cost; beyond: not written.")
+    ] = 0.01,
+    threads: Threads = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make an int8 model: about 3 times as fast on CPUs with VNNI or AMX, a quarter of the size."""
+    with running(json, debug) as job:
+        from birdsonnx.inference import quantizing
+        from birdsonnx.passes import quantization
+        from birdsonnx.reporting import tables
+        from birdsonnx.runtime import threads as sharing
+        from birdsonnx.runtime.ranks import Ranks
+
+        if method not in quantization.METHODS:
+            raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
+        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop, tag)
+        done = quantizing.quantize(request, sharing.share(Ranks(), threads).threads, job.console())
+        job.result = {
+            "output": str(done.output),
+            "calibrated_on": done.photos,
+            "method": method,
+            "bytes": {"float32": done.bytes_before, "int8": done.bytes_after},
+            "validation": None if done.comparison is None else done.comparison.as_json(),
+        }
+        if done.comparison is not None:
+            job.say(*tables.quantization_lines(done.comparison))
+        job.say(
+            f"wrote {done.output} ({done.bytes_after / 1e6:.1f} MB instead of {done.bytes_before / 1e6:.1f}, "
+            f"calibrated on {done.photos} photos)"
+        )

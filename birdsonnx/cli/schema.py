@@ -1,0 +1,31 @@
+"""`birdsonnx schema`."""
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdsonnx.cli.job import running
+from birdsonnx.cli.options import Debug, Json
+
+
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write (default: print it).")
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """The config as JSON Schema, with which editors complete and check it."""
+    with running(json, debug) as job:
+        from birdsonnx import artifacts
+        from birdsonnx.config.schema import config_schema
+
+        if output is None:
+            job.result = config_schema()
+            job.say(json_format.dumps(job.result, indent=2))
+        else:
+            artifacts.write_json(output, config_schema())
+            job.result["output"] = str(output)
+            job.say(f"wrote {output}")

@@ -1,0 +1,73 @@
+"""`birdsonnx train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birdsonnx.cli.job import agreed, running
+from birdsonnx.cli.options import Debug, Json
+from birdsonnx.cli.predict import run_prediction
+from birdsonnx.errors import ConfigError
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="The JSON config.")] = None,
+    config_option: Annotated[Path | None, typer.Option("--config", help="The same, as an option.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE inside neural_network: data.batch_size=32.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in checkpoints.save.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train the layers of a network that a config names or describes, alone or under mpirun.
+
+    checkpoints.load names the network; layers alone describe one to train from fresh weights; both: the
+    network of layers, with the weights that fit."""
+    with running(json, debug) as job:
+        from dataclasses import asdict
+
+        from birdsonnx.config import reading as configs
+        from birdsonnx.inference.requests import request_of
+
+        ranks = job.join_ranks()
+        path = agreed(lambda: _one_config(config, config_option))
+        settings = ranks.first(lambda: configs.read(path, overrides or ()))
+        if settings.data.input_path is None:
+            run_prediction(job, agreed(lambda: request_of(settings)))
+            return
+        from birdsonnx.reporting.training_log import TrainingLog
+        from birdsonnx.training import run
+
+        schedule = settings.optimizer.lr_scheduler
+        log = TrainingLog(
+            job.console(),
+            settings.outfile,
+            settings.num_epochs,
+            verbose=schedule is not None and schedule.verbose,
+            speaks=job.speaks,
+        )
+        try:
+            outcome = run.train(settings, ranks, log, resume)
+        finally:
+            log.close()
+        job.result = {
+            "epochs": [asdict(epoch) for epoch in outcome.epochs],
+            "checkpoints": [str(path) for path in outcome.checkpoints],
+            "seconds": outcome.seconds,
+            "ranks": ranks.size,
+        }
+        seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.seconds.items())
+        job.say(f"done: {seconds}")
+
+
+def _one_config(positional: Path | None, option: Path | None) -> Path:
+    if positional is not None and option is not None:
+        raise ConfigError("two configs are given; give one")
+    path = positional or option
+    if path is None:
+        raise ConfigError("no config given: birdsonnx train config.json")
+    return path
