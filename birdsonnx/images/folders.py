@@ -164,6 +164,31 @@ def require_same_classes(found: Sequence[str], expected: Sequence[str], where: s
     )
 
 
+def require_fit(
+    folder: LabelledFolder, names: Sequence[str] | None, count: int, where: str, mend: str = ""
+) -> None:
+    """Refuse class folders that are not the classes of a model.
+
+    Args:
+        folder: the class folders.
+        names: of the model's classes, in index order; None: it has not been told any, so that only their
+            number is compared.
+        count: of the model's classes.
+        where: names the model in the message.
+        mend: what to do where the numbers differ; then the numbers are compared before the names.
+
+    Raises:
+        DataError: the numbers or the names differ.
+    """
+    if len(folder.classes) != count and (mend or names is None):
+        raise DataError(
+            f"{where} has {count} classes, {folder.where} has {len(folder.classes)} class folders"
+            + (f"; {mend}" if mend else "")
+        )
+    if names is not None:
+        require_same_classes(folder.classes, names, folder.where, where)
+
+
 def collect(inputs: Iterable[str], tag: str | None = None) -> list[Photo]:
     """Photos to name, from files, folders (walked) and glob patterns, in name order.
 

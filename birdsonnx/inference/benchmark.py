@@ -22,12 +22,13 @@ from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo, collect
 from birdsonnx.inference import prediction
 from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
-from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE, Audience
+from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE
 from birdsonnx.inference.timing import timed
 from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import newest_checkpoint
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import threads
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import Session
 

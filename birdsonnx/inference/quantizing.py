@@ -1,10 +1,9 @@
 """A model in int8: calibrated on photos, compared with float32 before anything is written."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import Photo, collect, read_class_folders, require_same_classes
+from birdsonnx.images.folders import Photo, collect, read_class_folders, require_fit
 from birdsonnx.inference import evaluation, prediction
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
@@ -22,18 +21,12 @@ from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes import quantization
 from birdsonnx.passes.quantization import Method
 from birdsonnx.runtime import isa
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 
 PHOTOS = 128
 """To calibrate with: 32 gave the same accuracy on the birds here; more cost 0.05 s each."""
-
-
-class Audience(Protocol):
-    """Whoever a run reports to."""
-
-    def say(self, line: str) -> None: ...
-    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]: ...
 
 
 @dataclass(frozen=True)
@@ -190,13 +183,7 @@ def compare(
         DataError: folders that are not the model's classes, or no photo that can be read.
     """
     labelled = read_class_folders(folder, tag)
-    if model.metadata.classes is not None:
-        require_same_classes(labelled.classes, model.metadata.classes, labelled.where, model.where)
-    elif len(labelled.classes) != model.num_classes:
-        raise DataError(
-            f"{model.where} has {model.num_classes} classes, {labelled.where} has {len(labelled.classes)} "
-            "class folders"
-        )
+    require_fit(labelled, model.metadata.classes, model.num_classes, model.where)
     found, named = [], []
     for title, each in (("float32", model), ("int8", quantized)):
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)

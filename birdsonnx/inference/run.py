@@ -1,16 +1,14 @@
 """A prediction or evaluation from what was asked for: inputs, model and threads settled, then the photos."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.config.own import user_cache
-from birdsonnx.errors import ConfigError, DataError, ModelError
-from birdsonnx.images.folders import collect, read_class_folders, require_same_classes
+from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.images.folders import collect, read_class_folders, require_fit
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import evaluation, hdf5, prediction, tuning
 from birdsonnx.inference.classifier import Classifier
@@ -21,19 +19,13 @@ from birdsonnx.inference.tuning import Form
 from birdsonnx.keras_io import loading
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.runtime import threads
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 
 OUTPUT_FILE = "output_1.h5"
 
 CHECKPOINTS = "model_checkpoints_save"
 """Where a model is looked for when none is named: the tutorial's folder."""
-
-
-class Audience(Protocol):
-    """Whoever a run reports to."""
-
-    def say(self, line: str) -> None: ...
-    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]: ...
 
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> tuple[Summary, str]:
@@ -85,16 +77,8 @@ def evaluate_folder(
     request = Request([], threads=requested)
     classifier = _open(path, str(path), len(folder.photos), request, ranks, audience)
 
-    def check() -> None:
-        if classifier.metadata.classes is not None:
-            require_same_classes(folder.classes, classifier.metadata.classes, folder.where, str(path))
-        elif len(folder.classes) != classifier.num_classes:
-            raise DataError(
-                f"{path} has {classifier.num_classes} classes, {folder.where} has {len(folder.classes)} "
-                "class folders"
-            )
-
-    ranks.first(check)
+    names = classifier.metadata.classes
+    ranks.first(lambda: require_fit(folder, names, classifier.num_classes, str(path)))
     refused: list[str] = []
 
     def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:

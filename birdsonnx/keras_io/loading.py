@@ -17,8 +17,8 @@ from birdsonnx.model import model_file, transfer
 from birdsonnx.model.metadata import Layer, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing, of_normalize
+from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.passes.uint8_input import with_preprocessing
-from birdsonnx.training.partition import trainable_layers
 
 Say = Callable[[str], None]
 

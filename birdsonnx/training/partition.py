@@ -3,14 +3,12 @@ and the part that is trained."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError
 from birdsonnx.model.graph import Graph, drop_unused, set_constant, shapes_behind_batch
 from birdsonnx.model.metadata import INPUT, Dropout, Metadata
@@ -67,23 +65,6 @@ class Partition:
     def source(self) -> str:
         """The name of the trainable part's input."""
         return INPUT if self.backbone is None else FEATURES
-
-
-def trainable_layers(metadata: Metadata, patterns: Sequence[str] | None) -> tuple[str, ...]:
-    """The layers to train: those that `patterns` (layer-name globs) match, else the network's own flags.
-
-    Raises:
-        ConfigError: a pattern that matches no layer with weights.
-    """
-    if patterns is None:
-        return metadata.trainable
-    names = [layer.name for layer in metadata.layers]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(
-                f"birdsonnx.trainable: {pattern!r} matches no layer with weights{nearest(pattern, names)}"
-            )
-    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 class Network:

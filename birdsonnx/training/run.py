@@ -3,7 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,20 +13,28 @@ from birdsonnx import artifacts
 from birdsonnx.config.schedules import Cosine
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import RandomTransform
-from birdsonnx.errors import ConfigError, DataError, TrainingError
+from birdsonnx.errors import ConfigError, TrainingError
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import LabelledFolder, require_same_classes, test_photos, training_photos
+from birdsonnx.images.folders import (
+    LabelledFolder,
+    require_fit,
+    require_same_classes,
+    test_photos,
+    training_photos,
+)
 from birdsonnx.inference import hdf5, quantizing
 from birdsonnx.keras_io import loading
 from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime import threads
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary as boundaries
-from birdsonnx.training import checkpoints, features, int8_backbone, optimizers, partition
+from birdsonnx.training import checkpoints, features, int8_backbone, optimizers
 from birdsonnx.training.features import Backbone, Features
 from birdsonnx.training.gradients import Gradients, require_training
 from birdsonnx.training.loop import Dataset, Epoch, Listener, LogProbs, Training, best_epoch
@@ -60,17 +67,13 @@ class Outcome:
     """Wall time of each phase."""
 
 
-class Audience(Listener, Protocol):
-    """Whoever a run reports to: lines, logs, progress."""
+class TrainingAudience(Audience, Listener, Protocol):
+    """Whoever a training reports to."""
 
-    def say(self, line: str) -> None: ...
     def begin(self, summary: dict[str, str], keep_through_epoch: int, time_s: float) -> None: ...
 
-    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a bar of so many steps; gives the function that advances it."""
 
-
-def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = False) -> Outcome:
+def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool = False) -> Outcome:
     """Train the layers of a network that `settings` name; every rank calls this.
 
     Raises:
@@ -82,7 +85,7 @@ def train(settings: Settings, ranks: Ranks, audience: Audience, resume: bool = F
     cache = None if data.augments else own.cache_folder
     plan = ranks.first(lambda: _plan(settings, resume, audience.say))
     model = model_file.parse(plan.content, plan.where)
-    trainable = ranks.together(lambda: partition.trainable_layers(model.metadata, own.trainable))
+    trainable = ranks.together(lambda: trainable_layers(model.metadata, own.trainable))
     network = ranks.together(lambda: Network(model, trainable))
     model = BirdModel(
         model.proto,
@@ -276,17 +279,11 @@ def _plan(settings: Settings, resume: bool, say: Callable[[str], None]) -> Plan:
 
 
 def _require_matching_classes(settings: Settings, model: BirdModel, train: LabelledFolder) -> None:
-    if model.num_classes != len(train.classes):
-        tag = f" --tag {train.tag}" if train.tag else ""
-        what_to_do = f"export a network for them: birdsonnx export --labels {train.root}{tag}"
-        if settings.layers is not None:
-            what_to_do = f"set the units of the last layer in 'layers' to {len(train.classes)}"
-        raise DataError(
-            f"{model.where} has {model.num_classes} classes, {train.where} has {len(train.classes)} class "
-            f"folders; {what_to_do}"
-        )
-    if model.metadata.classes is not None:
-        require_same_classes(train.classes, model.metadata.classes, train.where, model.where)
+    tag = f" --tag {train.tag}" if train.tag else ""
+    mend = f"export a network for them: birdsonnx export --labels {train.root}{tag}"
+    if settings.layers is not None:
+        mend = f"set the units of the last layer in 'layers' to {len(train.classes)}"
+    require_fit(train, model.metadata.classes, model.num_classes, model.where, mend)
 
 
 def _require_same_run(state: checkpoints.State, settings: Settings, where: str) -> None:

@@ -11,8 +11,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from birdsonnx.errors import ConfigError
 from birdsonnx.model.metadata import INPUT, Layer
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.model.weights import having_weights, with_weights
-from birdsonnx.training.partition import FEATURES, Boundary, Network, trainable_layers
+from birdsonnx.training.partition import FEATURES, Boundary, Network
 from tests.graphs import answer, operators
 from tests.networks import two_dense
 from tests.tiny import FEATURES as WIDTH
