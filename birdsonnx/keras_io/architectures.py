@@ -6,7 +6,7 @@ from pathlib import Path
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source
-from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.keras_network import KerasNetwork
 
 DEFAULT_SIZES = {
     "ResNet50": 224,

@@ -14,7 +14,13 @@ from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source, naming, parity, recognition
 from birdsonnx.keras_io.dropout_marks import Marks
-from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.keras_network import (
+    KerasNetwork,
+    layers_of,
+    models_and_layers,
+    parameters_of,
+    training_notes,
+)
 from birdsonnx.keras_io.tf2onnx_repairs import (
     dense_as_gemm,
     dense_on_maps,
@@ -79,12 +85,12 @@ def convert(
         raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
     proto, rewritten, dropout = graph_of(network, before, opset, where)
 
-    layers = keras_source.layers_of(network)
+    layers = layers_of(network)
     metadata = Metadata(
         preprocessing=before,
         layers=layers,
         trainable=tuple(layer.name for layer in layers if layer.trainable),
-        parameters=keras_source.parameters_of(network),
+        parameters=parameters_of(network),
         dropout=dropout,
         classes=None if classes is None else tuple(classes),
         source=network.source,
@@ -97,7 +103,7 @@ def convert(
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, before, where)
-    return Conversion(model, found, rewritten, [*notes, *keras_source.training_notes(network)])
+    return Conversion(model, found, rewritten, [*notes, *training_notes(network)])
 
 
 def graph_of(
@@ -161,7 +167,7 @@ def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
         raise ModelError(
             f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
         )
-    for layer in keras_source.models_and_layers(network.model):
+    for layer in models_and_layers(network.model):
         _refuse_layer(layer, where)
     height, width, channels = shape[1:]
     if height is None or width is None or channels not in (1, 3):
@@ -189,7 +195,7 @@ def _refuse_layer(layer: Any, where: str) -> None:
 
 def _compute_in_float32(model: Any) -> bool:
     """Let a network that was trained with mixed precision compute in the float32 that its weights have."""
-    mixed = [layer for layer in keras_source.models_and_layers(model) if layer.compute_dtype != "float32"]
+    mixed = [layer for layer in models_and_layers(model) if layer.compute_dtype != "float32"]
     for layer in mixed:
         layer.dtype_policy = "float32"
     return bool(mixed)

@@ -9,7 +9,7 @@ from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.keras_io import architectures, conversion, keras_source, keras_target, parity
 from birdsonnx.keras_io.conversion import Conversion
-from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.keras_network import KerasNetwork, layers_json
 from birdsonnx.keras_io.parity import Parity
 from birdsonnx.model import model_file
 from birdsonnx.model.preprocessing import Preprocessing
@@ -65,7 +65,7 @@ def export(request: Request) -> Conversion:
     converted = conversion.convert(network, where, request.preprocess, request.opset, names)
     converted.model.save(request.file)
     if request.save_layers is not None:
-        artifacts.write_json(request.save_layers, keras_source.layers_json(network))
+        artifacts.write_json(request.save_layers, layers_json(network))
     return converted
 
 

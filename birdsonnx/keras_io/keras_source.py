@@ -4,13 +4,11 @@ TensorFlow is imported here, inside functions, and nowhere else in birdsonnx. No
 every class in its config must be one of Keras' own, and none of those that load code.
 """
 
-import importlib
 import json
 import logging
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,89 +16,17 @@ import h5py
 import numpy as np
 
 from birdsonnx import artifacts
-from birdsonnx.config.section import nearest
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io import layer_list
+from birdsonnx.keras_io.keras_network import KerasNetwork, shapes_of
+from birdsonnx.keras_io.safety import _unexported, refuse_foreign_code, refuse_links
 from birdsonnx.model import transfer
 from birdsonnx.model.graph import Array
-from birdsonnx.model.metadata import Layer, Parameters
 
 MAX_JSON_BYTES = 64 * 2**20
-RUNS_CODE = frozenset(
-    ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "function")
-)
 
 Architecture = dict[str, Any] | list[Any]
 """A Keras model JSON, or an array of layers."""
-MODELS = frozenset(("Functional", "Sequential", "Model"))
-TRAINING_ONLY = frozenset(
-    (
-        "ActivityRegularization",
-        "AlphaDropout",
-        "AugMix",
-        "CutMix",
-        "GaussianDropout",
-        "GaussianNoise",
-        "MixUp",
-        "RandAugment",
-        "StochasticDepth",
-    )
-)
-"""Layers, beside Dropout and those called Random…, that do nothing in prediction."""
-
-PLAIN_VALUES = frozenset(
-    f"__{kind}__" for kind in ("keras_tensor", "tensor", "numpy", "tuple", "ellipsis", "slice")
-)
-"""Class names that Keras gives to the arguments of layers, which are data."""
-
-OUTSIDE_THE_API = {
-    "keras.src.ops.numpy": frozenset(
-        (
-            *(
-                "Absolute",
-                "Add",
-                "Subtract",
-                "Multiply",
-                "Divide",
-                "TrueDivide",
-                "Negative",
-                "Power",
-                "Square",
-            ),
-            *("Sqrt", "Maximum", "Minimum", "Clip", "GetItem", "Stack", "Concatenate", "Flip", "Transpose"),
-            *("Reshape", "ExpandDims", "Squeeze", "Mean", "Sum", "Max", "Min"),
-        )
-    ),
-    "keras.src.ops.nn": frozenset(
-        ("Relu", "Relu6", "Sigmoid", "HardSigmoid", "Silu", "HardSilu", "Gelu", "Softmax", "LogSoftmax")
-    ),
-    "keras.src.ops.core": frozenset(("Cast",)),
-    "keras.src.applications.convnext": frozenset(("LayerScale", "StochasticDepth")),
-    "keras.src.applications.inception_resnet_v2": frozenset(("CustomScaleLayer",)),
-}
-"""Keras' own classes that it does not export, by module: arithmetic in a functional graph, such as that of a
-`preprocess_input`, and layers of keras.applications. None of them takes a function."""
-
-
-@dataclass(frozen=True)
-class KerasNetwork:
-    """A Keras model with its weights, and where they came from."""
-
-    model: Any
-    source: dict[str, Any]
-    """File name and SHA-256 of what was read."""
-    notes: list[str] = field(default_factory=list)
-    """What the user should know: layers that start from fresh weights."""
-
-    @property
-    def layers(self) -> list[Any]:
-        """Every layer that holds weights, nested models flattened, in order."""
-        return list(_weighted(self.model))
-
-    @property
-    def all_layers(self) -> list[Any]:
-        """Every layer, with weights or without."""
-        return list(flat_layers(self.model))
 
 
 def import_keras() -> Any:
@@ -130,9 +56,6 @@ def import_keras() -> Any:
     return keras
 
 
-# --- Building networks ----------------------------------------------------------------------------------
-
-
 def full_model(path: Path) -> KerasNetwork:
     """A complete `.h5` or `.keras` file: architecture and weights.
 
@@ -143,7 +66,7 @@ def full_model(path: Path) -> KerasNetwork:
     if config is None:
         raise ModelError(f"{path}: this file holds weights only; give the network too (--layers layers.json)")
     keras = import_keras()
-    _refuse_foreign_code(_as_model(config, str(path)), str(path), keras)
+    refuse_foreign_code(_as_model(config, str(path)), str(path), keras)
     try:
         if zipfile.is_zipfile(path):
             with _unexported(keras):
@@ -176,8 +99,8 @@ def from_layers(
     content = _as_model(config, where)
     keras = import_keras()
     for index, entry in enumerate(entries):
-        _refuse_foreign_code(entry, f"{where}[{index}]", keras)
-    _refuse_foreign_code(content, where, keras)
+        refuse_foreign_code(entry, f"{where}[{index}]", keras)
+    refuse_foreign_code(content, where, keras)
     keras.utils.set_random_seed(seed % 2**32)
     try:
         model = _built(content, keras)
@@ -252,16 +175,13 @@ def with_weights(network: KerasNetwork, path: Path) -> KerasNetwork:
             f"{path}: gives weights by layer name, and the network has two layers called {min(twice)!r}"
         )
     found = _weights_by_layer(path, set(names))
-    wanted = {layer.name: _shapes(layer.weights) for layer in network.layers}
-    fit = transfer.fit(wanted, {name: _shapes(weights) for name, weights in found.items()})
+    wanted = {layer.name: shapes_of(layer.weights) for layer in network.layers}
+    fit = transfer.fit(wanted, {name: shapes_of(weights) for name, weights in found.items()})
     fit.require({layer.name for layer in network.layers if not layer.trainable}, str(path))
     for layer in network.layers:
         if layer.name in fit.taken:
             layer.set_weights(found[layer.name])
     return KerasNetwork(network.model, source, [*fit.notes(str(path)), *network.notes])
-
-
-# --- Reading files --------------------------------------------------------------------------------------
 
 
 def read_config(path: Path) -> dict[str, Any] | None:
@@ -278,13 +198,13 @@ def read_config(path: Path) -> dict[str, Any] | None:
                     raise ModelError(f"{path}: its config.json is too large to be a network")
                 text = archive.read("config.json")
                 with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-                    _refuse_links(file, path)
+                    refuse_links(file, path)
         except (KeyError, OSError, zipfile.BadZipFile) as error:
             raise ModelError(f"{path}: not a complete .keras file ({one_line(error)})") from None
         return _model_object(_json(text, str(path)), str(path))
     try:
         with h5py.File(path, "r") as file:
-            _refuse_links(file, path)
+            refuse_links(file, path)
             text = file.attrs.get("model_config")
     except OSError:
         raise ModelError(
@@ -396,158 +316,6 @@ def _model_object(config: Any, where: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise ModelError(f"{where}: this JSON describes no Keras model")
     return config
-
-
-def _refuse_links(file: h5py.File, path: Path) -> None:
-    """Raises ModelError where data would come from another file."""
-
-    def visit(group: h5py.Group) -> Iterator[str]:
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                yield f"{group.name}/{name} is a link"
-                continue
-            child = group[name]
-            if isinstance(child, h5py.Group):
-                yield from visit(child)
-            elif isinstance(child, h5py.Dataset) and (child.external or child.is_virtual):
-                yield f"{child.name} is stored elsewhere"
-
-    for problem in visit(file):
-        raise ModelError(f"{path}: {problem}; a model file must hold all its data itself")
-
-
-def _unexported(keras: Any) -> Any:
-    """A scope in which Keras finds the layers of keras.applications by the bare name that Keras 2 wrote."""
-    applications = (item.split(".")[-1] for item in OUTSIDE_THE_API if ".applications." in item)
-    modules = [(importlib.import_module(f"keras.src.applications.{name}"), name) for name in applications]
-    return keras.saving.custom_object_scope(
-        {
-            name: getattr(module, name)
-            for module, home in modules
-            for name in OUTSIDE_THE_API[f"keras.src.applications.{home}"]
-        }
-    )
-
-
-def _refuse_foreign_code(config: Any, where: str, keras: Any) -> None:
-    """Raises ModelError at the first class that is not Keras' own, or that loads code."""
-    homes = (
-        keras,
-        keras.layers,
-        keras.initializers,
-        keras.regularizers,
-        keras.constraints,
-        keras.dtype_policies,
-    )
-    pending: list[tuple[Any, str]] = [(config, "the model")]
-    while pending:
-        item, layer = pending.pop()
-        if isinstance(item, list):
-            pending += [(entry, layer) for entry in item]
-        elif isinstance(item, dict):
-            inner = item.get("config")
-            if isinstance(inner, dict) and "name" in inner:
-                layer = f"layer {inner['name']!r}"
-            name = item.get("class_name")
-            if isinstance(name, str) and name not in PLAIN_VALUES:
-                if name in RUNS_CODE:
-                    raise ModelError(
-                        f"{where}: {layer} is a {name}, which runs code from the file; not loaded"
-                    )
-                if not _is_keras_own(name, item.get("module"), homes):
-                    hint = nearest(name, dir(keras.layers)) if item.get("module") is None else ""
-                    raise ModelError(
-                        f"{where}: {layer} is of the class {name!r}, which is not Keras' own{hint}"
-                    )
-            pending += [(entry, layer) for entry in item.values()]
-
-
-def _is_keras_own(name: str, module: Any, homes: Iterable[Any]) -> bool:
-    if any(name in classes and module in (None, home) for home, classes in OUTSIDE_THE_API.items()):
-        return True
-    exported = name in MODELS or any(hasattr(home, name) for home in homes)
-    return exported and (module is None or str(module).split(".")[0] == "keras")
-
-
-# --- Facts about a network ------------------------------------------------------------------------------
-
-
-def layers_json(network: KerasNetwork) -> dict[str, Any]:
-    """The network's architecture as Keras 3 JSON."""
-    content: dict[str, Any] = json.loads(network.model.to_json())
-    return content
-
-
-def layers_of(network: KerasNetwork) -> tuple[Layer, ...]:
-    """The layers that hold weights, as the `.onnx` records them."""
-    return tuple(
-        Layer(
-            layer.name,
-            type(layer).__name__,
-            getattr(layer, "units", None) or getattr(layer, "filters", None),
-            bool(layer.trainable_weights),
-        )
-        for layer in network.layers
-    )
-
-
-def parameters_of(network: KerasNetwork) -> Parameters:
-    """Keras' own counts."""
-    statistics = sum(
-        int(np.prod(weight.shape))
-        for layer in network.layers
-        if type(layer).__name__ == "BatchNormalization"
-        for weight in (layer.moving_mean, layer.moving_variance)
-    )
-    trainable = sum(int(np.prod(weight.shape)) for weight in network.model.trainable_weights)
-    return Parameters(int(network.model.count_params()), trainable, statistics)
-
-
-def training_notes(network: KerasNetwork) -> list[str]:
-    """What acts in Keras' training, and not here: a line for layers, and one for their regularizers."""
-    notes = []
-    idle = [layer for layer in network.all_layers if _acts_in_keras_training_only(layer)]
-    if idle:
-        named = ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in idle[:3])
-        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        notes.append(
-            f"{named}{more}: what it does in Keras' training alone is not done here; random transforms "
-            "are the config's"
-        )
-    if network.model.losses:
-        notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
-    return notes
-
-
-def _acts_in_keras_training_only(layer: Any) -> bool:
-    kind = type(layer).__name__
-    inner = getattr(layer, "_dropout", 0)  # of an attention
-    return kind in TRAINING_ONLY or (kind.startswith("Random") and not layer.weights) or bool(inner)
-
-
-def flat_layers(model: Any) -> Iterator[Any]:
-    """Every layer in order, those of nested models in their place."""
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from flat_layers(layer)
-        else:
-            yield layer
-
-
-def models_and_layers(model: Any) -> Iterator[Any]:
-    """The model, its layers and nested models, and what is in those."""
-    yield model
-    for layer in getattr(model, "layers", ()):
-        yield from models_and_layers(layer)
-
-
-def _weighted(model: Any) -> Iterator[Any]:
-    return (layer for layer in flat_layers(model) if layer.weights)
-
-
-def _shapes(weights: Iterable[Any]) -> transfer.Shapes:
-    return {str(number): tuple(weight.shape) for number, weight in enumerate(weights)}
 
 
 def one_line(error: BaseException) -> str:

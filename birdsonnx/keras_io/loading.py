@@ -12,7 +12,8 @@ from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import keras_source, recognition
-from birdsonnx.keras_io.keras_source import Architecture, KerasNetwork
+from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io.keras_source import Architecture
 from birdsonnx.model import model_file, transfer
 from birdsonnx.model.metadata import Layer, Metadata
 from birdsonnx.model.model_file import BirdModel

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from birdsonnx.keras_io.keras_source import flat_layers
+from birdsonnx.keras_io.keras_network import flat_layers
 from birdsonnx.model.graph import Array
 
 PROBES = ((0, 0, 0), (255, 255, 255), (10, 120, 200))

@@ -11,6 +11,7 @@ import pytest
 
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import keras_source
+from birdsonnx.keras_io.keras_network import KerasNetwork, layers_of, parameters_of
 from tests.networks import keras_2_json, keras_warns, small_network
 
 pytestmark = keras_warns
@@ -88,11 +89,11 @@ def test_a_seed_decides_the_fresh_weights(keras, network):
 
 
 def test_facts(network):
-    found = keras_source.KerasNetwork(network, {})
-    counts = keras_source.parameters_of(found)
+    found = KerasNetwork(network, {})
+    counts = parameters_of(found)
     assert (counts.total, counts.statistics) == (network.count_params(), 2 * (8 + 8))
     assert counts.trainable == 8 * 4 + 4
-    assert [layer.name for layer in keras_source.layers_of(found) if layer.trainable] == ["dense"]
+    assert [layer.name for layer in layers_of(found) if layer.trainable] == ["dense"]
     assert [layer.name for layer in found.all_layers] == [layer.name for layer in network.layers]
 
 

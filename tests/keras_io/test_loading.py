@@ -13,6 +13,7 @@ from birdsonnx.config.reading import parse
 from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import conversion, keras_source, loading
+from birdsonnx.keras_io.keras_network import KerasNetwork, layers_json
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import of_mode, of_normalize
@@ -300,10 +301,10 @@ def test_a_networks_own_json_is_never_another(keras, kind):
     inputs = keras.Input((12, 12, 3))
     x = layers.Conv2D(4, 3, name="conv")(getattr(layers, kind)(name="special")(inputs))
     x = layers.Dense(3, activation="log_softmax", name="head")(layers.GlobalAveragePooling2D()(x))
-    network = keras_source.KerasNetwork(keras.Model(inputs, x), {"file": "x"})
+    network = KerasNetwork(keras.Model(inputs, x), {"file": "x"})
     conversion.convert(network, "x", "none").model.save(Path("x.onnx"))
     lines = []
-    loading.to_train(settings("x.onnx", layers=keras_source.layers_json(network)), lines.append)
+    loading.to_train(settings("x.onnx", layers=layers_json(network)), lines.append)
     assert lines == []
 
 
@@ -377,14 +378,14 @@ def test_batch_norms_come_along(keras):
         model = keras.Model(inputs, x)
         for layer in model.layers:
             layer.trainable = layer.name == "head"
-        return keras_source.KerasNetwork(model, {"file": "x"})
+        return KerasNetwork(model, {"file": "x"})
 
     trained = network(3)
     generator = np.random.default_rng(1)
     for layer in trained.layers:
         layer.set_weights([generator.uniform(0.5, 2, weight.shape) for weight in layer.weights])
     conversion.convert(trained, "x", "unit").model.save(Path("x.onnx"))
-    model, lines = another("x.onnx", keras_source.layers_json(network(5)))
+    model, lines = another("x.onnx", layers_json(network(5)))
     assert "head (it has 4x3 3, the network 4x5 5): starts from fresh weights" in lines
     photos = np.random.default_rng(2).integers(0, 256, (2, 12, 12, 3), np.uint8)
     outputs = []

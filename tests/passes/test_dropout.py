@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from birdsonnx.keras_io import conversion, keras_source
+from birdsonnx.keras_io import conversion
 from birdsonnx.keras_io.dropout_marks import Marks
-from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.keras_network import KerasNetwork, training_notes
 from birdsonnx.model.graph import Graph
 from birdsonnx.model.metadata import INPUT, Dropout
 from birdsonnx.model.model_file import parse
@@ -209,4 +209,4 @@ class TestZeros:
 
 def test_keras_source_lists_every_layer(several):
     assert {"maps", "nothing", "pool", "head"} <= {layer.name for layer in several[1].all_layers}
-    assert keras_source.training_notes(several[1]) == []
+    assert training_notes(several[1]) == []

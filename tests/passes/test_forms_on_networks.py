@@ -11,7 +11,7 @@ from benchmarks.networks import realistic
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import keras_source, parity
 from birdsonnx.keras_io.conversion import convert
-from birdsonnx.keras_io.keras_source import KerasNetwork
+from birdsonnx.keras_io.keras_network import KerasNetwork
 from birdsonnx.passes import dropout
 from tests.graphs import answer, operators
 from tests.networks import keras_2_json, keras_warns
