@@ -49,9 +49,9 @@ class Data(Section):
     """Where the photos lie, and how they become the network's input."""
 
     input_type: ImageType = "images"
-    """What is read: photos."""
+    """What birdsonnx reads: photos."""
     target_type: LabelType = "labels"
-    """What a photo shows is told by the name of its class folder."""
+    """The name of a photo's class folder says what it shows."""
     input_path: Text | None = None
     """Folder of class folders to train on; without it nothing is trained."""
     test_input_path: Text | None = None
@@ -84,7 +84,7 @@ class Data(Section):
 
     @property
     def augments(self) -> bool:
-        """Whether training sees a photo differently in each epoch."""
+        """Whether random transforms change a photo in each epoch of training."""
         return any(isinstance(step, RandomTransform) for step in self.transforms or ())
 
     @property
@@ -123,8 +123,8 @@ class Data(Section):
         if self.test_tag and not self.test_input_path:
             if self.training_tag is None:
                 raise refusal(
-                    "without test_input_path the test photos lie in input_path; give training_tag too, which "
-                    "tells the training photos from them",
+                    "without test_input_path the test photos lie in input_path; give training_tag too, so "
+                    "that the two sets differ",
                     "test_tag",
                 )
             if self.training_tag == self.test_tag:

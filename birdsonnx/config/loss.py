@@ -28,7 +28,7 @@ class Loss(Section):
     weight: Annotated[tuple[NonNegative, ...], BeforeValidator(as_tuple)] | None = None
     """One factor per class, in class order; default: all 1."""
     gamma: NonNegative = 2.0
-    """Focal: how much less a photo counts that is already recognised."""
+    """Of Focal: the larger it is, the less a photo counts that the network recognises already."""
 
     elsewhere: ClassVar[dict[str, str]] = {
         "source": "the losses of segmentation",
@@ -41,5 +41,7 @@ class Loss(Section):
         if self.weight is not None and not any(self.weight):
             raise refusal("at least one class needs a weight above 0", "weight")
         if self.function != "Focal" and "gamma" in self.model_fields_set:
-            raise refusal(f"{self.function} has none; it belongs to the function Focal", "gamma")
+            raise refusal(
+                f"only the function Focal has a gamma; the function here is {self.function}", "gamma"
+            )
         return self

@@ -13,14 +13,14 @@ class Own(Section):
     """birdsonnx's own keys."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the shuffle, fresh weights, dropout and random transforms."""
+    """Seed of the shuffle, fresh weights, dropout and random transforms."""
     trainable: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] | None = None
-    """Layer-name globs of what is trained; default: the network's own flags."""
+    """Which layers are trained, as globs of their names; default: the network's own flags."""
     feature_precision: Annotated[
         Literal["fp32", "fp16", "int8"],
         one_of("fp32", "fp16", "int8", elsewhere=" (precision of the cached features)"),
     ] = "fp32"
-    """How features are made and kept: fp16 halves their size; int8 computes them in int8, 3 times as fast."""
+    """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast."""
     cache: Text | Literal[False] | None = None
     """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""
@@ -29,12 +29,12 @@ class Own(Section):
     label_smoothing: Fraction = 0.0
     """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""
     early_stopping: PositiveInt | None = None
-    """Epochs without a lower test loss before the run stops; default: it never does."""
+    """Epochs without a lower test loss after which the run stops; default: it never stops early."""
     clip_norm: Positive | None = None
-    """The largest norm of the whole gradient, which is scaled down to it; default: any."""
+    """Largest norm of the gradient of a batch; a larger gradient is scaled down to it. Default: no limit."""
 
     quantize: bool = False
-    """Whether the final checkpoint also gets an int8 form, calibrated on training photos."""
+    """Also write the last checkpoint as an int8 model, calibrated on training photos."""
 
     @property
     def cache_folder(self) -> Path | None:

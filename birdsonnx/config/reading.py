@@ -14,7 +14,7 @@ from birdsonnx.config.settings import Settings
 from birdsonnx.errors import ConfigError
 
 SCHEMA_KEY = "$schema"
-"""Beside `neural_network`: where editors find what `birdsonnx schema` wrote. It settles nothing."""
+"""A key beside `neural_network`: where editors find what `birdsonnx schema` wrote. It changes nothing."""
 
 
 def read(path: Path, overrides: Iterable[str] = ()) -> Settings:

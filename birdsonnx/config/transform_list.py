@@ -23,7 +23,7 @@ from birdsonnx.config.transforms import (
 
 
 class Parameter(Protocol):
-    """What stands behind a transform's name in the config."""
+    """The value of a transform in the config: how it is read, and which values it may have."""
 
     def read(self, name: str, value: Any) -> tuple[Any, ...]:
         """The transform's fields. Raises PydanticCustomError."""
@@ -189,7 +189,7 @@ def parse_transforms(value: Any) -> tuple[Transform, ...]:
 
 
 def _require_normalize_last(transforms: Sequence[Transform]) -> None:
-    """`normalize` is arithmetic in the network's graph, behind all that is done to pixels."""
+    """`normalize` is arithmetic in the network's graph, so it comes after all that changes pixels."""
     places = [place for place, step in enumerate(transforms) if isinstance(step, Normalize)]
     if len(places) > 1:
         raise refusal("'normalize' is given twice")
@@ -200,4 +200,4 @@ def _require_normalize_last(transforms: Sequence[Transform]) -> None:
         for step in transforms[place:]:
             # Where all channels are treated alike it may as well come first; else it would mean others.
             if isinstance(step, ConvertColor) and not (alike and step.target in (*ORDERS, GRAY)):
-                raise refusal(f"'normalize' must stand behind convert_color {step.code}, not before it")
+                raise refusal(f"'normalize' must come after convert_color {step.code}, not before it")

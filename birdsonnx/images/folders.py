@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A file and what it is called in results: its path relative to the folder that was named."""
+    """A file, and its name in results: its path relative to the folder that was named."""
 
     path: Path
     name: str
@@ -118,10 +118,10 @@ def _read_tagged(root: Path, tag: str, other_tag: str | None) -> LabelledFolder:
 
 
 def _below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """The photos in folders called `tag`, and the rest of each one's path behind that folder.
+    """The photos in folders called `tag`, and the rest of each path after that folder.
 
-    The first such folder below root counts: what is behind it are a class and its own folders, whatever they
-    are called. Only where no photo has one, it is the last of the folders that lead to root, as given.
+    The first such folder below root counts: the folders after it are a class and what the class holds,
+    whatever their names are. Where no photo has one, the last folder of that name on the way to root counts.
 
     Raises:
         DataError: no photo has one.
@@ -171,8 +171,8 @@ def require_fit(
 
     Args:
         folder: the class folders.
-        names: of the model's classes, in index order; None: it has not been told any, so that only their
-            number is compared.
+        names: of the model's classes, in index order; None: it knows none, so that only
+            their number is compared.
         count: of the model's classes.
         where: names the model in the message.
         mend: what to do where the numbers differ; then the numbers are compared before the names.

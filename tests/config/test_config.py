@@ -642,7 +642,7 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
         ({"loss": {"function": "Focl"}}, "did you mean 'Focal'?"),
         ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
-        ({"loss": {"gamma": 2}}, "loss.gamma: NLL has none; it belongs to the function Focal"),
+        ({"loss": {"gamma": 2}}, "loss.gamma: only the function Focal has a gamma; the function here is NLL"),
         ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, int8"),
         (
             {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},
@@ -704,7 +704,7 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
         *(
             (
                 [{"normalize": normalize}, {"convert_color": code}],
-                "'normalize' must stand behind convert_color",
+                "'normalize' must come after convert_color",
             )
             for normalize, code in (
                 ({"mean": [0.1, 0.2, 0.3], "std": 1}, "BGR2RGB"),

@@ -102,7 +102,7 @@ def test_without_opencv_what_needs_it_is_refused_and_the_rest_works(monkeypatch)
 def test_opencv_is_imported_only_where_it_is_needed():
     code = (
         "import sys\n"
-        "from birdsonnx.config.whole import ConvertColor\n"
+        "from birdsonnx.config.transforms import ConvertColor\n"
         "from birdsonnx.images.decoding import decoder\n"
         "decoder(8, 8, 3, (ConvertColor('RGB2HSV'),))\n"
         "print('cv2' in sys.modules)\n"

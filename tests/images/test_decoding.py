@@ -411,12 +411,18 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-@pytest.mark.parametrize("side", [13_378, 15_000, 18_000, 20_000, 2**31 - 1])
+@pytest.mark.parametrize("side", [16_385, 18_000, 20_000, 2**31 - 1])
 def test_a_decompression_bomb_is_refused_from_its_header(side):
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     PHOTO.write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100))))
     assert side * side > MAX_PIXELS
     assert f"than the {MAX_PIXELS:,} allowed" in refusal()
+
+
+def test_a_photo_of_a_phone_of_200_megapixels_is_read():
+    Image.new("L", (16_320, 12_240), 77).save("phone.jpg", quality=30)
+    pixels = decoder(24, 32, 3, None)(Path("phone.jpg"))
+    np.testing.assert_array_equal(pixels, np.full((24, 32, 3), 77))
 
 
 @pytest.mark.parametrize(
