@@ -4,7 +4,6 @@ The state is written first and holds the hash of the model it belongs to: after 
 newest pair that fits together is where the run goes on.
 """
 
-import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.checkpoint_names import run_record
-from birdsonnx.model.model_file import BirdModel, load
+from birdsonnx.model.model_file import BirdModel, parse
 from birdsonnx.training.optimizers import Optimizer
 
 BEST = "model_best.onnx"
@@ -69,10 +68,9 @@ def save(
         "time_s": time_s,
         "settings": settings,
     }
-    buffer = io.BytesIO()
     arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **optimizer.state}
-    np.savez(buffer, **arrays)
-    artifacts.write_bytes(state_path(path), buffer.getvalue())
+    with artifacts.replacing(state_path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
     artifacts.write_bytes(path, content)
     return path
 
@@ -87,29 +85,61 @@ def save_best(folder: Path, model: BirdModel) -> Path:
 def newest(folder: Path) -> tuple[BirdModel, State]:
     """The newest checkpoint whose state belongs to it.
 
+    Of the others only the states' facts are read: a ResNet50 and Adam's arrays are 290 MB per checkpoint.
+
     Raises:
         TrainingError: there is none.
     """
-    found = []
-    for path in folder.glob("model_checkpoint_*.onnx"):
-        state = _load_state(path)
-        if state is not None:
-            found.append((state.run, state.epoch, path, state))
-    if not found:
-        raise TrainingError(f"{folder}: no checkpoint to resume from; run without --resume")
-    _, _, path, state = max(found, key=lambda entry: entry[:2])
-    return load(path), state
+    known = [(path, facts) for path in folder.glob("model_checkpoint_*.onnx") if (facts := _facts(path))]
+    for path, facts in sorted(known, key=lambda each: (each[1].run, each[1].epoch), reverse=True):
+        found = _pair(path, facts)
+        if found is not None:
+            return found
+    raise TrainingError(f"{folder}: no checkpoint to resume from; run without --resume")
 
 
-def _load_state(path: Path) -> State | None:
+@dataclass(frozen=True)
+class _Facts:
+    """What a state file says beside its arrays."""
+
+    epoch: int
+    run: int
+    steps: int
+    time_s: float
+    settings: dict[str, Any]
+    model_sha256: str
+
+
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
+"""What NumPy and zipfile raise over damaged files (NotImplementedError is a RuntimeError)."""
+
+
+def _facts(model: Path) -> _Facts | None:
+    """Those of the state beside a model; None where there is no state, or a damaged one."""
     try:
-        with np.load(state_path(path), allow_pickle=False) as file:
+        with np.load(state_path(model), allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
-            if facts["model_sha256"] != artifacts.sha256(path):
-                return None  # killed between the two files: the older pair counts
-            arrays = {name: file[name] for name in file.files if name != "facts"}
-            return State(
-                facts["epoch"], facts["run"], facts["steps"], facts["time_s"], arrays, facts["settings"]
+            return _Facts(
+                int(facts["epoch"]),
+                int(facts["run"]),
+                facts["steps"],
+                facts["time_s"],
+                facts["settings"],
+                facts["model_sha256"],
             )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile):
-        return None  # damaged: NumPy and zipfile raise all of these (NotImplementedError is a RuntimeError)
+    except DAMAGED:
+        return None
+
+
+def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
+    """A model and its state; None where they do not belong together, or one of them is damaged."""
+    try:
+        content = path.read_bytes()
+        if artifacts.sha256_of(content) != facts.model_sha256:
+            return None  # killed between the two files: the older pair counts
+        with np.load(state_path(path), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name != "facts"}
+    except DAMAGED:
+        return None
+    state = State(facts.epoch, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
+    return parse(content, str(path)), state

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.npyio import NpzFile
 
 from birdsonnx.config.optimizers import Adam
 from birdsonnx.errors import TrainingError
@@ -37,7 +38,7 @@ def test_what_is_saved_comes_back():
     assert set(state.arrays) == {"gradient_sum", "square_sum"}
 
 
-def test_the_newest_is_told_by_the_runs_own_record():
+def test_the_newest_is_known_by_the_runs_own_record():
     paths = [save(6, run=1), save(2, run=2), save(4, run=1)]
     for age, path in enumerate(paths):
         os.utime(path, (1000 - age, 1000 - age))
@@ -111,6 +112,64 @@ def test_a_pair_that_does_not_fit_together_is_passed_over(damage):
     assert not Path("ran").exists(), "nothing of a pickle runs"
 
 
+@pytest.fixture
+def read(monkeypatch):
+    """The files whose optimizer arrays, and those whose models, were read."""
+    arrays, models = [], []
+    get, read_bytes, sha256 = NpzFile.__getitem__, Path.read_bytes, checkpoints.artifacts.sha256
+
+    def getting(file, name):
+        if name != "facts":
+            arrays.append(Path(file.fid.name).name)
+        return get(file, name)
+
+    def noted(reading):
+        def reading_noted(path):
+            models.append(path.name)
+            return reading(path)
+
+        return reading_noted
+
+    monkeypatch.setattr(NpzFile, "__getitem__", getting)
+    monkeypatch.setattr(Path, "read_bytes", noted(read_bytes))
+    monkeypatch.setattr(checkpoints.artifacts, "sha256", noted(sha256))
+    return arrays, models
+
+
+def test_of_older_checkpoints_only_the_facts_are_read(read):
+    for epoch in (2, 4, 6, 8):
+        save(epoch)
+    assert checkpoints.newest(FOLDER)[1].epoch == 8
+    arrays, models = read
+    assert set(arrays) == {"model_checkpoint_8.state.npz"}
+    assert models == ["model_checkpoint_8.onnx"]
+
+
+def test_the_next_older_pair_is_read_where_the_newest_does_not_fit(read):
+    for epoch in (2, 4, 6):
+        save(epoch)
+    cut_model(save(8))
+    read[1].clear()
+    assert checkpoints.newest(FOLDER)[1].epoch == 6
+    arrays, models = read
+    assert set(arrays) == {"model_checkpoint_6.state.npz"}
+    assert models == ["model_checkpoint_8.onnx", "model_checkpoint_6.onnx"]
+
+
+def damaged_array(path):
+    """The list of members and the facts are good, the numbers are not."""
+    state = checkpoints.state_path(path)
+    content = state.read_bytes()
+    place = content.index(np.arange(4, 9, dtype=np.float32).tobytes())
+    state.write_bytes(content[:place] + bytes(20) + content[place + 20 :])
+
+
+def test_a_state_with_damaged_numbers_is_passed_over():
+    save(2)
+    damaged_array(save(4))
+    assert checkpoints.newest(FOLDER)[1].epoch == 2
+
+
 def test_no_pair_at_all_is_refused():
     cut_state(save(2))
     with pytest.raises(TrainingError, match="no checkpoint to resume from"):
@@ -120,12 +179,13 @@ def test_no_pair_at_all_is_refused():
 def test_the_state_is_written_first(monkeypatch):
     """So that a kill between the two leaves the older pair, and never a model without its state."""
     written = []
-    write = checkpoints.artifacts.write_bytes
-    monkeypatch.setattr(
-        checkpoints.artifacts,
-        "write_bytes",
-        lambda path, content: (written.append(path.name), write(path, content)),
-    )
+    replacing = checkpoints.artifacts.replacing
+
+    def noted(path):
+        written.append(path.name)
+        return replacing(path)
+
+    monkeypatch.setattr(checkpoints.artifacts, "replacing", noted)
     save(2)
     assert written == ["model_checkpoint_2.state.npz", "model_checkpoint_2.onnx"]
 
