@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from birdsonnx.passes.uint8_input import with_preprocessing
 Say = Callable[[str], None]
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+CONVERTERS = ("keras", "tf2onnx", "onnx", "tensorflow-cpu", "tensorflow")
+"""Packages that read Keras files and make the graph; the last two are the same program."""
 WEIGHTED = ("Conv", "Dense", "BatchNormalization")
 """Class names of layers that hold weights contain one of these."""
 
@@ -243,6 +246,18 @@ def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
     return _built(build, [artifacts.sha256(path), config, seed, preprocess], str(path), settings, say)
 
 
+def _cache_key(facts: Sequence[Any]) -> str:
+    """Names a converted network in the cache: another version of what read or converted it is another
+    conversion. The versions come from the installed packages' records: importing TensorFlow takes seconds."""
+    versions: dict[str, str | None] = {"birdsonnx": __version__}
+    for package in CONVERTERS:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return hashlib.sha256(json.dumps([*facts, versions], sort_keys=True).encode()).hexdigest()[:32]
+
+
 def _built(
     build: Callable[[], tuple[KerasNetwork, str]],
     facts: Sequence[Any],
@@ -257,9 +272,8 @@ def _built(
         facts: all that its result depends on.
         name: of the network, in messages.
     """
-    digest = hashlib.sha256(json.dumps([*facts, __version__], sort_keys=True).encode()).hexdigest()[:32]
     cache = settings.birdsonnx.cache_folder
-    kept = None if cache is None else cache / f"converted-{digest}.onnx"
+    kept = None if cache is None else cache / f"converted-{_cache_key(facts)}.onnx"
     if kept is not None and kept.is_file():
         try:
             model = model_file.load(kept)

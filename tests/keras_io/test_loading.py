@@ -1,5 +1,6 @@
 """What `checkpoints.load` and `layers` mean."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -181,6 +182,26 @@ def test_another_network_is_converted_anew(keras, network, change):
     assert "converting small.h5" in convert(**options)[1]
     assert "converted before" in convert(**options)[1]
     assert len(list(Path("cache").iterdir())) == 2
+
+
+@keras_warns
+def test_after_an_upgrade_of_the_converter_it_is_converted_anew(network, monkeypatch):
+    def refuse(*_):
+        raise ModelError("asked to convert")
+
+    network.save("small.h5")
+    convert()
+    monkeypatch.setattr(conversion, "convert", refuse)
+    installed = importlib.metadata.version
+    for package in ("keras", "tf2onnx", "tensorflow-cpu", "onnx"):
+        others = {package: "another"}
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                importlib.metadata, "version", lambda name, others=others: others.get(name) or installed(name)
+            )
+            with pytest.raises(ModelError, match="asked to convert"):
+                convert()
+    assert "converted before" in convert()[1]
 
 
 @keras_warns
