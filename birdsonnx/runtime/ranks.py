@@ -174,6 +174,7 @@ class MPIRanks(Ranks):
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(0.2)  # MPICH's launcher loses lines that it has not forwarded when the job ends
         self._comm.Abort(code)
 
     def _sleep_until_done(self, request: Any) -> None:
