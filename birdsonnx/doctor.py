@@ -105,7 +105,7 @@ def _alternative(extra: str) -> dict[str, str]:
 
 def _trains() -> bool:
     from birdsonnx.errors import InstallationError
-    from birdsonnx.training.gradients import require_training
+    from birdsonnx.runtime.gradient_builder import require_training
 
     try:
         require_training()

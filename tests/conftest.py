@@ -3,13 +3,14 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.networks import small_network
-from tests.tiny import make_class_folders, tiny_model
+from tests.tiny import make_class_folders, residual_model, tiny_model
 
 # TensorFlow reads these when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -75,6 +76,15 @@ def training_config() -> Callable[..., dict[str, Any]]:
         return {"neural_network": network}
 
     return make
+
+
+@pytest.fixture
+def fine_tuning(workspace: Path, training_config: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """Settings of a training of `residual_model` (see `tests.runs.fine_tuning`)."""
+    from tests import runs
+
+    residual_model().save(workspace / "model.onnx")
+    return partial(runs.fine_tuning, training_config()["neural_network"])
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,9 @@ class Own(Section):
     cache: Text | Literal[False] | None = None
     """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""
+    boundary: Text | None = None
+    """Layer whose output is cached as features, or `photos` for none; default: the fastest place, measured by
+    the first training of a network on its photos, and kept in the cache."""
     threads: PositiveInt | None = None
     """Threads per rank; default: its share of the cores."""
     label_smoothing: Fraction = 0.0

@@ -29,6 +29,10 @@ from birdsonnx.images.transforms import transformed
 
 Pixels = npt.NDArray[np.uint8]
 
+PIXELS_VERSION = 1
+"""Raise it with every change of this room that gives any photo other pixels: the decoder, the transforms, the
+order of their steps. Features that were cached from the old pixels are not used then."""
+
 DRAFT = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg scales in the transform domain) where both sides
 stay this many times as long as the resize makes them; Pillow's own thumbnails use the same factor."""

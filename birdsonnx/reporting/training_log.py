@@ -15,7 +15,9 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.reporting.console import Console
-from birdsonnx.training.loop import Batch, Epoch
+from birdsonnx.reporting.training_summary import summary
+from birdsonnx.training.audience import Facts
+from birdsonnx.training.epochs import Batch, Epoch
 
 TRAIN_COLUMNS = ("time_s", "epoch", "batch", "loss", "grad_norm")
 TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
@@ -44,14 +46,14 @@ class TrainingLog:
         self._started = time.perf_counter()
         self._rate: float | None = None
 
-    def begin(self, summary: dict[str, str], keep_through_epoch: int, time_s: float) -> None:
+    def begin(self, facts: Facts) -> None:
         """Print the summary and open the logs; a resumed run keeps the lines of the epochs it has."""
-        for title, line in summary.items():
+        for title, line in summary(facts).items():
             self.say(f"{title + ':':<15}{line}")
-        self._started = time.perf_counter() - time_s
+        self._started = time.perf_counter() - facts.time_s
         if self._outfile is not None:
             for path, columns in zip(log_paths(self._outfile), (TRAIN_COLUMNS, TEST_COLUMNS), strict=True):
-                self._files.append(_open_log(path, columns, keep_through_epoch))
+                self._files.append(_open_log(path, columns, facts.epochs_done))
 
     def on_batch(self, batch: Batch) -> None:
         total_s = batch.data_s + batch.compute_s or 1.0

@@ -25,6 +25,13 @@ PHOTOS_PER_RUN = 4
 """Of 1, 2, 4 and 8 per run in a stream: 4 is within noise of the fastest, and a quarter of the calls of 1."""
 
 
+def runtime_version() -> str:
+    """ONNX Runtime's version, such as `1.19.2`: results of another one may have other bits."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 class Session:
     """An ONNX Runtime CPU session.
 

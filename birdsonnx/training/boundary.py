@@ -1,4 +1,7 @@
-"""Where to divide a network: which tensors to keep of every photo, by measured size and time."""
+"""Where it is cheapest to divide a network: which tensors to keep of every photo, by size and measured time.
+
+The answer depends on the moment's timings, free memory and free space; `boundary_choice` keeps it.
+"""
 
 import os
 import time
@@ -16,8 +19,7 @@ PROBED = 4
 DECISIVE = 0.8
 WORTH_S = 0.001
 """A boundary further from the trained part must cost less than this share of the nearer one, and save so many
-seconds per photo and epoch: timings are noisy, and the same run should be divided at the same place every
-time, to the same bits."""
+seconds per photo and epoch, since timings are noisy."""
 DISK_BYTES_PER_S = 200e6
 """Assumed of tables that memory cannot hold: a plain disk's."""
 
@@ -31,9 +33,9 @@ def cheapest(
     Args:
         network: frozen and trained nodes.
         photos: in training and test set together.
-        threads: that run photos beside each other.
-        space: bytes that the tables may take; the frontier itself is never passed over for its size.
-        decode: reads the n-th photo, which the boundary at the photos needs in every epoch.
+        threads: that run photos at the same time.
+        space: bytes that the tables may take; the frontier is considered whatever its size.
+        decode: reads the n-th photo, as every epoch must where the photos themselves are the boundary.
     """
     boundaries = network.boundaries()
     if len(boundaries) == 1:
@@ -59,21 +61,6 @@ def cheapest(
         if boundary is frontier or cost < min(DECISIVE * least, least - WORTH_S):
             best, least = boundary, cost
     return best
-
-
-HOW = {"fp32": "", "fp16": " (float16)", "int8": " (computed in int8)"}
-
-
-def describe(boundary: Boundary, photos: int, precision: str, folder: Path | None) -> str:
-    """Which features are kept, how large they are and where."""
-    if boundary.is_photo or folder is None:
-        return "none; every epoch decodes the photos and runs the whole network"
-    size = boundary.size * (2 if precision == "fp16" else 4)
-    names = ", ".join(name.split("/")[0] for name in boundary.tensors[:3])
-    more = f" and {len(boundary.tensors) - 3} more" if len(boundary.tensors) > 3 else ""
-    return (
-        f"{names}{more}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in {folder}{HOW[precision]}"
-    )
 
 
 def _frozen_s(network: Network, start: Boundary, end: Boundary) -> float:
@@ -121,7 +108,7 @@ def _memory() -> int:
 
 
 def decoder_of(paths: Sequence[Path], decode: Callable[[Path], object]) -> Callable[[int], object]:
-    """Reads the n-th photo; a damaged one takes its time too, and is refused elsewhere."""
+    """Reads the n-th photo. Damaged photos are timed as well; `features` refuses them later."""
 
     def read(number: int) -> object:
         try:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
-from birdsonnx.errors import InstallationError
 from birdsonnx.passes import blocked, dropout
 from birdsonnx.passes.blocked import DerivedWeight
+from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import Session, slices
 from birdsonnx.training.losses import LOSS, TARGETS, Floats, Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
@@ -35,18 +35,6 @@ class Summed(NamedTuple):
     """The gradient, and the loss behind it; the replicas' own buffer, good until the next batch."""
     data_s: float
     compute_s: float
-
-
-def require_training() -> None:
-    """Raises InstallationError where the installed runtime has no gradients."""
-    try:
-        from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
-    except ImportError:
-        raise InstallationError(
-            "this platform's onnxruntime predicts but cannot train: the training runtime "
-            "(onnxruntime-training-cpu 1.19.2) exists for CPython 3.11 and 3.12 on Linux x86-64, Windows and "
-            "macOS; train there and predict here"
-        ) from None
 
 
 class Gradients:
@@ -164,19 +152,10 @@ class Replica:
 
 def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
     """The graph that computes `loss` and, as `<name>_grad`, its gradients; the weights are its inputs."""
-    import onnxruntime
-    from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # the builder reports every graph transformer at INFO
-    names = set(trainable)
-    # As inputs from here on: of small constants that are equal, as biases are before they are trained, the
-    # optimizer keeps one.
-    model = _weights_as_inputs(model, names)
-    optimized = get_optimized_model(model.SerializeToString(), names, options)
-    builder = GradientGraphBuilder(optimized, {LOSS}, names, LOSS, options)
-    builder.build()
-    return onnx.load_model_from_string(builder.get_model())
+    # The weights are inputs from here on, or the builder's optimizer would merge those that are equal.
+    model = _weights_as_inputs(model, set(trainable))
+    content = gradient_builder.with_gradients(model.SerializeToString(), LOSS, trainable)
+    return onnx.load_model_from_string(content)
 
 
 def _weights_as_inputs(model: ModelProto, names: set[str]) -> ModelProto:

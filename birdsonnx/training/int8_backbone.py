@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from birdsonnx import artifacts
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.quantizing import evenly, pixels
 from birdsonnx.model.preprocessing import Preprocessing
 from birdsonnx.passes import quantization
-from birdsonnx.training import features
-from birdsonnx.training.features import Backbone
+from birdsonnx.training import feature_table
+from birdsonnx.training.backbone import Backbone
 
 CALIBRATED_ON = 32
 """Photos, in 1.8 s. 128 brought ResNet50's log-probabilities no closer to float32 (0.239, not 0.240)."""
@@ -28,13 +29,25 @@ def quantized(
         ArtifactError: the cache folder cannot hold it.
     """
     drawn = evenly(photos, CALIBRATED_ON)
-    path = folder / f"backbone-{features.key(backbone, drawn)}.int8.onnx"
-    if path.is_file():
-        return path.read_bytes()
+    # The runtime quantises with the onnx package; the other versions are in the key of all features.
+    path = folder / f"backbone-{feature_table.key(backbone, drawn, onnx.__version__)}.int8.onnx"
+    kept = _whole(path)
+    if kept is not None:
+        return kept
     batches = pixels(backbone.decoder, drawn, backbone.streams, lambda _: None)
     proto = onnx.load_model_from_string(backbone.model)
     content = bytes(
         quantization.quantize(proto, preprocessing, batches, "minmax").SerializeToString(deterministic=True)
     )
     artifacts.write_bytes(path, content)
+    return content
+
+
+def _whole(path: Path) -> bytes | None:
+    """The model in the cache; None where it is not there or damaged, and has to be made."""
+    try:
+        content = path.read_bytes()
+        onnx.load_model_from_string(content)
+    except (OSError, DecodeError, ValueError, TypeError):
+        return None
     return content

@@ -1,5 +1,5 @@
-"""The division of a network in front of its first trainable layer: a frozen backbone that gives features,
-and the part that is trained."""
+"""The division of a network before its first trainable layer: a frozen backbone that gives features, and the
+part that is trained."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ LEARNED = frozenset(("Conv", "Gemm", "MatMul"))
 
 @dataclass(frozen=True)
 class Boundary:
-    """Tensors between a frozen and a trained part; all that the one tells the other of a photo."""
+    """The tensors at which a network is divided: what the part before them computes of a photo, and the part
+    after them reads."""
 
     tensors: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -34,8 +35,13 @@ class Boundary:
 
     @property
     def is_photo(self) -> bool:
-        """Whether it is the network's input: then nothing is frozen in front."""
+        """Whether it is the network's input: then there is no frozen part before it."""
         return self.tensors == (INPUT,)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that compute the tensors: tensors are called `layer/operation`."""
+        return tuple(name.split("/")[0] for name in self.tensors)
 
     @property
     def size(self) -> int:
@@ -59,7 +65,7 @@ class Partition:
     row_type: npt.DTypeLike
     """float32, float16 where features are kept so; uint8 of photos."""
     dropouts: tuple[Dropout, ...] = ()
-    """Those of the trainable part, which has a Dropout node for each; none acts in front of it."""
+    """Those of the trainable part, which has a Dropout node for each; none acts before it."""
 
     @property
     def source(self) -> str:
@@ -75,7 +81,7 @@ class Network:
         trainable: names of the layers to train.
 
     Raises:
-        ConfigError: nothing to train, or an operation without gradient behind the first trained weight.
+        ConfigError: nothing to train, or an operation without gradient after the first trained weight.
     """
 
     def __init__(self, model: BirdModel, trainable: Sequence[str]) -> None:
@@ -93,7 +99,8 @@ class Network:
         graph = self.proto.graph
         ratios = self._keep_acting_dropouts(model.metadata.dropout)
         self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
-        # What drops values at random begins the trained part, as a weight does: no features behind it last.
+        # What drops values at random begins the trained part, as a weight does: the features after it would
+        # be others in each epoch.
         self.trained = _descendants(graph.node, {*self.weights, *ratios.values()})
         self._shapes = shapes_behind_batch(self.proto)
         frozen = Graph(graph)
@@ -106,12 +113,13 @@ class Network:
                 if name and name not in frozen.constants and name not in inside
             )
         )
+        """What the trained part reads of the frozen part."""
 
     def boundaries(self) -> list[Boundary]:
         """Where the network can be divided, nearest to the trained part first: its frontier, and every single
-        tensor in front of it that alone decides the frontier, back to the photos.
+        tensor before it that alone decides the frontier, back to the photos.
 
-        Where no frozen layer with a kernel stands in front, only the photos.
+        Where no frozen layer with a kernel comes before the frontier, only the photos.
         """
         photo = self._boundary([INPUT])
         ancestors = self._ancestors(self.frontier.tensors)

@@ -10,7 +10,9 @@ import pytest
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.training_log import TrainingLog, log_paths, read_curves
-from birdsonnx.training.loop import Batch, Epoch
+from birdsonnx.reporting.training_summary import summary
+from birdsonnx.training.epochs import Batch, Epoch
+from tests.runs import facts_of_a_run
 
 TRAIN, TEST = Path("out_train.txt"), Path("out_test.txt")
 
@@ -30,7 +32,7 @@ def run(
     """Log epochs of three batches, as the training loop does."""
     options = {"verbose": False, "speaks": True, "console": Console(speaks=False), **options}
     log = TrainingLog(options["console"], outfile, last, options["verbose"], options["speaks"])
-    log.begin({}, keep_through_epoch=first - 1, time_s=time_s)
+    log.begin(facts_of_a_run(epochs_done=first - 1, time_s=time_s))
     for epoch in range(first, last + 1):
         for number in (1, 2, 3):
             log.on_batch(Batch(epoch, number, 3, loss_of(epoch, number), 0.1 * number, 0.01, 0.03))
@@ -90,7 +92,7 @@ def test_a_run_without_evaluation_has_an_empty_test_log():
 
 def test_lines_are_there_as_soon_as_they_are_logged():
     log = TrainingLog(Console(speaks=False), "out.txt", 1, False, True)
-    log.begin({}, 0, 0.0)
+    log.begin(facts_of_a_run())
     for number in (1, 2):
         log.on_batch(Batch(1, number, 2, 0.5, 0.25, 0.0, 0.0))
         assert len(np.loadtxt(TRAIN, ndmin=2)) == number
@@ -141,12 +143,13 @@ def test_a_log_that_cannot_be_written():
     TEST.mkdir()
     log = TrainingLog(Console(speaks=False), "out.txt", 1, False, True)
     with contextlib.closing(log), pytest.raises(ArtifactError, match="cannot write out_test"):
-        log.begin({}, 0, 0.0)
+        log.begin(facts_of_a_run())
 
 
 def test_what_is_said(capsys):
     run(1, 2, console=Console(), outfile=None)
-    assert capsys.readouterr().out.splitlines() == [
+    said = capsys.readouterr().out.splitlines()
+    assert said[len(summary(facts_of_a_run())) :] == [
         "epoch 1/2  batch 1/3  loss 3.142857  |g| 0.100000  data 25%  compute 75%",
         "epoch 1/2  batch 2/3  loss 3.285714  |g| 0.200000  data 25%  compute 75%",
         "epoch 1/2  batch 3/3  loss 3.428571  |g| 0.300000  data 25%  compute 75%",
@@ -166,8 +169,14 @@ def test_verbose_tells_the_learning_rate_when_it_changes(capsys):
 
 def test_the_summary_comes_first(capsys):
     log = TrainingLog(Console(), None, 1, False, True)
-    log.begin({"network": "model.onnx", "loss": "NLL"}, 0, 0.0)
-    assert capsys.readouterr().out == "network:       model.onnx\nloss:          NLL\n"
+    facts = facts_of_a_run()
+    log.begin(facts)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "network:       tiny: 3 layers with weights, 3 classes, input 32 x 32 x 3",
+        "preprocessing: caffe",
+    ]
+    assert [line[15:] for line in lines] == list(summary(facts).values())
 
 
 @pytest.mark.parametrize("options", [{"speaks": False}, {"json": True}])

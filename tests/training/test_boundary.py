@@ -8,7 +8,7 @@ import pytest
 from birdsonnx.errors import ImageError
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.training import boundary as module
-from birdsonnx.training.boundary import cheapest, decoder_of, describe
+from birdsonnx.training.boundary import cheapest, decoder_of
 from birdsonnx.training.partition import Boundary, Network
 from tests.tiny import residual_model, tiny_model
 
@@ -39,8 +39,8 @@ class Divided:
 
 @pytest.fixture
 def choose(monkeypatch) -> Callable[..., Boundary]:
-    """The choice if reading and running took so many seconds per photo; `choose.timed` tells for what frozen
-    layers were run."""
+    """The choice if reading and running took so many seconds per photo; `choose.timed` lists from which
+    boundaries frozen layers were run."""
     timed: list[str] = []
 
     def of(
@@ -157,7 +157,7 @@ def test_without_a_choice_nothing_is_decoded():
 # --- With real times ------------------------------------------------------------------------------------
 
 
-def test_a_head_is_trained_on_what_stands_in_front_of_it():
+def test_a_head_is_trained_on_what_comes_before_it():
     """24 numbers are read faster than any layer runs."""
     decoded = []
     found = cheapest(Network(tiny_model(), ["dense"]), PHOTOS, 2, PLENTY, decoded.append)
@@ -188,32 +188,3 @@ def test_a_damaged_photo_takes_its_time_too():
 
     read = decoder_of([Path("a"), Path("b"), Path("c")], decode)
     assert [read(number) for number in range(5)] == ["a", None, "c", "a", None]
-
-
-# --- Words ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("boundary", "precision", "text"),
-    [
-        (at("pool5/Squeeze:0", 2048), "fp32", "pool5: 8,192 bytes per photo, 0.01 GB in cache"),
-        (at("pool5/Squeeze:0", 2048), "fp16", "pool5: 4,096 bytes per photo, 0.00 GB in cache (float16)"),
-        (
-            Boundary(("a/Relu:0", "b/Add:0"), ((10, 10), (100,))),
-            "fp32",
-            "a, b: 800 bytes per photo, 0.00 GB in cache",
-        ),
-        (
-            Boundary(tuple("abcde"), ((250_000,),) * 5),
-            "fp32",
-            "a, b, c and 2 more: 5,000,000 bytes per photo, 5.00 GB in cache",
-        ),
-    ],
-)
-def test_describe(boundary, precision, text):
-    assert describe(boundary, PHOTOS, precision, Path("cache")) == text
-
-
-@pytest.mark.parametrize(("boundary", "folder"), [(PHOTO, Path("cache")), (NEAR, None)])
-def test_describe_nothing_kept(boundary, folder):
-    assert describe(boundary, PHOTOS, "fp32", folder).startswith("none; every epoch decodes the photos")

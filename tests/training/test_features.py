@@ -22,8 +22,8 @@ from birdsonnx.images.transforms import chance_of
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
-from birdsonnx.training import features
-from birdsonnx.training.features import Backbone
+from birdsonnx.training import feature_table, features, int8_backbone
+from birdsonnx.training.backbone import Backbone
 from birdsonnx.training.partition import Network
 from tests.command import MPIRUN
 from tests.tiny import FEATURES, make_class_folders, photo, residual_model, tiny_model
@@ -83,7 +83,7 @@ def assert_rows(found, expected):
 def table(photos, seed=0, transforms=None, folder="cache", kind="one tensor"):
     advanced = []
     made = backbone(seed, transforms, kind)
-    found = features.cached(made, photos, Path(folder), Ranks(), advanced.append)
+    found = feature_table.cached(made, photos, Path(folder), Ranks(), advanced.append)
     return found.rows(range(len(photos)), 1), sum(advanced)
 
 
@@ -110,7 +110,7 @@ def test_they_are_the_tensors_at_the_boundary(photos, kind):
 
 def test_they_are_the_same_in_any_order_and_epoch(photos):
     rows, _ = table(photos)
-    found = features.cached(backbone(), photos, Path("cache"), Ranks(), lambda _: None)
+    found = feature_table.cached(backbone(), photos, Path("cache"), Ranks(), lambda _: None)
     for epoch in (1, 7, None):
         np.testing.assert_array_equal(found.rows([7, 3, 11, 3], epoch), rows[[7, 3, 11, 3]])
 
@@ -128,7 +128,9 @@ def test_features_too_large_for_float16_are_told(photos):
     [bias] = [tensor for tensor in model.proto.graph.initializer if tensor.name == "conv2/bias"]
     bias.CopyFrom(numpy_helper.from_array(np.full(FEATURES, 1e5, np.float32), bias.name))
     with pytest.raises(TrainingError, match=r"too large for float16.*feature_precision"):
-        features.cached(backbone(kind="half", model=model), photos, Path("cache"), Ranks(), lambda _: None)
+        feature_table.cached(
+            backbone(kind="half", model=model), photos, Path("cache"), Ranks(), lambda _: None
+        )
     assert not list(Path("cache").glob("*.npy"))
 
 
@@ -184,6 +186,43 @@ def test_other_weights_and_other_transforms_have_features_of_their_own(photos, o
     assert table(photos)[1] == 0, "the first are still there"
 
 
+@pytest.mark.parametrize("what", ["__version__", "PIXELS_VERSION", "runtime_version"])
+def test_after_an_upgrade_they_are_computed_anew(photos, monkeypatch, what):
+    """Of birdsonnx, of its way from file to pixels, of the runtime."""
+    table(photos)
+    monkeypatch.setattr(feature_table, what, (lambda: "another") if what == "runtime_version" else "another")
+    assert table(photos)[1] == 15
+
+
+@pytest.mark.parametrize("what", ["__version__", "PIXELS_VERSION"])
+def test_after_an_upgrade_the_int8_form_is_made_anew(photos, monkeypatch, what):
+    def made():
+        int8_backbone.quantized(backbone(), tiny_model().metadata.preprocessing, photos, Path("cache"))
+        return len(list(Path("cache").glob("backbone-*.int8.onnx")))
+
+    assert made() == 1
+    assert made() == 1
+    monkeypatch.setattr(feature_table, what, "another")
+    assert made() == 2
+
+
+def test_another_quantiser_makes_another_int8_form(photos, monkeypatch):
+    make = [backbone(), tiny_model().metadata.preprocessing, photos, Path("cache")]
+    int8_backbone.quantized(*make)
+    monkeypatch.setattr(onnx, "__version__", "another")
+    int8_backbone.quantized(*make)
+    assert len(list(Path("cache").glob("backbone-*.int8.onnx"))) == 2
+
+
+def test_a_damaged_int8_form_is_made_again(photos):
+    make = [backbone(), tiny_model().metadata.preprocessing, photos, Path("cache")]
+    content = int8_backbone.quantized(*make)
+    [path] = Path("cache").glob("backbone-*.int8.onnx")
+    path.write_bytes(content[:-10])
+    assert int8_backbone.quantized(*make) == content
+    assert path.read_bytes() == content
+
+
 def test_another_order_of_the_photos_has_a_table_of_its_own(photos):
     first, _ = table(photos)
     second, computed = table(photos[::-1])
@@ -195,7 +234,7 @@ def test_another_head_shares_the_features(photos):
     table(photos)
     trained = with_weights(tiny_model(), {"dense/bias": np.ones(3, np.float32)})
     done = []
-    features.cached(backbone(model=trained), photos, Path("cache"), Ranks(), done.append)
+    feature_table.cached(backbone(model=trained), photos, Path("cache"), Ranks(), done.append)
     assert done == []
 
 
@@ -218,7 +257,9 @@ def test_a_cache_that_is_no_folder_is_refused(photos):
 
 
 def test_a_full_disk_is_told_before_anything_is_computed(photos, monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda folder: SimpleNamespace(free=15 * FEATURES * 4))
+    monkeypatch.setattr(
+        feature_table.shutil, "disk_usage", lambda folder: SimpleNamespace(free=15 * FEATURES * 4)
+    )
     with pytest.raises(ArtifactError, match=r'the features need .* "cache": false'):
         table(photos)
     assert list(Path("cache").iterdir()) == []
@@ -232,15 +273,15 @@ from birdsonnx.config.reading import parse
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.runtime.ranks import join
-from birdsonnx.training import features
+from birdsonnx.training import feature_table, features
 from tests.training.test_features import backbone
 
 photos = read_class_folders(Path("photos")).photos
 cache = parse('{"neural_network": {}}', "c").birdsonnx.cache_folder  # below XDG_CACHE_HOME
-features.EXCHANGED_BYTES = 70_000  # several messages, the last one shorter
+feature_table.EXCHANGED_BYTES = 70_000  # several messages, the last one shorter
 ranks, done = join(), []
 try:
-    table = features.cached(backbone(kind=sys.argv[1]), photos, cache, ranks, done.append)
+    table = feature_table.cached(backbone(kind=sys.argv[1]), photos, cache, ranks, done.append)
 except DataError as refusal:
     assert refusal.agreed
     Path(f"refusal{ranks.rank}").write_text(str(refusal))
@@ -249,21 +290,23 @@ else:
 """
 
 
-def run_ranks(*homes, kind="one tensor"):
-    """One rank per cache home, each told of it by its environment: as on hosts with disks of their own."""
+def run_ranks(*homes, kind="one tensor", warnings="default"):
+    """One rank per cache home, which its environment names: as on hosts with disks of their own. Returns
+    what they said on stderr."""
     Path("script.py").write_text(SCRIPT)
     command = []
     for home in homes:
         command += [":", "-np", "1", "env", f"XDG_CACHE_HOME={home}", sys.executable, "script.py", kind]
     done = subprocess.run(
         [str(MPIRUN), *command[1:]],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": warnings},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def results(ranks):
@@ -315,6 +358,14 @@ def test_a_host_without_the_features_gets_those_of_the_other(photos, has):
     [first], [second] = (list(Path(home, "birdsonnx").iterdir()) for home in ("one", "two"))
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("has", [None, "one"])
+def test_every_file_is_closed(photos, has):
+    """Python warns of each handle that it had to close itself."""
+    if has is not None:
+        table(photos, folder=f"{has}/birdsonnx")
+    assert "unclosed file" not in run_ranks("one", "two", warnings="always::ResourceWarning")
 
 
 def test_one_process_and_many_make_the_same_table(photos):

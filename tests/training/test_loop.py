@@ -9,8 +9,11 @@ import pytest
 from birdsonnx.config.reading import parse
 from birdsonnx.errors import TrainingError
 from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.training.epochs import Epoch, best_epoch, stops_early
+from birdsonnx.training.features import Dataset
 from birdsonnx.training.gradients import Gradients
-from birdsonnx.training.loop import Dataset, Epoch, Training, best_epoch, clip, stops_early
+from birdsonnx.training.learner import Learner
+from birdsonnx.training.loop import Training, clip
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.optimizers import build
 from birdsonnx.training.parameters import FlatWeights
@@ -41,6 +44,20 @@ class Listener:
         self.epochs.append(epoch)
 
 
+class Keeper:
+    """Notes what it is to keep."""
+
+    def __init__(self, keeps_predictions=False):
+        self.keeps_predictions = keeps_predictions
+        self.epochs, self.predictions = [], []
+
+    def keep_epoch(self, epoch, last):
+        self.epochs.append((epoch.epoch, last))
+
+    def keep_predictions(self, epoch, predictions):
+        self.predictions.append((epoch, list(predictions)))
+
+
 class OneOf(Ranks):
     """A rank that notes what is summed, and gets nothing from the others."""
 
@@ -58,30 +75,27 @@ def dataset(count, seed):
 
 
 def head():
-    """The tiny network, divided in front of its dense layer."""
+    """The tiny network, divided before its dense layer."""
     network = Network(tiny_model(), ["dense"])
     return network.divide(network.frontier)
 
 
-def training(train, test=None, ranks=None, listener=None, threads=1, **options):
+def training(train, test=None, ranks=None, listener=None, keeper=None, threads=1, **options):
     network = {"num_epochs": 2, "data": {"batch_size": 8, "test_batch_size": 3}, **options}
     settings = parse(json.dumps({"neural_network": network}), "c")
     part, loss = head(), Loss.of(settings, 3)
     weights = FlatWeights(part.weights)
     weights.set(part.weights)
+    gradients = Gradients(part, loss, weights, threads)
     return Training(
-        settings,
-        ranks or Ranks(),
-        part,
-        Gradients(part, loss, weights, threads),
-        loss,
-        weights,
-        build(settings.optimizer, weights, threads),
-        train,
-        test,
-        threads,
-        listener or Listener(),
-        lambda epoch, last: None,
+        settings=settings,
+        ranks=ranks or Ranks(),
+        threads=threads,
+        learner=Learner(part, weights, loss, gradients, build(settings.optimizer, weights, threads)),
+        train=train,
+        test=test,
+        listener=listener or Listener(),
+        keeper=keeper or Keeper(),
     )
 
 
@@ -141,7 +155,7 @@ def test_it_is_a_plain_training_loop(weight, largest, threads):
     losses, evaluations, kernel = plain_loop(train, test, 2, 0.1, weight=weight, largest=largest)
     assert [batch.count for batch in listener.batches] == [3] * 6
     np.testing.assert_allclose([batch.loss for batch in listener.batches], losses, rtol=1e-5)
-    np.testing.assert_allclose(run.weights.named["dense/kernel"], kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run.learner.weights.named["dense/kernel"], kernel, rtol=1e-4, atol=1e-6)
     for epoch, (loss, accuracy) in zip(listener.epochs, evaluations, strict=True):
         assert epoch.test_loss == pytest.approx(loss, rel=1e-5)
         assert epoch.test_accuracy == accuracy
@@ -167,9 +181,9 @@ def test_a_batch_of_nothing_but_classes_without_weight_changes_nothing():
     train, listener = dataset(9, 1), Listener()
     train.labels[:] = 1
     run = training(train, train, listener=listener, loss={"function": "NLL", "weight": [1, 0, 1]})
-    before = run.weights.flat.copy()
+    before = run.learner.weights.flat.copy()
     run.run([])
-    np.testing.assert_array_equal(run.weights.flat, before)
+    np.testing.assert_array_equal(run.learner.weights.flat, before)
     assert [batch.loss for batch in listener.batches] == [0] * 4
     assert [(epoch.train_loss, epoch.test_loss) for epoch in listener.epochs] == [(0, 0)] * 2
 
@@ -178,13 +192,13 @@ def order(rank=0, of=1, history=(), **options):
     """The photos of a rank, per batch: all that it is given and reads, or none."""
     train = dataset(21, 1)
     run = training(train, ranks=OneOf(rank, of), **options)
-    given, sum_over = [], run.gradients.sum_over
+    given, sum_over = [], run.learner.gradients.sum_over
 
     def noted(photos, load):
         given.append(list(photos))
         return sum_over(photos, load)
 
-    run.gradients.sum_over = noted
+    run.learner.gradients.sum_over = noted
     run.run(history)
     assert train.features.asked == [batch for batch in given if batch]
     return given
@@ -266,16 +280,15 @@ def test_training_reads_with_the_epoch_and_evaluation_without():
 
 def test_the_test_photos_are_read_in_order_and_in_small_batches():
     test = dataset(10, 2)
-    kept = []
-    run = training(dataset(9, 1), test, num_epochs=1)
-    run.keep_predictions = lambda epoch, pieces: kept.append((epoch, list(pieces)))
+    keeper = Keeper(keeps_predictions=True)
+    run = training(dataset(9, 1), test, keeper=keeper, num_epochs=1)
     run.run([])
     assert test.features.asked == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
-    [(epoch, pieces)] = kept
+    [(epoch, pieces)] = keeper.predictions
     assert epoch == 1
     found = np.concatenate([log_probs for _, log_probs in pieces])
     assert [row for rows, _ in pieces for row in rows] == list(range(10))
-    weights = run.weights.named
+    weights = run.learner.weights.named
     scores = test.features.values.astype(np.float64) @ weights["dense/kernel"] + weights["dense/bias"]
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -290,7 +303,7 @@ def test_a_loss_that_is_not_finite_stops_it(value):
         run.run([])
     assert refusal.value.agreed, "every rank has the same sums"
     assert listener.epochs == []
-    assert np.isfinite(run.weights.flat).all()
+    assert np.isfinite(run.learner.weights.flat).all()
 
 
 @pytest.mark.parametrize("norm", [1e-9, 0.5, 1, 1.5, 1e9])
@@ -341,14 +354,12 @@ def test_without_a_test_loss_there_is_no_best_epoch_and_no_early_stop():
     assert not stops_early(epochs(None, None), 1)
 
 
-def overfitting(keep=None, **options):
+def overfitting(**options):
     """A run whose test loss soon rises: nothing in the photos tells their labels."""
     options = {"num_epochs": 30, "optimizer": {"type": "SGD", "learning_rate": 0.5}, **options}
-    listener = Listener()
-    run = training(dataset(16, 1), dataset(16, 2), listener=listener, **options)
-    kept = []
-    run.keep = lambda epoch, last: kept.append((epoch.epoch, last))
-    return run, listener, kept
+    listener, keeper = Listener(), Keeper()
+    run = training(dataset(16, 1), dataset(16, 2), listener=listener, keeper=keeper, **options)
+    return run, listener, keeper.epochs
 
 
 def test_the_run_ends_when_the_test_loss_falls_no_more():
@@ -359,7 +370,7 @@ def test_the_run_ends_when_the_test_loss_falls_no_more():
     run, listener, kept = overfitting(birdsonnx={"early_stopping": 3})
     run.run([])
     assert listener.epochs == through.epochs[:end]
-    assert kept == [(number, number == end) for number in range(1, end + 1)], "the last one is told so"
+    assert kept == [(number, number == end) for number in range(1, end + 1)], "the last one is known as such"
     again, nothing, _ = overfitting(birdsonnx={"early_stopping": 3})
     again.run(listener.epochs)
     assert nothing.batches == [], "it had stopped already"
@@ -373,7 +384,7 @@ def test_what_happened_before_a_resume_counts_for_stopping():
     assert kept == [(4, False), (5, False), (6, True)]
 
 
-def test_the_last_epoch_is_told_so():
+def test_the_last_epoch_is_known_as_such():
     run, _, kept = overfitting(num_epochs=3)
     run.run([])
     assert kept == [(1, False), (2, False), (3, True)]

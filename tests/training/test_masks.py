@@ -1,4 +1,4 @@
-"""Dropout in training: which values, how often, and the gradients behind them."""
+"""Dropout in training: which values, how often, and the gradients under them."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,9 @@ from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network
+from tests.runs import Audience, Stopped
 from tests.tiny import residual_model
 from tests.training.test_gradients import in_float64, named
-from tests.training.test_run import Audience, Stopped
 
 CLASSES = 3
 LOSS = Loss(np.ones(CLASSES, np.float32), 0, 0)
@@ -31,7 +31,7 @@ BLOCK, HEAD = "block_drop/Dropout", "head_drop/Dropout"
 
 
 def dropped(maps: float = 0.3, head: float = 0.5) -> BirdModel:
-    """The residual network that drops whole maps in front of block_b, and values in front of its head; with a
+    """The residual network that drops whole maps before block_b, and values before its head; with a
     rate of 0 there is no such node."""
     model = residual_model(CLASSES)
     graph = model.proto.graph
@@ -217,14 +217,12 @@ def test_threads_change_nothing(train):
     np.testing.assert_allclose(three.losses, one.losses, rtol=1e-4)
 
 
-def test_a_head_is_trained_on_features_from_in_front_of_its_dropout(train):
+def test_a_head_is_trained_on_features_from_before_its_dropout(train):
     _, audience = train(dropped(), trainable=["dense"])
     assert audience.summary["features"].startswith("flat: 128 bytes per photo")
-    assert audience.summary["dropout"] == (
-        "head_drop 0.5; 1 in front of frozen layers, where nothing is dropped"
-    )
+    assert audience.summary["dropout"] == ("head_drop 0.5; 1 before frozen layers, where nothing is dropped")
     _, without = train(dropped(0.3, 0), trainable=["dense"])
-    assert without.summary["dropout"] == "none; 1 in front of frozen layers, where nothing is dropped"
+    assert without.summary["dropout"] == "none; 1 before frozen layers, where nothing is dropped"
     assert without.losses[0] != audience.losses[0]
     _, recomputed = train(dropped(), trainable=["dense"], cache=False)
     np.testing.assert_allclose(recomputed.losses, audience.losses, rtol=1e-4)

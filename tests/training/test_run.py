@@ -1,22 +1,19 @@
-"""Training runs inside this process: stop and resume, what may not change between, and what a run says."""
+"""Training runs inside this process: stop and resume, and what may not change between."""
 
-import contextlib
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from birdsonnx.config.optimizers import OptimizerSettings
-from birdsonnx.config.reading import parse
 from birdsonnx.errors import ConfigError, TrainingError
 from birdsonnx.model.model_file import load
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import run
+from birdsonnx.training import boundary_choice, run
 from birdsonnx.training.partition import Network
+from tests.runs import TRAINED, Audience, Stopped
 from tests.tiny import residual_model
 
-TRAINED = ["block_b", "last", "dense"]
 RANDOM = [{"jitter_crop": 0.3}, {"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"random_rotate": 20}]
 OPTIMIZERS = {
     "SGD": {"momentum": 0.9, "nesterov": True},
@@ -35,50 +32,10 @@ SCHEDULES = {
 }
 
 
-class Stopped(Exception):
-    """As a kill at this very place would end it."""
-
-
-class Audience:
-    """Notes what it is told, and can stop the run in the middle of an epoch."""
-
-    def __init__(self, stop_in=None):
-        self.lines, self.summary, self.losses = [], {}, []
-        self._stop_in = stop_in
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def begin(self, summary, keep_through_epoch, time_s):
-        self.summary = summary
-
-    @contextlib.contextmanager
-    def progress(self, title, total):
-        yield lambda _: None
-
-    def on_batch(self, batch):
-        self.losses.append(batch.loss)
-        if (batch.epoch, batch.number) == (self._stop_in, 2):
-            raise Stopped
-
-    def on_epoch(self, epoch):
-        pass
-
-
 @pytest.fixture
-def settings(workspace, training_config):
+def settings(fine_tuning):
     """Settings of a fine-tuning run of 6 epochs that saves every one."""
-    residual_model().save(workspace / "model.onnx")
-
-    def make(save="saved", **sections):
-        network = training_config(num_epochs=6)["neural_network"]
-        network["checkpoints"] = {"load": "model.onnx", "save": save}
-        network["birdsonnx"] = {"trainable": TRAINED, "cache": "kept", "threads": 2}
-        for name, section in sections.items():
-            network[name] = {**network[name], **section} if isinstance(section, dict) else section
-        return parse(json.dumps({"neural_network": network}), "config.json")
-
-    return make
+    return fine_tuning
 
 
 def train(settings, resume=False, stop_in=None):
@@ -173,14 +130,21 @@ def test_a_cosine_needs_the_same_number_of_epochs(settings):
         train(settings(**cosine), resume=True)
 
 
+def cheapest_is(monkeypatch, place):
+    """Let measuring find this one of the network's boundaries."""
+    monkeypatch.setattr(
+        boundary_choice.boundaries, "cheapest", lambda network, *_: network.boundaries()[place]
+    )
+
+
 def test_a_resumed_run_is_divided_where_it_was(settings, monkeypatch):
     """Another place would give other roundings, and which one is cheapest depends on the moment's timing."""
     _, first = train(settings(num_epochs=2))
     assert first.summary["features"].startswith("block_a, stem:")
-    monkeypatch.setattr(run.boundaries, "cheapest", lambda network, *_: network.boundaries()[1])
+    cheapest_is(monkeypatch, 1)
     _, second = train(settings(), resume=True)
     assert second.summary["features"] == first.summary["features"]
-    _, elsewhere = train(settings("elsewhere"))
+    _, elsewhere = train(settings("elsewhere", birdsonnx={"cache": "another"}))
     assert elsewhere.summary["features"].startswith("stem:")
 
 
@@ -190,10 +154,10 @@ def test_wherever_the_network_is_divided_the_curve_is_the_same(settings, monkeyp
     assert len(places) > 3
     losses = []
     for place in places:
-        monkeypatch.setattr(
-            run.boundaries, "cheapest", lambda network, *_, place=place: network.boundaries()[place]
-        )
-        _, audience = train(settings(num_epochs=2, optimizer={"type": "SGD", "learning_rate": 0.01}))
+        cheapest_is(monkeypatch, place)
+        optimizer = {"type": "SGD", "learning_rate": 0.01}
+        _, audience = train(settings(num_epochs=2, optimizer=optimizer, birdsonnx={"cache": f"at {place}"}))
+        assert audience.facts.choice.boundary == network.boundaries()[place]
         losses.append(audience.losses)
     for other in losses[1:]:
         np.testing.assert_allclose(other, losses[0], rtol=1e-4)  # sums of float32 in another order
@@ -208,50 +172,6 @@ def test_frozen_layers_keep_their_bits(settings):
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {f"{layer}/{role}" for layer in TRAINED for role in ("kernel", "bias")}
     assert load(outcome.checkpoints[-1]).metadata.trainable == tuple(TRAINED)
-
-
-class TestSummary:
-    def of(self, settings, **sections):
-        return train(settings(num_epochs=1, **sections))[1].summary
-
-    def test_of_kept_features(self, settings):
-        summary = self.of(settings)
-        # 2 tensors of 16 x 16 x 16, 33 photos.
-        assert summary["features"] == "block_a, stem: 32,768 bytes per photo, 0.00 GB in kept"
-        assert "2,963 trainable: block_b, last, dense" in summary["parameters"]
-        assert "augmentation" not in summary
-        assert "preload" not in summary
-
-    def test_of_float16(self, settings):
-        summary = self.of(settings, birdsonnx={"feature_precision": "fp16"})
-        assert summary["features"] == "block_a, stem: 16,384 bytes per photo, 0.00 GB in kept (float16)"
-
-    def test_of_no_features(self, settings):
-        for section in (
-            {"birdsonnx": {"cache": False}},
-            {"birdsonnx": {"trainable": ["*"]}},
-            {"data": {"transforms": RANDOM}},
-        ):
-            summary = self.of(settings, **section)
-            assert summary["features"] == "none; every epoch decodes the photos and runs the whole network"
-            assert not Path("kept").exists()
-
-    def test_of_augmentation(self, settings):
-        summary = self.of(settings, data={"transforms": RANDOM})
-        assert summary["augmentation"] == "jitter_crop 0.3, random_horizontal_flip 0.5, random_rotate 20"
-
-    def test_of_preload(self, settings):
-        summary = self.of(settings, data={"preload": True})
-        assert summary["preload"] == "changes nothing: features are kept, each photo is read once"
-        summary = self.of(settings, data={"preload": True}, birdsonnx={"cache": False})
-        assert "preload" not in summary
-
-    def test_of_the_loss(self, settings):
-        own = {"label_smoothing": 0.1, "clip_norm": 2}
-        summary = self.of(settings, loss={"weight": [1, 2, 1]}, birdsonnx=own)
-        assert summary["loss"] == (
-            "NLL (negative log-likelihood), 3 class weights, label smoothing 0.1, gradient norm at most 2"
-        )
 
 
 def test_class_weights_of_the_wrong_number_are_refused(settings):

@@ -1,0 +1,41 @@
+"""The second seam to ONNX Runtime: its gradient builder, which only the training build has.
+
+Building alone needs it: the graph that comes out is a plain ONNX model, which `sessions.Session` runs.
+"""
+
+from collections.abc import Collection
+
+from birdsonnx.errors import InstallationError
+
+
+def require_training() -> None:
+    """Raises InstallationError where the installed runtime has no gradient builder."""
+    try:
+        from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
+    except ImportError:
+        raise InstallationError(
+            "this platform's onnxruntime predicts but cannot train: the training runtime "
+            "(onnxruntime-training-cpu 1.19.2) exists for CPython 3.11 and 3.12 on Linux x86-64, Windows and "
+            "macOS; train there and predict here"
+        ) from None
+
+
+def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
+    """A serialized model that computes `loss` and its gradient with respect to each weight, `<name>_grad`.
+
+    Args:
+        model: serialized; the weights must be inputs of its graph. Of small constants that are equal, as
+            biases are before they are trained, the runtime's optimizer would keep one.
+        loss: the scalar output to differentiate.
+        weights: names of the float32 inputs to differentiate by.
+    """
+    import onnxruntime
+    from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # the builder reports every graph transformer at INFO
+    names = set(weights)
+    optimized = get_optimized_model(model, names, options)
+    builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)
+    builder.build()
+    return bytes(builder.get_model())

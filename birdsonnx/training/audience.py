@@ -1,0 +1,44 @@
+"""Whoever a training reports to, and the facts that it gets before the first epoch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from birdsonnx.config.settings import Settings
+from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.model.metadata import Dropout
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.runtime.audience import Audience
+from birdsonnx.training.boundary_choice import Choice
+from birdsonnx.training.loop import Listener
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is about to be trained, on what and how."""
+
+    settings: Settings
+    model: BirdModel
+    train: LabelledFolder
+    test: LabelledFolder | None
+    choice: Choice
+    """Where the network is divided."""
+    cache: Path | None
+    """Folder of the features; None: none are kept."""
+    dropouts: tuple[Dropout, ...]
+    """Those that act in training."""
+    trained_weights: int
+    """How many numbers are trained."""
+    ranks: int
+    threads: int
+    """Per rank."""
+    epochs_done: int
+    """0, or those before a resume."""
+    time_s: float
+    """Spent on them."""
+
+
+class TrainingAudience(Audience, Listener, Protocol):
+    """Lines and progress, the facts first, then batches and epochs."""
+
+    def begin(self, facts: Facts) -> None: ...

@@ -1,0 +1,258 @@
+"""The features of a set of photos as a table in the cache folder: computed once, read by every later run.
+
+With deterministic transforms a photo's features never change, so every rank runs its share of the photos
+once through the backbone, and each epoch only looks rows up. The table is a memory-mapped `.npy`, named
+after all that its values depend on.
+
+Ranks whose cache is the same folder make one file together. Ranks of other hosts, or with other folders,
+make a file of their own, and get the rows that they did not compute over MPI.
+"""
+
+import contextlib
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import simplejpeg
+
+from birdsonnx import __version__, artifacts
+from birdsonnx.errors import ArtifactError, TrainingError
+from birdsonnx.images.decoding import PIXELS_VERSION
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.forward import Chunk, forward
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.runtime.sessions import runtime_version
+from birdsonnx.training import refused_photos
+from birdsonnx.training.backbone import Backbone
+
+Rows = npt.NDArray[Any]
+Advance = Callable[[int], None]
+
+EXCHANGED_BYTES = 8_000_000
+"""Of rows per message between hosts."""
+
+
+class CachedFeatures:
+    """Rows of a memory-mapped table; the page cache is shared by all ranks of a host."""
+
+    def __init__(self, path: Path) -> None:
+        self._table: Rows = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:  # noqa: ARG002 - the same in all
+        rows: Rows = self._table[np.asarray(photos, np.int64)]
+        return rows
+
+
+def cached(
+    backbone: Backbone, photos: Sequence[Photo], folder: Path, ranks: Ranks, advance: Advance
+) -> CachedFeatures:
+    """The features of all photos, from the cache or computed now by all ranks together.
+
+    Raises:
+        DataError: photos that cannot be decoded, all of them listed; nothing is kept then.
+        TrainingError: features that float16 cannot hold.
+        ArtifactError: the cache folder cannot hold them.
+    """
+    name = ranks.first(lambda: key(backbone, photos))
+    path = folder / f"features-{name}.npy"
+    have = ranks.everyone(is_whole(path, len(photos), backbone.row))
+    if not all(have):
+        _Making(path, have, backbone, photos, ranks).run(advance)
+    return CachedFeatures(path)
+
+
+def key(backbone: Backbone, photos: Sequence[Photo], *further: str) -> str:
+    """Hash of all that decides the features: the backbone with its preprocessing, the transforms, the
+    photos' names, sizes and times, the versions of all that decodes and computes, and `further` facts."""
+    # birdsonnx' version makes every upgrade compute anew; that of the pixels serves between two releases.
+    versions = (__version__, PIXELS_VERSION, PIL.__version__, simplejpeg.__version__, runtime_version())
+    digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
+    digest.update(repr((backbone.decoder, versions, *further)).encode())
+    for photo in photos:
+        try:
+            status = photo.path.stat()
+            facts = (photo.name, status.st_size, status.st_mtime_ns)
+        except OSError:  # decoding will refuse it by name
+            facts = (photo.name, -1, -1)
+        digest.update(repr(facts).encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def is_whole(path: Path, count: int, row: np.dtype[Any]) -> bool:
+    """Whether the table is there with the header and the size it must have; else it is made again."""
+    header = _header(count, row)
+    try:
+        with path.open("rb") as file:
+            return (
+                file.read(len(header)) == header and path.stat().st_size == len(header) + count * row.itemsize
+            )
+    except OSError:
+        return False
+
+
+class _Making:
+    """All ranks make a table that some of them lack.
+
+    Args:
+        path: of the table, the same on all ranks; the folder may be another one on each host.
+        have: of each rank, whether it finds the table there.
+    """
+
+    def __init__(
+        self, path: Path, have: Sequence[bool], backbone: Backbone, photos: Sequence[Photo], ranks: Ranks
+    ) -> None:
+        self.path = path
+        self.backbone = backbone
+        self.photos = photos
+        self.ranks = ranks
+        self.group = ranks.sharing(ranks.together(lambda: _identity(path.parent)))
+        """The ranks that share this one's cache folder."""
+        self.leader = self.group[0]
+        """Of the group: it creates the file, and gives it its name when it is whole."""
+        self.writes = not have[self.leader]
+        """Whether this group lacks the table."""
+        self.holder = list(have).index(True) if any(have) else None
+        """The rank whose table is copied; None where nobody has it, and it is computed."""
+
+    def run(self, advance: Advance) -> None:
+        """Give every group the whole table, under its name, or no group anything."""
+        self.ranks.together(self._require_space)
+        with contextlib.ExitStack() as stack:
+            place = self._new_file(stack) if self.writes else self.path
+            places = self.ranks.everyone(str(place))
+            table = _TableFile(Path(places[self.leader]), self.backbone.row, self.writes)
+            stack.callback(table.close)  # also where photos are refused
+            if self.holder is None:
+                self._compute(table, advance)
+            self._exchange(table)
+            table.close()
+            self.ranks.wait_for_all()  # until all have written
+        self.ranks.wait_for_all()  # until the leaders have renamed
+
+    def _require_space(self) -> None:
+        """Raises ArtifactError where a leader's disk has no room for the table."""
+        if not self.writes or self.ranks.rank != self.leader:
+            return
+        folder = self.path.parent
+        needed = len(self.photos) * self.backbone.row.itemsize
+        free = shutil.disk_usage(folder).free
+        if needed >= free:
+            raise ArtifactError(
+                f"{folder}: the features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; set "
+                '"birdsonnx": {"cache": "FOLDER"} to another disk, or "cache": false to recompute them'
+            )
+
+    def _new_file(self, stack: contextlib.ExitStack) -> Path:
+        """The leader's temporary file, a header so far; it takes the table's name when `stack` is closed."""
+        if self.ranks.rank != self.leader:
+            return self.path
+        temporary = stack.enter_context(artifacts.replacing(self.path))
+        temporary.write_bytes(_header(len(self.photos), self.backbone.row))
+        return temporary
+
+    def _compute(self, table: "_TableFile", advance: Advance) -> None:
+        """This rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
+        refused: list[str] = []
+        chunks = forward(
+            self.backbone.session,
+            self.backbone.decoder,
+            self.photos,
+            self.ranks.share(len(self.photos)),
+            self.backbone.streams,
+            stop_computing_at_refusal=True,
+        )
+        for chunk in chunks:
+            refused += [reason for _, reason in chunk.refused]
+            if self.backbone.row.base == np.float16:
+                self._require_finite(chunk)
+            if len(chunk.values) and not refused:
+                table.write(chunk.indices[0], chunk.values)
+            advance(len(chunk.indices) + len(chunk.refused))
+        refused_photos.require_none(self.ranks, refused, len(self.photos))
+
+    def _require_finite(self, chunk: Chunk) -> None:
+        finite = np.isfinite(chunk.values).all(axis=1)
+        if not finite.all():
+            photo = self.photos[chunk.indices[int(finite.argmin())]]
+            raise TrainingError(
+                f"{photo.path}: its features are too large for float16 (65,504 at most); remove "
+                "birdsonnx.feature_precision fp16"
+            )
+
+    def _exchange(self, table: "_TableFile") -> None:
+        """Send every owner's rows to the groups that lack them; each group's leader writes them down."""
+        if len({tuple(group) for group in self.ranks.everyone(self.group)}) == 1:
+            return
+        row_bytes = self.backbone.row.itemsize
+        most = max(1, EXCHANGED_BYTES // row_bytes)
+        for owner, rows in self._owners():
+            writes = self.writes and self.ranks.rank == self.leader and owner not in self.group
+            for start in range(rows.start, rows.stop, most):
+                count = min(most, rows.stop - start)
+                message = np.empty(count * row_bytes, np.uint8)  # bytes: MPI knows no float16
+                if self.ranks.rank == owner:
+                    message[...] = table.read(start, count)
+                self.ranks.copy_from(owner, message)
+                if writes:
+                    table.write(start, message)
+
+    def _owners(self) -> list[tuple[int, range]]:
+        """Which rank has which rows, in its group's file."""
+        count, size = len(self.photos), self.ranks.size
+        if self.holder is not None:
+            return [(self.holder, range(count))]
+        return [(rank, range(count * rank // size, count * (rank + 1) // size)) for rank in range(size)]
+
+
+class _TableFile:
+    """The rows of a `.npy`, read and written in place by several processes.
+
+    Plain writes, not a memory map: a full disk is then an error, not a signal.
+    """
+
+    def __init__(self, path: Path, row: np.dtype[Any], writable: bool) -> None:
+        self._file = path.open("r+b" if writable else "rb", buffering=0)
+        self._row_bytes = row.itemsize
+        self._start = len(_header(0, row))
+
+    def write(self, row: int, values: Rows) -> None:
+        """Write consecutive rows, the first of them number `row`. Raises ArtifactError."""
+        self._file.seek(self._start + row * self._row_bytes)
+        content = memoryview(values.tobytes())
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            raise ArtifactError(f"cannot write the feature cache: {error.strerror}") from None
+
+    def read(self, row: int, count: int) -> npt.NDArray[np.uint8]:
+        """The bytes of some rows."""
+        self._file.seek(self._start + row * self._row_bytes)
+        return np.frombuffer(self._file.read(count * self._row_bytes) or b"", np.uint8)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _header(count: int, row: np.dtype[Any]) -> bytes:
+    """What NumPy writes before the rows: 128 bytes, whatever the shape."""
+    buffer = io.BytesIO()
+    description = {"descr": row.base.str, "fortran_order": False, "shape": (count, *row.shape)}
+    np.lib.format.write_array_header_1_0(buffer, description)
+    return buffer.getvalue()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Tells folders of one host apart; the folder is made where it is not there. Raises ArtifactError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise ArtifactError(f"{folder}: the feature cache folder cannot be used ({error.strerror})") from None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,207 @@
+"""What a training run will do: all that can be refused is refused here, before the first photo is decoded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from birdsonnx.config.settings import Settings
+from birdsonnx.errors import ConfigError
+from birdsonnx.images.decoding import Decoder, decoder
+from birdsonnx.images.folders import (
+    LabelledFolder,
+    require_fit,
+    require_same_classes,
+    test_photos,
+    training_photos,
+)
+from birdsonnx.inference import hdf5
+from birdsonnx.keras_io import loading
+from birdsonnx.model import model_file
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.trainable import trainable_layers
+from birdsonnx.runtime import threads
+from birdsonnx.runtime.gradient_builder import require_training
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.training import boundary_choice, checkpoints, optimizers, resuming
+from birdsonnx.training.boundary_choice import Choice, Question
+from birdsonnx.training.losses import Loss
+from birdsonnx.training.optimizers import Optimizer
+from birdsonnx.training.parameters import FlatWeights
+from birdsonnx.training.partition import Network, Partition
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the run works with, the same on every rank but for `threads`."""
+
+    model: BirdModel
+    """The model to start from, with the metadata that its checkpoints will have."""
+    train: LabelledFolder
+    test: LabelledFolder | None
+    decoder: Decoder
+    cache: Path | None
+    """Folder of the features; None: none are kept."""
+    network: Network
+    choice: Choice
+    """Where the network is divided."""
+    part: Partition
+    weights: FlatWeights
+    """What is trained."""
+    loss: Loss
+    optimizer: Optimizer
+    run: int
+    """Its number among the trainings of the checkpoints' folder."""
+    epochs_done: int
+    """0, or those before a resume."""
+    time_s: float
+    """Spent on them."""
+    threads: int
+    """Of this rank."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What rank 0 found out and every rank gets."""
+
+    content: bytes
+    """The model to start from, serialized."""
+    where: str
+    train: LabelledFolder
+    test: LabelledFolder | None
+    run: int
+    state: checkpoints.State | None
+    """Of the checkpoint that is resumed."""
+
+
+def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Plan:
+    """Rank 0 reads folders, model and checkpoint; all ranks plan the same from that, or raise the same.
+
+    Raises:
+        BirdsonnxError: anything that cannot be carried out.
+    """
+    require_training()
+    data, own = settings.data, settings.birdsonnx
+    cache = None if data.augments else own.cache_folder
+    found = ranks.first(lambda: _find(settings, resume, say))
+    state = found.state
+    source = model_file.parse(found.content, found.where)
+    trainable = ranks.together(lambda: trainable_layers(source.metadata, own.trainable))
+    network = ranks.together(lambda: Network(source, trainable))
+    model = _of_this_run(source, found, trainable, settings)
+    loss = ranks.together(lambda: _loss(settings, model))
+    share = threads.share(ranks, own.threads)
+    if share.note:
+        say(share.note)
+    decode = ranks.together(lambda: decoder(*model.input_size, data.transforms, data.grayscale))
+    photos = [*found.train.photos, *(found.test.photos if found.test else ())]
+    question = Question(network, photos, decode, share.threads * ranks.size)
+    before = None if state is None else state.settings.get("boundary")
+    choice = ranks.first(lambda: boundary_choice.choose(question, cache, own.boundary, before, say))
+    part = network.divide(choice.boundary, half=own.feature_precision == "fp16" and cache is not None)
+    weights = FlatWeights(part.weights)
+    weights.set(part.weights)
+    optimizer = optimizers.build(settings.optimizer, weights, share.threads)
+    if state is not None:
+        resuming.restore(optimizer, state)
+    return Plan(
+        model=model,
+        train=found.train,
+        test=found.test,
+        decoder=decode,
+        cache=cache,
+        network=network,
+        choice=choice,
+        part=part,
+        weights=weights,
+        loss=loss,
+        optimizer=optimizer,
+        run=found.run,
+        epochs_done=0 if state is None else state.epoch,
+        time_s=0.0 if state is None else state.time_s,
+        threads=share.threads,
+    )
+
+
+def _find(settings: Settings, resume: bool, say: Say) -> _Found:
+    """Read what the settings name, and refuse what does not fit together; rank 0 only."""
+    save = settings.checkpoints.save
+    train, test = _folders(settings)
+    _require_outputs(settings, test)
+    state = None
+    run = 1
+    if resume:
+        if save is None:
+            raise ConfigError("--resume needs checkpoints.save, the folder of the run's checkpoints")
+        model, state = checkpoints.newest(Path(save))
+        run = state.run
+        resuming.require_same_run(state, settings, model.where)
+        say(f"resuming after epoch {state.epoch} from {model.where}")
+    else:
+        model = loading.to_train(settings, say)
+        if save is not None:
+            run = checkpoints.next_run(Path(save))
+    _require_matching_classes(settings, model, train)
+    return _Found(model.serialized(), model.where, train, test, run, state)
+
+
+def _folders(settings: Settings) -> tuple[LabelledFolder, LabelledFolder | None]:
+    """The photos to train on and to test on. Raises DataError."""
+    train = training_photos(settings.data)
+    test = test_photos(settings.data)
+    if test is not None:
+        require_same_classes(test.classes, train.classes, test.where, train.where)
+    return train, test
+
+
+def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
+    """Raises ConfigError or DataError where what is asked for cannot come out of the run."""
+    if settings.data.test_output_path is not None:
+        if test is None:
+            raise ConfigError(
+                "neural_network.data.test_output_path: there is nothing to predict without test_input_path"
+            )
+        for photo in test.photos:
+            hdf5.require_storable(photo.name)
+    if settings.birdsonnx.quantize and settings.checkpoints.save is None:
+        raise ConfigError(
+            "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"
+        )
+    if settings.birdsonnx.feature_precision == "int8" and settings.birdsonnx.cache is False:
+        raise ConfigError(
+            "neural_network.birdsonnx.feature_precision: int8 features are cached; remove cache false"
+        )
+
+
+def _require_matching_classes(settings: Settings, model: BirdModel, train: LabelledFolder) -> None:
+    tag = f" --tag {train.tag}" if train.tag else ""
+    mend = f"export a network for them: birdsonnx export --labels {train.root}{tag}"
+    if settings.layers is not None:
+        mend = f"set the units of the last layer in 'layers' to {len(train.classes)}"
+    require_fit(train, model.metadata.classes, model.num_classes, model.where, mend)
+
+
+def _of_this_run(
+    model: BirdModel, found: _Found, trainable: tuple[str, ...], settings: Settings
+) -> BirdModel:
+    """The model with the metadata of this run; a history that is not resumed begins anew."""
+    changes: dict[str, Any] = {} if found.state is not None else {"history": ()}
+    metadata = model.metadata.having(
+        classes=found.train.classes,
+        trainable=trainable,
+        transforms=settings.data.lasting_transforms,
+        **changes,
+    )
+    return BirdModel(model.proto, metadata, model.where)
+
+
+def _loss(settings: Settings, model: BirdModel) -> Loss:
+    weight = settings.loss.weight
+    if weight is not None and len(weight) != model.num_classes:
+        raise ConfigError(
+            f"neural_network.loss.weight: {len(weight)} numbers for {model.num_classes} classes; give one "
+            "for each"
+        )
+    return Loss.of(settings, model.num_classes)

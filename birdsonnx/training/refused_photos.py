@@ -1,0 +1,20 @@
+"""Photos that cannot be used, found by several ranks: each rank raises the same list."""
+
+from collections.abc import Sequence
+
+from birdsonnx.errors import DataError
+from birdsonnx.runtime.ranks import Ranks
+
+
+def require_none(ranks: Ranks, refused: Sequence[str], photos: int) -> None:
+    """Raise DataError on every rank if any rank refused one of the `photos`; all of them are listed."""
+    every = [reason for found in ranks.everyone(list(refused)) for reason in found]
+    if not every:
+        return
+    what = "it: " if len(every) == 1 else "them:\n  "
+    error = DataError(
+        f"{len(every)} of {photos} photos cannot be used, nothing was trained; repair or remove {what}"
+        + "\n  ".join(every)
+    )
+    error.agreed = True
+    raise error

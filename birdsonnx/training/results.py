@@ -1,0 +1,114 @@
+"""What a training run leaves behind: checkpoints, the best model so far, predictions of the test photos."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from birdsonnx import artifacts
+from birdsonnx.config.settings import Settings
+from birdsonnx.inference import hdf5
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.weights import with_weights
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.training import checkpoints, resuming
+from birdsonnx.training.epochs import Epoch, best_epoch
+from birdsonnx.training.loop import LogProbs
+from birdsonnx.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    epochs: list[Epoch]
+    checkpoints: list[Path]
+    seconds: dict[str, float]
+    """Wall time of each phase."""
+
+
+class Results:
+    """Writes them as the loop goes on (`loop.Keeper`): every rank calls, rank 0 writes.
+
+    Args:
+        say: takes a line for each checkpoint.
+    """
+
+    def __init__(self, settings: Settings, ranks: Ranks, plan: Plan, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._ranks = ranks
+        self._plan = plan
+        self._say = say
+        self._started = time.perf_counter()
+        self.before = [Epoch(**entry) for entry in plan.model.metadata.history]
+        """Epochs of the run that is resumed."""
+        self.epochs: list[Epoch] = []
+        """Those of this process."""
+        self.checkpoints: list[Path] = []
+
+    @property
+    def history(self) -> list[Epoch]:
+        """All epochs of the run so far."""
+        return [*self.before, *self.epochs]
+
+    def keep_epoch(self, epoch: Epoch, last: bool) -> None:
+        """Note an epoch, and write a checkpoint where one is due, and the best model where it is that.
+
+        Raises:
+            ArtifactError: it cannot be written; the checkpoints so far are intact.
+        """
+        self.epochs.append(epoch)
+        saving, patience = self._settings.checkpoints, self._settings.birdsonnx.early_stopping
+        due = last or epoch.epoch % saving.interval == 0
+        best = patience is not None and best_epoch(self.history) == epoch.epoch
+        if saving.save is None or not (due or best):
+            return
+        folder, checkpoint = Path(saving.save), self._model_after(epoch)
+        if due:
+            path = self._ranks.first(lambda: self._save(folder, checkpoint))
+            self.checkpoints.append(path)
+            self._say(f"checkpoint {path}")
+        if best:
+            path = self._ranks.first(lambda: checkpoints.save_best(folder, checkpoint))
+            self._say(f"best so far {path}")
+
+    @property
+    def keeps_predictions(self) -> bool:
+        """Whether `keep_predictions` writes anything."""
+        return self._settings.data.test_output_path is not None and self._plan.test is not None
+
+    def keep_predictions(self, epoch: int, predictions: Iterator[tuple[range, LogProbs]]) -> None:
+        """Write `output_<epoch>.h5` with the test predictions of all ranks; these are this rank's.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        folder, test = self._settings.data.test_output_path, self._plan.test
+        assert folder is not None
+        assert test is not None
+        pieces = self._ranks.merge(predictions)
+        if not self._ranks.is_first:
+            return
+        model = self._plan.model
+        digest = artifacts.sha256_of(with_weights(model, self._plan.weights.named).serialized())
+        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", model.metadata.classes, digest) as writer:
+            for rows, log_probs in pieces:
+                for row, values in zip(rows, log_probs, strict=True):
+                    writer.add(test.photos[row].name, values)
+
+    def _model_after(self, epoch: Epoch) -> BirdModel:
+        """The model with the weights as they are now, and its history."""
+        entries = [
+            {key: value for key, value in asdict(entry).items() if value is not None}
+            for entry in self.history
+        ]
+        trained = with_weights(self._plan.model, self._plan.weights.named)
+        record = {"run": self._plan.run, "epoch": epoch.epoch}
+        metadata = trained.metadata.having(history=tuple(entries), run=record)
+        return BirdModel(trained.proto, metadata, trained.where)
+
+    def _save(self, folder: Path, checkpoint: BirdModel) -> Path:
+        time_s = self._plan.time_s + time.perf_counter() - self._started
+        tensors = list(self._plan.choice.boundary.tensors)
+        shared = {**resuming.shared_settings(self._settings), "boundary": tensors}
+        return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared)

@@ -1,0 +1,57 @@
+"""Going on with a run: what the config must share with it, and its state put back."""
+
+from typing import Any
+
+from birdsonnx.config.schedules import Cosine
+from birdsonnx.config.settings import Settings
+from birdsonnx.errors import TrainingError
+from birdsonnx.training.checkpoints import State
+from birdsonnx.training.optimizers import Optimizer
+
+
+def require_same_run(state: State, settings: Settings, where: str) -> None:
+    """Raises TrainingError where the config is that of another run; `where` names the checkpoint."""
+    for name, value in shared_settings(settings).items():
+        if state.settings.get(name) != value:
+            raise TrainingError(
+                f"{where}: its run had {name} {state.settings.get(name)!r}, the config has {value!r}; "
+                "resume with the same, or start a new run from it with checkpoints.load"
+            )
+
+
+def shared_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that decide the weights: a resumed run must share them with the one it continues."""
+    data, own = settings.data, settings.birdsonnx
+    shared: dict[str, Any] = {
+        "data.input_path": str(data.input_path),
+        "data.batch_size": data.batch_size,
+        "data.training_tag": data.training_tag,
+        "data.grayscale": data.grayscale or None,
+        "data.transforms": None if data.transforms is None else [step.as_json() for step in data.transforms],
+        "optimizer": settings.optimizer.model_dump(mode="json"),
+        "loss": settings.loss.model_dump(mode="json"),
+    }
+    if isinstance(settings.optimizer.lr_scheduler, Cosine):  # its rates follow from the number of epochs
+        shared["num_epochs"] = settings.num_epochs
+    return {
+        **shared,
+        "birdsonnx.seed": own.seed,
+        "birdsonnx.label_smoothing": own.label_smoothing,
+        "birdsonnx.clip_norm": own.clip_norm,
+        "birdsonnx.feature_precision": own.feature_precision,
+        "birdsonnx.trainable": own.trainable and list(own.trainable),
+    }
+
+
+def restore(optimizer: Optimizer, state: State) -> None:
+    """Give an optimizer the state of a checkpoint. Raises TrainingError where it is another network's."""
+    for name, values in optimizer.state.items():
+        if name not in state.arrays or state.arrays[name].shape != values.shape:
+            error = TrainingError(
+                f"epoch {state.epoch} of run {state.run}: its optimizer state is that of another version or "
+                "network; start a new run from its .onnx with checkpoints.load"
+            )
+            error.agreed = True  # rank 0 gave every rank the same state
+            raise error
+        values[...] = state.arrays[name]
+    optimizer.steps = state.steps
