@@ -8,7 +8,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpuinfo(field: str) -> str:
-    """What Linux says of the first core; empty elsewhere."""
+    """A field of the first core in Linux' list of CPUs; empty on other systems."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
@@ -19,7 +19,7 @@ def cpuinfo(field: str) -> str:
 
 @cache
 def extensions() -> tuple[str, ...]:
-    """Those of `FLAGS` that the CPU has; empty where the system does not tell."""
+    """Those of `FLAGS` that the CPU has; empty where the system does not list them."""
     flags = cpuinfo("flags").split()
     return tuple(flag for flag in FLAGS if flag in flags)
 

@@ -227,7 +227,7 @@ def join() -> Ranks:
 
 
 def import_mpi() -> Any:
-    """mpi4py's MPI, which initialises it; quietly, because a foreign launcher is told of by `join`.
+    """mpi4py's MPI, which initialises it; without its warning about a foreign launcher, which `join` reports.
 
     Raises:
         ImportError: no mpi4py.
@@ -240,7 +240,7 @@ def import_mpi() -> Any:
 
 
 def library_of(mpi: Any) -> str:
-    """Name and version of the MPI library behind mpi4py."""
+    """Name and version of the MPI library that mpi4py uses."""
     return " ".join(str(mpi.Get_library_version()).split("\n")[0].strip("\0 ").split())
 
 

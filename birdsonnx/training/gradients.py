@@ -29,10 +29,10 @@ replicas take 2.6 GB, and 16 photos 3.9 GB without being faster."""
 
 
 class Summed(NamedTuple):
-    """What came of a batch, or of this rank's share of it."""
+    """The sums over a batch, or over this rank's share of it."""
 
     total: Flat
-    """The gradient, and the loss behind it; the replicas' own buffer, good until the next batch."""
+    """The gradient, and as the last element the loss; the replicas' own buffer, good until the next batch."""
     data_s: float
     compute_s: float
 
@@ -120,7 +120,7 @@ class Replica:
 
     def __init__(self, session: Session, inputs: Mapping[str, Floats], weights: FlatWeights) -> None:
         self.total = np.zeros(weights.flat.size + 1, np.float32)
-        """The gradient, and the loss behind it."""
+        """The gradient, and as the last element the loss."""
         self._further = np.zeros_like(self.total)
         self._first_run, self._next_run = (
             session.bound(

@@ -17,7 +17,7 @@ from birdsonnx.model.metadata import OUTPUT
 
 LOSS, TARGETS = "loss", "targets"
 SMALLEST = 1e-8
-"""Least value of `1 - p` in the focal loss: below what float32 can tell from 1 (6e-8), and above 0, where
+"""Least value of `1 - p` in the focal loss: smaller than the steps of float32 at 1 (6e-8), and above 0, where
 its power has no derivative."""
 
 Labels = npt.NDArray[np.int64]

@@ -226,9 +226,9 @@ class Network:
         """Take out the Dropout nodes that do nothing in training; returns the rest, by name, and their
         ratios."""
         graph = self.proto.graph
-        behind = {name for node in _descendants(graph.node, set(self.weights)) for name in node.output}
+        trained = {name for node in _descendants(graph.node, set(self.weights)) for name in node.output}
         names = {each.node for each in known}
-        acting = [node for node in dropout.acting(graph, behind, LEARNED) if node.name in names]
+        acting = [node for node in dropout.acting(graph, trained, LEARNED) if node.name in names]
         idle = [node for node in graph.node if node.op_type == "Dropout" and node not in acting]
         dropout.take_out(graph, idle)
         return {node.name: node.input[1] for node in acting}

@@ -1,4 +1,4 @@
-"""`birdsonnx train` on layers in front of the head: a tiny residual network, alone and under mpirun."""
+"""`birdsonnx train` on layers before the head: a tiny residual network, alone and under mpirun."""
 
 import json
 import shutil
@@ -283,7 +283,7 @@ class TestRefusals:
         assert "layer 'block_a' is a Round, which has no gradient" in line
         assert '"birdsonnx": {"trainable": [...]}' in line
 
-    def test_but_layers_behind_it_train(self, workspace, config):
+    def test_but_layers_after_it_train(self, workspace, config):
         residual_model(activation="Round").save(workspace / "model.onnx")
         succeed("train", "config.json", "--set", 'birdsonnx.trainable=["block_b", "dense"]')
 

@@ -150,7 +150,7 @@ def test_a_new_head_on_a_trained_network(config, own):
     )
     assert "weights of 3 layers taken over" in text
     assert "dense_1 (it has 32x2 2, the network 32x3 3): starts from fresh weights" in text
-    assert "dropout:       none; 1 in front of" not in text
+    assert "dropout:       none; 1 before" not in text
     assert losses(3, "out_test.txt")[-1] > 0.95
     refused("evaluate", "data/test", "--model", "saved/model_checkpoint_10.onnx")
 

@@ -228,7 +228,7 @@ def test_normalize_becomes_part_of_the_checkpoint(workspace, config):
 
 
 def test_transforms_travel_with_the_checkpoint(workspace, config):
-    """Prediction uses the transforms of the training unless told otherwise."""
+    """Prediction uses the transforms of the training unless others are given."""
     sections = {"input_path": "data/train/", "test_input_path": "data/valid/"}
     config(data={**sections, "transforms": [{"resize": [40, 40]}, {"center_crop": [32, 32]}]})
     result = succeed_json("train", "config.json")

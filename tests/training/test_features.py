@@ -383,8 +383,8 @@ def test_bad_photos_are_told_to_every_rank_and_nothing_is_kept(photos, homes):
     photos[2].path.write_bytes(b"no photo")
     photos[14].path.write_bytes(b"no photo")
     run_ranks(*homes)
-    told = {Path(f"refusal{rank}").read_text() for rank in range(len(homes))}
-    [lines] = (text.splitlines() for text in told)
+    refusals = {Path(f"refusal{rank}").read_text() for rank in range(len(homes))}
+    [lines] = (text.splitlines() for text in refusals)
     assert "2 of 15 photos cannot be used" in lines[0]
     assert str(photos[2].path) in lines[1]
     assert str(photos[14].path) in lines[2]

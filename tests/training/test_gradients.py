@@ -32,7 +32,7 @@ PARTS = {
     "two dense": (two_dense(), ["hidden", "dense"]),
     "the first of two": (two_dense(), ["hidden"]),
     "all of the tiny one": (tiny_model(), ["conv1", "conv2", "dense"]),
-    "behind the block": (residual_model(), ["last", "dense"]),
+    "after the block": (residual_model(), ["last", "dense"]),
     "inside the block": (residual_model(), ["block_b", "dense"]),
     "the stem only": (residual_model(), ["stem"]),
     "all": (residual_model(), ALL),
@@ -79,7 +79,7 @@ def named(weights: FlatWeights, total: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def in_a_loop(part: Partition, loss: Loss, weights: FlatWeights, photos: Sequence[int]) -> np.ndarray:
-    """The gradient and the loss behind it in float64, one photo after the other, from the builder's graph."""
+    """The gradient and, last, the loss in float64, one photo after the other, from the builder's graph."""
     graph = gradient_graph(loss.append_to(part.trainable), list(weights.named))
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     outputs = [*(f"{name}_grad" for name in weights.named), "loss"]
@@ -144,7 +144,7 @@ def test_against_finite_differences(name):
     assert total[-1] == pytest.approx(loss_of(wide), rel=1e-5)
     step = 1e-6  # in float64: errors of the order of 1e-9
     for key, value in named(weights, total).items():
-        # The largest of each tensor, and some at random; many of a kernel behind a Relu are 0.
+        # The largest of each tensor, and some at random; many of a kernel after a Relu are 0.
         chosen = [int(np.abs(value).argmax()), *np.random.default_rng(3).integers(0, value.size, 2)]
         tolerance = 1e-5 * float(np.abs(value).max())
         for index in chosen:
@@ -210,7 +210,7 @@ def test_confident_mistakes_stay_finite():
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("at", range(3))
 def test_where_the_network_is_divided_makes_no_difference(at, half):
-    network = Network(*PARTS["behind the block"])
+    network = Network(*PARTS["after the block"])
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     boundaries = network.boundaries()
     totals = []

@@ -355,7 +355,7 @@ def test_without_a_test_loss_there_is_no_best_epoch_and_no_early_stop():
 
 
 def overfitting(**options):
-    """A run whose test loss soon rises: nothing in the photos tells their labels."""
+    """A run whose test loss soon rises: the photos have nothing to do with their labels."""
     options = {"num_epochs": 30, "optimizer": {"type": "SGD", "learning_rate": 0.5}, **options}
     listener, keeper = Listener(), Keeper()
     run = training(dataset(16, 1), dataset(16, 2), listener=listener, keeper=keeper, **options)

@@ -129,8 +129,8 @@ def test_gradients_under_a_mask_against_finite_differences(trained, block, monke
     for name, gradient in named(weights, total).items():
         direction = generator.normal(size=gradient.shape)
         step = 1e-6
-        ahead, behind = (loss_of({**wide, name: wide[name] + sign * step * direction}) for sign in (1, -1))
-        expected = (ahead - behind) / (2 * step)
+        above, below = (loss_of({**wide, name: wide[name] + sign * step * direction}) for sign in (1, -1))
+        expected = (above - below) / (2 * step)
         assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-3, abs=1e-4), name
 
 

@@ -1,4 +1,4 @@
-"""The division in front of the first trained layer: both parts, one after the other, are the network."""
+"""The division before the first trained layer: both parts, one after the other, are the network."""
 
 from collections.abc import Sequence
 
@@ -49,7 +49,7 @@ NETWORKS = {
     "last of two": (two_dense(), ["dense"]),
     "both": (two_dense(), ["hidden", "dense"]),
     "first of two": (two_dense(), ["hidden"]),
-    "behind the block": (residual_model(), ["last", "dense"]),
+    "after the block": (residual_model(), ["last", "dense"]),
     "inside the block": (residual_model(), ["block_b", "dense"]),
     "the block": (residual_model(), ["block_a", "block_b"]),
     "all": (residual_model(), ALL),
@@ -107,7 +107,7 @@ def test_trained_weights_stay_in_the_trained_part(model, trainable):
         if part.backbone is not None:
             backbone = onnx.load_model_from_string(part.backbone).graph
             assert not set(part.weights).intersection(tensor.name for tensor in backbone.initializer)
-            # What is frozen in front is not in the trained part too.
+            # What is frozen is not in the trained part too.
             kernels = {name for name in held if name.endswith("/kernel")}
             assert not kernels.intersection(tensor.name for tensor in backbone.initializer)
         for name, value in part.weights.items():
@@ -155,13 +155,13 @@ def test_several_tensors_of_16_bits():
     assert (rows.dtype, rows.shape) == (np.float16, (3, network.frontier.size))
     wide = answer(onnx.load_model_from_string(network.divide(network.frontier).backbone), PIXELS)
     np.testing.assert_array_equal(rows, wide.astype(np.float16))
-    # Some layers behind: 2^-11 of values of a few units.
+    # Some layers later: 2^-11 of values of a few units.
     expected = answer(network.model.proto, PIXELS)
     np.testing.assert_allclose(answer(part.trainable, rows), expected, rtol=0, atol=5e-3 * np.ptp(expected))
 
 
 def test_a_pointwise_convolution_with_strides_needs_a_quarter_of_its_input():
-    frontier = Network(*NETWORKS["behind the block"]).frontier
+    frontier = Network(*NETWORKS["after the block"]).frontier
     assert frontier.shapes == ((16, 4, 4),)  # of 8 x 8
     assert frontier.size == 16 * 4 * 4
 
@@ -343,7 +343,7 @@ def test_nothing_to_train_is_refused():
 
 
 def test_layers_whose_weights_went_into_others_are_not_enough():
-    """A BatchNormalization is folded into the convolution in front of it."""
+    """A BatchNormalization is folded into the convolution before it."""
     message = (
         r"^tiny: no layer .* trainable \(conv1_bn, conv2_bn hold no weights of their own\); nothing to train"
     )
@@ -352,7 +352,7 @@ def test_layers_whose_weights_went_into_others_are_not_enough():
     assert list(Network(tiny_model(), ["conv2_bn", "dense"]).weights) == ["dense/kernel", "dense/bias"]
 
 
-def test_an_operation_without_gradient_is_refused_only_behind_what_is_trained():
+def test_an_operation_without_gradient_is_refused_only_after_what_is_trained():
     model = residual_model(activation="Round")
     with pytest.raises(ConfigError, match=r"^residual: layer 'block_a' is a Round, which has no gradient"):
         Network(model, ["block_a", "dense"])
