@@ -87,6 +87,35 @@ def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_litter(before, 
     assert [path.read_bytes() for path in Path().iterdir()] == ([] if before is None else [before])
 
 
+def test_an_error_of_other_work_is_not_one_of_the_file():
+    TARGET.write_bytes(b"old")
+    with pytest.raises(OSError, match="broken disk"), artifacts.completing(TARGET) as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError(5, "broken disk", "photo.jpg")
+    assert TARGET.read_bytes() == b"old"
+    with (
+        pytest.raises(ArtifactError, match=r"cannot write result\.bin: broken disk; the file that was there"),
+        artifacts.completing(TARGET),
+        artifacts.naming(TARGET),
+    ):
+        raise OSError(5, "broken disk")
+    assert list(Path().iterdir()) == [TARGET]
+
+
+def test_the_file_is_flushed_through_a_descriptor_that_may_write(monkeypatch):
+    """Windows flushes no other."""
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+
+    def recording(descriptor: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    artifacts.write_bytes(TARGET, b"new")
+    assert modes == [os.O_RDWR]
+
+
 def test_a_writer_that_writes_nothing_is_an_error():
     TARGET.write_bytes(b"old")
     with pytest.raises(ArtifactError), artifacts.replacing(TARGET):
