@@ -1,5 +1,6 @@
 """The one writer of results: the old file or the new one, and nothing else."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -87,19 +88,29 @@ def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_litter(before, 
     assert [path.read_bytes() for path in Path().iterdir()] == ([] if before is None else [before])
 
 
-def test_an_error_of_other_work_is_not_one_of_the_file():
+@pytest.mark.parametrize(
+    ("writes", "raised", "said"),
+    [
+        (contextlib.nullcontext(), OSError, "broken disk"),
+        (
+            artifacts.naming(TARGET),
+            ArtifactError,
+            r"cannot write result\.bin: broken disk; the file that was there is intact",
+        ),
+    ],
+)
+def test_an_error_of_other_work_is_not_one_of_the_file(writes, raised, said):
     TARGET.write_bytes(b"old")
-    with pytest.raises(OSError, match="broken disk"), artifacts.completing(TARGET) as temporary:
-        temporary.write_bytes(b"half")
-        raise OSError(5, "broken disk", "photo.jpg")
-    assert TARGET.read_bytes() == b"old"
-    with (
-        pytest.raises(ArtifactError, match=r"cannot write result\.bin: broken disk; the file that was there"),
-        artifacts.completing(TARGET),
-        artifacts.naming(TARGET),
-    ):
-        raise OSError(5, "broken disk")
+
+    def work() -> None:
+        with artifacts.completing(TARGET) as temporary, writes:
+            temporary.write_bytes(b"half")
+            raise OSError(5, "broken disk")
+
+    with pytest.raises(raised, match=said):
+        work()
     assert list(Path().iterdir()) == [TARGET]
+    assert TARGET.read_bytes() == b"old"
 
 
 def test_the_file_is_flushed_through_a_descriptor_that_may_write(monkeypatch):

@@ -3,7 +3,7 @@
 import os
 import random
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +71,12 @@ def _copy(photos: dict[str, Path], destination: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _move(source: Path, destination: Path, names: Iterable[str]) -> None:
+def _move(source: Path, destination: Path, names: Collection[str]) -> None:
     """Move files into an empty folder, all of them or none. Raises OSError."""
-    moved: list[Path] = []
     try:
         for name in names:
-            moved.append((source / name).rename(destination / name))
+            (source / name).rename(destination / name)
     except OSError:
-        for path in moved:
-            path.unlink()
+        for name in names:
+            (destination / name).unlink(missing_ok=True)
         raise
