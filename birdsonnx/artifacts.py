@@ -1,6 +1,6 @@
 """The one writer of results: temporary file beside the target, flushed to disk, then renamed.
 
-A reader sees the old file or the new one, never a half. Nothing else in birdsonnx opens a result for
+A reader sees the old file or the new one, never half of one. Nothing else in birdsonnx opens a result for
 writing, except the two training logs, which grow line by line.
 """
 
@@ -12,32 +12,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from birdsonnx.errors import ArtifactError
+from birdsonnx.errors import ArtifactError, DataError
 
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on success it takes the target's place, else it is removed.
+    """Yield a temporary path beside `target`, for a body that does nothing but write it; on success it takes
+    the target's place, else it is removed.
 
     Raises:
         ArtifactError: the folder cannot be made, or writing fails (a full disk, no permission).
+    """
+    with completing(target) as temporary, naming(target):
+        yield temporary
+
+
+@contextlib.contextmanager
+def completing(target: Path) -> Iterator[Path]:
+    """The same for a body that also does other work: an OSError of the body is not one of this file, unless
+    it comes out of `naming`.
+
+    Raises:
+        ArtifactError: the folder cannot be made, or the file cannot take its place.
     """
     # The name may be as long as the file system allows; the temporary one must not be longer.
     digest = sha256_of(os.fsencode(target.name))[:16]
     temporary = target.parent / f".{digest}.{os.getpid()}.tmp"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-        _flush_folder(target.parent)
+        with naming(target):
+            _flush(temporary)
+            temporary.replace(target)
+            _flush_folder(target.parent)
+    finally:
+        with contextlib.suppress(OSError):  # it is gone, or its folder is none, which was reported above
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Raises an OSError of the body as ArtifactError: it could not write `target`."""
+    try:
+        yield
     except OSError as error:
         kept = "; the file that was there is intact" if target.exists() else ""
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}{kept}") from error
-    finally:
-        with contextlib.suppress(OSError):  # gone, or in a folder that is none: told above
-            temporary.unlink()
 
 
 def write_bytes(target: Path, content: bytes) -> None:
@@ -51,6 +72,16 @@ def write_json(target: Path, content: Any) -> None:
     write_bytes(target, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def require_new_or_empty(folder: Path) -> None:
+    """Raises DataError unless results of several files may go into the folder: it is not there, or empty."""
+    try:
+        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    if not free:
+        raise DataError(f"{folder}: exists and is not empty; give a new folder")
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as file:
@@ -62,8 +93,13 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
+
+
 def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no handle on a folder to flush
+    if os.name == "nt":  # Windows cannot open a folder
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

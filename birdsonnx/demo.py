@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
-from birdsonnx.errors import BirdsonnxError, DataError
+from birdsonnx.errors import BirdsonnxError
 
 SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
     "AMBER FINCH": ((150, 100, 40), (240, 190, 60), (90, 60, 30)),
@@ -76,8 +76,7 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
         DataError: the folder is not empty.
         BirdsonnxError: a step failed; its own message says why.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: exists and is not empty; give a new folder")
+    artifacts.require_new_or_empty(folder)
     make_photos(folder / "data")
     say(
         f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "

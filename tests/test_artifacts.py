@@ -1,5 +1,6 @@
 """The one writer of results: the old file or the new one, and nothing else."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -85,6 +86,45 @@ def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_litter(before, 
     with pytest.raises(raised):
         write()
     assert [path.read_bytes() for path in Path().iterdir()] == ([] if before is None else [before])
+
+
+@pytest.mark.parametrize(
+    ("writes", "raised", "said"),
+    [
+        (contextlib.nullcontext(), OSError, "broken disk"),
+        (
+            artifacts.naming(TARGET),
+            ArtifactError,
+            r"cannot write result\.bin: broken disk; the file that was there is intact",
+        ),
+    ],
+)
+def test_an_error_of_other_work_is_not_one_of_the_file(writes, raised, said):
+    TARGET.write_bytes(b"old")
+
+    def work() -> None:
+        with artifacts.completing(TARGET) as temporary, writes:
+            temporary.write_bytes(b"half")
+            raise OSError(5, "broken disk")
+
+    with pytest.raises(raised, match=said):
+        work()
+    assert list(Path().iterdir()) == [TARGET]
+    assert TARGET.read_bytes() == b"old"
+
+
+def test_the_file_is_flushed_through_a_descriptor_that_may_write(monkeypatch):
+    """Windows flushes no other."""
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+
+    def recording(descriptor: int) -> None:
+        if not os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    artifacts.write_bytes(TARGET, b"new")
+    assert modes == [os.O_RDWR]
 
 
 def test_a_writer_that_writes_nothing_is_an_error():

@@ -1,14 +1,13 @@
 """`birdsonnx benchmark`."""
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birdsonnx.cli.job import DONE, SOME_REFUSED, agreed, printable, running
+from birdsonnx.cli.job import running
 from birdsonnx.cli.options import Debug, Json
 from birdsonnx.errors import ConfigError
 
@@ -41,13 +40,12 @@ def benchmark(
     debug: Debug = False,
 ) -> None:
     """Measure a model here: load, first prediction, speed and latency in memory and from files, memory."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="one") as job:
         from birdsonnx import artifacts, doctor
         from birdsonnx.inference import benchmark as measuring
         from birdsonnx.reporting import plots, tables
         from birdsonnx.runtime.threads import available_cores
 
-        ranks = job.join_ranks()
         cores = len(available_cores())
         request = measuring.Request(
             model,
@@ -58,18 +56,16 @@ def benchmark(
         )
         if plot is not None:
             plots.require_drawable(plot)
-        found = agreed(lambda: measuring.run(request, ranks, job.console()))
+        found = measuring.run(request, job.console())
         environment = doctor.examine()  # only now: it loads what would show in the memory
         job.result = {**found.as_json(), "environment": environment}
         job.say(*tables.benchmark_lines(found))
-        for refusal in found.refused:
-            print(f"birdsonnx: refused: {printable(refusal)}", file=sys.stderr)
+        job.refuse(found.refused)
         if output is not None:
             artifacts.write_json(output, job.result)
         if plot is not None:
             plots.plot_benchmark(found, plot, f"{found.model}, {environment['cpu']}, {cores} cores")
         job.say(*(f"wrote {path}" for path in (output, plot) if path))
-        job.code = SOME_REFUSED if found.refused else DONE
 
 
 def _seconds(word: str) -> float:

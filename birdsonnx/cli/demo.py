@@ -20,7 +20,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """The whole road in about two minutes on images it makes itself, offline."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="one") as job:
         from birdsonnx import demo as demonstration
 
         job.result = demonstration.run(folder, weights, job.say)

@@ -6,7 +6,7 @@ from birdsonnx.cli.options import Debug, Json
 
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """What this installation and machine can do; exit code 1 where something is in the way."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="separate") as job:
         from birdsonnx import doctor as examination
 
         job.result = examination.examine()

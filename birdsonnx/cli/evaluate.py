@@ -1,12 +1,11 @@
 """`birdsonnx evaluate`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birdsonnx.cli.job import CANNOT, DONE, SOME_REFUSED, printable, running
+from birdsonnx.cli.job import CANNOT, running
 from birdsonnx.cli.options import Debug, Json, Tag, Threads
 
 
@@ -29,25 +28,20 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Accuracy, top-5, loss, per-class table and confusion matrix."""
-    with running(json, debug) as job:
-        from birdsonnx.inference import run as requests
+    with running(json, debug, ranks="all") as job:
+        from birdsonnx.inference import evaluation
         from birdsonnx.reporting import tables
 
-        ranks = job.join_ranks()
-        if target.is_dir():
-            found, refused = requests.evaluate_folder(target, model, threads, ranks, job.console(), tag)
-        else:
-            found, refused = ranks.first(lambda: requests.evaluate_file(target, labels, tag)), []
+        request = evaluation.Request(target, model, tag, labels, threads)
+        found, refused = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
             return
-        for refusal in refused:
-            print(f"birdsonnx: refused: {printable(refusal)}", file=sys.stderr)
+        job.refuse(refused)
         if found is None:
             job.result = {"refused": refused}
             job.code = CANNOT
             return
         job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
-        job.code = SOME_REFUSED if refused else DONE
         if csv is not None:
             tables.write_evaluation(found, csv)
         if plot is not None:

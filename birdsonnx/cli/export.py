@@ -1,8 +1,8 @@
 """`birdsonnx export`."""
 
-from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,92 +10,89 @@ from birdsonnx.cli.job import Job, running
 from birdsonnx.cli.options import Debug, Json, Tag
 from birdsonnx.errors import ConfigError
 
-ONLY_TO_ONNX = (
-    "arch",
-    "weights",
-    "size",
-    "channels",
-    "classes",
-    "labels",
-    "preprocess",
-    "opset",
-    "seed",
-    "save_layers",
-    "tag",
-)
-"""Options of an export that mean nothing on the way back to Keras."""
+if TYPE_CHECKING:
+    from birdsonnx.keras_io.conversion import Conversion
+
+Source = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A Keras .h5 or .keras full model (or none: --arch, --weights); the .onnx for --to keras."
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The file to write (default: models/<arch>_birds.onnx, or SOURCE with .keras).",
+    ),
+]
+To = Annotated[
+    str, typer.Option(help="onnx, or keras: put an .onnx's weights back into the network of --layers.")
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Network of keras.applications, built without SOURCE (default: resnet50); 'list' names all."
+    ),
+]
+Weights = Annotated[str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")]
+Layers = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keras 2 or 3 JSON of the network, or an array of layers; weights by name from SOURCE."
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(help="Input of --arch, such as 160 or 192x160 (width first; default: the network's own)."),
+]
+Channels = Annotated[
+    int | None, typer.Option(help="Channels of --arch: 3, or 1 for grayscale (not imagenet).")
+]
+Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")]
+Labels = Annotated[
+    Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
+]
+Preprocess = Annotated[
+    str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
+]
+Opset = Annotated[int, typer.Option(help="ONNX opset, 13 to 18.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of weights that start fresh.")]
+SaveLayers = Annotated[
+    Path | None, typer.Option(help="Also write the network as Keras JSON, for the config's 'layers'.")
+]
 
 
 def export(
     context: typer.Context,
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A Keras .h5 or .keras full model (or none: --arch, --weights); the .onnx for --to keras."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="The file to write (default: models/<arch>_birds.onnx, or SOURCE with .keras).",
-        ),
-    ] = None,
-    to: Annotated[
-        str, typer.Option(help="onnx, or keras: put an .onnx's weights back into the network of --layers.")
-    ] = "onnx",
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="Network of keras.applications, built without SOURCE (default: resnet50); 'list' names all."
-        ),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")
-    ] = "imagenet",
-    layers: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keras 2 or 3 JSON of the network, or an array of layers; weights by name from SOURCE."
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Input of --arch, such as 160 or 192x160 (width first; default: the network's own)."
-        ),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        typer.Option(help="Channels of --arch: 3, or 1 for grayscale (not imagenet)."),
-    ] = None,
-    classes: Annotated[
-        int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
-    ] = None,
+    source: Source = None,
+    output: Output = None,
+    to: To = "onnx",
+    arch: Arch = None,
+    weights: Weights = "imagenet",
+    layers: Layers = None,
+    size: Size = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    labels: Labels = None,
     tag: Tag = None,
-    preprocess: Annotated[
-        str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
-    ] = "auto",
-    opset: Annotated[int, typer.Option(help="ONNX opset, 13 to 18.")] = 17,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights that start fresh.")] = 0,
-    save_layers: Annotated[
-        Path | None, typer.Option(help="Also write the network as Keras JSON, for the config's 'layers'.")
-    ] = None,
+    preprocess: Preprocess = "auto",
+    opset: Opset = 17,
+    seed: Seed = 0,
+    save_layers: SaveLayers = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Convert a Keras network to one self-contained ONNX file, or back, and compare both."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         from birdsonnx.keras_io import architectures
         from birdsonnx.keras_io import export as exporting
 
-        if _direction(to) == "keras":
-            _refuse_options(context, ONLY_TO_ONNX, "--to keras")
-            _export_to_keras(job, source, layers, output)
+        if to not in ("onnx", "keras"):
+            raise ConfigError(f"--to {to!r} is neither onnx nor keras")
+        if to == "keras":
+            _export_to_keras(job, context, source, layers, output)
             return
         if arch == "list":
             job.result = {"architectures": list(architectures.DEFAULT_SIZES)}
@@ -117,32 +114,45 @@ def export(
             save_layers=save_layers,
             tag=tag,
         )
-        converted = exporting.export(request)
-        metadata, rewritten = converted.model.metadata, converted.rewritten
-        job.result = {
-            "output": str(request.file),
-            "classes": converted.model.num_classes,
-            "preprocessing": metadata.preprocessing.name,
-            "trainable": list(metadata.trainable),
-            "parameters": vars(metadata.parameters),
-            "parity": converted.parity.differences,
-            "rewrites": rewritten,
-            "notes": converted.notes,
-        }
-        job.say(
-            *converted.notes,
-            f"preprocessing  {metadata.preprocessing.name}",
-            f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
-            f"parity         {converted.parity}",
-            f"wrote          {request.file} ({converted.model.num_classes} classes, "
-            f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
-        )
+        _show(job, exporting.export(request), request.file)
 
 
-def _export_to_keras(job: Job, source: Path | None, layers: Path | None, output: Path | None) -> None:
+def _show(job: Job, converted: "Conversion", file: Path) -> None:
+    metadata, rewritten = converted.model.metadata, converted.rewritten
+    job.result = {
+        "output": str(file),
+        "classes": converted.model.num_classes,
+        "preprocessing": metadata.preprocessing.name,
+        "trainable": list(metadata.trainable),
+        "parameters": vars(metadata.parameters),
+        "parity": converted.parity.differences,
+        "rewrites": rewritten,
+        "notes": converted.notes,
+    }
+    job.say(
+        *converted.notes,
+        f"preprocessing  {metadata.preprocessing.name}",
+        f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
+        f"parity         {converted.parity}",
+        f"wrote          {file} ({converted.model.num_classes} classes, "
+        f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
+    )
+
+
+def _export_to_keras(
+    job: Job, context: typer.Context, source: Path | None, layers: Path | None, output: Path | None
+) -> None:
     from birdsonnx.keras_io import export as exporting
 
-    if source is None or layers is None:
+    # An option is a field of the request that it is for: what only the other one has means nothing here.
+    known = {field.name for field in fields(exporting.BackToKeras)}
+    for field in fields(exporting.Request):
+        given = context.get_parameter_source(field.name)
+        if field.name not in known and given is not None and given.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--{field.name.replace('_', '-')} has no meaning with --to keras; leave it out"
+            )
+    if source is None or not source.name or layers is None:
         raise ConfigError(
             "--to keras needs an .onnx and its network: "
             "birdsonnx export --to keras birds.onnx --layers layers.json"
@@ -159,17 +169,3 @@ def _export_to_keras(job: Job, source: Path | None, layers: Path | None, output:
         f"parity         {returned.parity}",
         f"wrote          {output}",
     )
-
-
-def _direction(value: str) -> str:
-    if value not in ("onnx", "keras"):
-        raise ConfigError(f"--to {value!r} is neither onnx nor keras")
-    return value
-
-
-def _refuse_options(context: typer.Context, names: Sequence[str], what: str) -> None:
-    """Raises ConfigError where one of these options was given."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')} has no meaning with {what}; leave it out")

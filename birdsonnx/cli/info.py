@@ -15,7 +15,7 @@ def info(
     debug: Debug = False,
 ) -> None:
     """What a model holds: classes, preprocessing, parameters, training history."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         from birdsonnx.model import model_file
         from birdsonnx.reporting import tables
 

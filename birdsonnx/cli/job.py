@@ -1,15 +1,18 @@
-"""One running verb: who prints, how it exits, what an error becomes."""
+"""One running verb: which ranks work, who prints, how it exits, what an error becomes."""
 
 import json as json_format
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
-from birdsonnx.errors import BirdsonnxError
+from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
+from birdsonnx.reporting.printable import printable
 
 if TYPE_CHECKING:
     from birdsonnx.reporting.console import Console
@@ -19,28 +22,76 @@ T = TypeVar("T")
 
 DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 
+GRACE_S = 0.2
+"""For which a rank waits before it reports an error and ends the others: if all have it, the first reports it
+and ends them all in the meantime."""
+
+WorkingRanks = Literal["all", "first", "one", "separate"]
+"""Which ranks carry out a verb that was started with mpirun.
+
+all: every rank, together.
+first: rank 0, as if it were alone; the others sleep, and leave with its exit code.
+one: none; the verb starts processes of its own, or measures this one, and is refused under mpirun.
+separate: like first; but where the launcher's processes do not see each other, each of them does the work
+    and the launcher's first one prints. For doctor, which has to say what is wrong then.
+"""
+
 
 class Job:
     """One running verb: who prints, what goes into the JSON object, how it exits."""
 
-    def __init__(self, json: bool) -> None:
+    def __init__(self, json: bool, debug: bool = False) -> None:
         self.json = json
+        self.debug = debug
         self.result: dict[str, Any] = {}
         self.code = DONE
-        self.ranks: Ranks | None = None
+        self.speaks = True
+        """Whether this process prints."""
+        self.works = True
+        """Whether this process carries out the verb."""
+        self._ranks: Ranks | None = None
+        self._waiting: Ranks | None = None
+        """All ranks, where only the first works."""
 
     @property
-    def speaks(self) -> bool:
-        return self.ranks is None or self.ranks.is_first
+    def ranks(self) -> "Ranks":
+        """The ranks that carry out the verb together."""
+        assert self._ranks is not None
+        return self._ranks
 
-    def join_ranks(self) -> "Ranks":
-        """The MPI ranks of this run."""
+    def join_ranks(self, working: WorkingRanks) -> None:
+        """Find out which ranks there are, and what this one is to do.
+
+        Raises:
+            InstallationError: the launcher's processes do not see each other.
+            ConfigError: there are several, and the verb is one process's work.
+        """
         from birdsonnx.runtime import ranks
 
-        self.ranks = ranks.join()
-        return self.ranks
+        try:
+            joined = ranks.join()
+            self.speaks = joined.is_first
+        except InstallationError as error:
+            self.speaks = not error.agreed
+            if working != "separate":
+                raise
+            joined = ranks.Ranks()
+        if working == "one" and joined.size > 1:
+            agreed(lambda: _refuse_ranks(joined.size))
+        if working == "all" or joined.size == 1:
+            self._ranks = joined
+        else:
+            self._ranks = ranks.Ranks()
+            self._waiting = joined
+            self.works = joined.is_first
+
+    def share_code(self) -> None:
+        """Where only rank 0 works: wait until it is done, and take over its exit code."""
+        if self._waiting is not None:
+            self.code = self._waiting.first(lambda: self.code)
 
     def console(self) -> "Console":
+        """What work reports to."""
         from birdsonnx.reporting.console import Console
 
         return Console(self.speaks, self.json)
@@ -49,64 +100,89 @@ class Job:
         """Lines for people on stdout; silent under --json and on other ranks."""
         if self.speaks and not self.json:
             for line in lines:
-                print(line)
+                print(printable(line))
 
-    def fail(self, message: str, code: int = CANNOT) -> None:
-        prefix = (
-            f"birdsonnx: rank {self.ranks.rank}: " if self.ranks and self.ranks.size > 1 else "birdsonnx: "
-        )
-        print(prefix + printable(message), file=sys.stderr, flush=True)
-        if self.json:
-            self.result = {"error": message}
+    def refuse(self, reasons: Iterable[str]) -> None:
+        """List inputs that could not be used, on stderr; the exit code says so."""
+        for reason in reasons:
+            print(f"birdsonnx: refused: {printable(reason)}", file=sys.stderr)
+            self.code = SOME_REFUSED
+
+    def fail(self, message: str, code: int = CANNOT, agreed: bool = False) -> None:
+        """Report an error; where not every rank has it, also end the others, which would wait for this one.
+
+        With --debug the traceback comes first, on stderr.
+        """
         self.code = code
+        self.result = {"error": message}
+        if agreed and not self.speaks:
+            return
+        several = not agreed and self._ranks is not None and self._ranks.size > 1
+        if several and not self.speaks:
+            time.sleep(GRACE_S)
+        if self.debug:
+            traceback.print_exc()
+        prefix = f"birdsonnx: rank {self.ranks.rank}: " if several else "birdsonnx: "
+        lines = "\n".join(map(printable, message.split("\n")))
+        print(prefix + lines, file=sys.stderr, flush=True)
+        if several:
+            self.print_result(instead_of_first=True)
+            self.ranks.abort(code)
+
+    def print_result(self, instead_of_first: bool = False) -> None:
+        """Under --json print the one object; of several ranks only the first does, unless it cannot."""
+        if self.json and (self.speaks or instead_of_first):
+            print(json_format.dumps(self.result, default=str), flush=True)
+
+    def interrupt(self) -> None:
+        """Report Ctrl-C, and end all ranks, also those that only wait."""
+        if self.works:
+            self.fail("interrupted", 130)
+        self.code = 130
+        if self._waiting is not None:
+            self._waiting.abort(130)
 
 
 @contextmanager
-def running(json: bool, debug: bool) -> Iterator[Job]:
-    """Run a verb's body: errors become one line and an exit code, results one JSON object."""
-    job = Job(json)
+def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
+    """Run a verb's body, on the ranks that carry it out: errors become one line and an exit code, results one
+    JSON object."""
+    job = Job(json, debug)
     try:
-        yield job
-    except BirdsonnxError as error:
-        if debug:
-            raise
-        if error.agreed:  # every rank has it: the first speaks, all leave
-            job.code = CANNOT
-            if job.speaks and job.ranks is not None:
-                print(f"birdsonnx: {printable(str(error))}", file=sys.stderr, flush=True)
-                job.result = {"error": str(error)}
+        job.join_ranks(ranks)
+        if job.works:
+            yield job
         else:
-            job.fail(str(error))
-            _abort(job)
+            job.share_code()
+    except BirdsonnxError as error:
+        job.fail(str(error), agreed=error.agreed)
     except KeyboardInterrupt:
-        job.fail("interrupted", 130)
-        _abort(job)
+        job.interrupt()
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         job.code = 141
     except Exception as error:
-        if debug:
-            raise
-        reason = " ".join(str(error).split())
-        job.fail(f"internal error: {type(error).__name__}: {reason}; --debug shows where")
-        _abort(job)
-    if job.json and job.speaks:
-        print(json_format.dumps(job.result, default=str))
+        job.fail(_described(error))
+    if job.works:
+        job.share_code()
+    job.print_result()
     raise typer.Exit(job.code)
 
 
-def _abort(job: Job) -> None:
-    if job.ranks is not None and job.ranks.size > 1:
-        job.ranks.abort(job.code)
+def _refuse_ranks(size: int) -> None:
+    raise ConfigError(f"this verb runs in one process, and {size} ranks are running; start it without mpirun")
 
 
-def printable(text: str) -> str:
-    """The text with undecodable file name bytes shown as they are in repr."""
-    return text.encode(errors="backslashreplace").decode()
+def _described(error: Exception) -> str:
+    """What nobody foresaw, in one line."""
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f"{error.filename}: {error.strerror}; --debug shows where"
+    reason = " ".join(str(error).split())
+    return f"internal error: {type(error).__name__}: {reason}; --debug shows where"
 
 
 def agreed(produce: Callable[[], T]) -> T:
-    """A step that goes the same way on every rank, so that its error is everyone's."""
+    """The result of a step that goes the same way on every rank, so that each of them has its error."""
     try:
         return produce()
     except BirdsonnxError as error:

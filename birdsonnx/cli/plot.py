@@ -30,7 +30,7 @@ def plot(
     debug: Debug = False,
 ) -> None:
     """Draw a run's loss and accuracy curves, or what its random transforms make of photos."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         if outfile is not None and augmented is None:
             path = _plot_curves(outfile, output)
         elif augmented is not None and outfile is None:
@@ -44,8 +44,9 @@ def plot(
 def _plot_curves(outfile: str, output: Path | None) -> Path:
     from birdsonnx.reporting import plots, training_log
 
+    curves = training_log.read_curves(outfile)
     path = output or Path(outfile).with_suffix(".png")
-    plots.plot_curves(training_log.read_curves(outfile), path, Path(outfile).stem)
+    plots.plot_curves(curves, path, Path(outfile).stem)
     return path
 
 
@@ -53,8 +54,8 @@ def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
     from birdsonnx.config import reading as configs
     from birdsonnx.reporting import augmentation, plots
 
-    path = output or config.with_name(f"{config.stem}_augmented.png")
     shown = augmentation.preview(configs.read(config), job.say)
+    path = output or config.with_name(f"{config.stem}_augmented.png")
     plots.plot_preview(shown, path, config.name)
     job.result = {
         "photos": [row.name for row in shown.rows],

@@ -1,17 +1,17 @@
 """`birdsonnx predict`."""
 
-import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from birdsonnx.cli.job import SOME_REFUSED, Job, agreed, printable, running
+from birdsonnx.cli.job import Job, agreed, running
 from birdsonnx.cli.options import Debug, Json, Threads
 from birdsonnx.errors import ConfigError
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.requests import Request
+    from birdsonnx.inference.requests import Precision, Request
 
 
 def predict(
@@ -49,74 +49,44 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="all") as job:
         from birdsonnx.config import reading as configs
-        from birdsonnx.inference.requests import Request, request_of
+        from birdsonnx.inference.requests import Request
 
-        ranks = job.join_ranks()
-        options: dict[str, Any] = {
-            "inputs": inputs,
-            "model": model,
-            "output": output,
-            "threads": threads,
-            "per_run": batch_size,
-            "precision": agreed(lambda: _precision(precision)),
-            "tune": tune,
-            "top_k": top_k,
-            "csv": csv,
-        }
-        if config is not None:
-            settings = ranks.first(lambda: configs.read(config))
-            request = agreed(lambda: request_of(settings, **options))
+        if config is None:
+            request = Request(inputs or [], output=Path("predictions"))
         else:
-            given = {name: value for name, value in options.items() if value is not None}
-            request = Request(**{"inputs": [], "output": Path("predictions"), **given})
+            settings = job.ranks.first(lambda: configs.read(config))
+            request = agreed(lambda: Request.from_config(settings, inputs or []))
+        request = replace(
+            request,
+            model=model,
+            output=output or request.output,
+            threads=threads or request.threads,
+            per_run=batch_size,
+            precision=agreed(lambda: _precision(precision)),
+            tune=tune,
+            top_k=top_k,
+            csv=csv,
+        )
         run_prediction(job, request)
 
 
 def run_prediction(job: Job, request: "Request") -> None:
+    """Predict, and print what people and programs read of it."""
     from birdsonnx.inference import prediction
-    from birdsonnx.inference import run as requests
+    from birdsonnx.reporting import predictions
 
-    assert job.ranks is not None
-    summary, where = requests.predict(request, job.ranks, job.console())
+    summary = prediction.predict(request, job.ranks, job.console())
     if not job.speaks:
         return
-    total = summary.photos + len(summary.refused)
-    job.result = {
-        "model": where,
-        "photos": summary.photos,
-        "refused": summary.refused,
-        "seconds": summary.seconds,
-        "images_per_second": summary.photos / summary.seconds,
-        "output": summary.output,
-        "csv": summary.csv,
-        "predictions": summary.shown if total <= prediction.SHOWN else None,
-        "counts": summary.counts,
-    }
-    if total <= prediction.SHOWN:
-        width = max((len(entry["name"]) for entry in summary.shown), default=0)
-        for entry in summary.shown:
-            top = "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
-            job.say(printable(f"{entry['name']:<{width}}  {top}"))
-    else:
-        for name, count in sorted(summary.counts.items(), key=lambda item: (-item[1], item[0]))[:20]:
-            job.say(f"{count:>7} x {name}")
-        if len(summary.counts) > 20:
-            job.say(f"{'':>7}   and {len(summary.counts) - 20} more classes")
-    for refusal in summary.refused:
-        print(f"birdsonnx: refused: {printable(refusal)}", file=sys.stderr)
-    where_to = f" -> {summary.output}" if summary.output else ""
-    job.say(
-        f"{summary.photos} photos in {summary.seconds:.2f} s "
-        f"({summary.photos / summary.seconds:.1f} images/s){where_to}"
-        + (f", {len(summary.refused)} refused" if summary.refused else "")
-    )
-    if summary.refused:
-        job.code = SOME_REFUSED
+    job.result = summary.as_json()
+    job.say(*predictions.named_lines(summary))
+    job.refuse(summary.refused)
+    job.say(predictions.total_line(summary))
 
 
-def _precision(value: str | None) -> str | None:
+def _precision(value: str | None) -> "Precision | None":
     if value not in (None, "fp32", "int8"):
         raise ConfigError(f"--precision {value!r} is neither fp32 nor int8")
-    return value
+    return cast("Precision | None", value)

@@ -37,17 +37,16 @@ def quantize(
     debug: Debug = False,
 ) -> None:
     """Make an int8 model: about 3 times as fast on CPUs with VNNI or AMX, a quarter of the size."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         from birdsonnx.inference import quantizing
         from birdsonnx.passes import quantization
         from birdsonnx.reporting import tables
         from birdsonnx.runtime import threads as sharing
-        from birdsonnx.runtime.ranks import Ranks
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
         request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop, tag)
-        done = quantizing.quantize(request, sharing.share(Ranks(), threads).threads, job.console())
+        done = quantizing.quantize(request, sharing.share(job.ranks, threads).threads, job.console())
         job.result = {
             "output": str(done.output),
             "calibrated_on": done.photos,

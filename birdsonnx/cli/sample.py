@@ -19,7 +19,7 @@ def sample(
     debug: Debug = False,
 ) -> None:
     """Copy random photos of every class into one flat folder, named class + file name."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         from birdsonnx.images import sampling
 
         taken = sampling.sample(source, destination, per_class, seed, tag)

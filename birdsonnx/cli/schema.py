@@ -18,13 +18,13 @@ def schema(
     debug: Debug = False,
 ) -> None:
     """The config as JSON Schema, with which editors complete and check it."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="first") as job:
         from birdsonnx import artifacts
         from birdsonnx.config.schema import config_schema
 
         if output is None:
             job.result = config_schema()
-            job.say(json_format.dumps(job.result, indent=2))
+            job.say(*json_format.dumps(job.result, indent=2).splitlines())
         else:
             artifacts.write_json(output, config_schema())
             job.result["output"] = str(output)

@@ -27,17 +27,17 @@ def train(
 
     checkpoints.load names the network; layers alone describe one to train from fresh weights; both: the
     network of layers, with the weights that fit."""
-    with running(json, debug) as job:
+    with running(json, debug, ranks="all") as job:
         from dataclasses import asdict
 
         from birdsonnx.config import reading as configs
-        from birdsonnx.inference.requests import request_of
+        from birdsonnx.inference.requests import Request
 
-        ranks = job.join_ranks()
+        ranks = job.ranks
         path = agreed(lambda: _one_config(config, config_option))
         settings = ranks.first(lambda: configs.read(path, overrides or ()))
         if settings.data.input_path is None:
-            run_prediction(job, agreed(lambda: request_of(settings)))
+            run_prediction(job, agreed(lambda: Request.from_config(settings)))
             return
         from birdsonnx.reporting.training_log import TrainingLog
         from birdsonnx.training import run

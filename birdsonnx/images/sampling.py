@@ -3,9 +3,11 @@
 import os
 import random
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdsonnx import artifacts
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.folders import read_class_folders
 
@@ -21,15 +23,14 @@ class Sample:
 
 def sample(source: Path, destination: Path, per_class: int, seed: int, tag: str | None = None) -> Sample:
     """Copy `per_class` random photos of each class folder of `source`, or of those below its folders `tag`,
-    into the new folder `destination`.
+    into `destination`, a folder that is new or empty.
 
     Raises:
         DataError: `destination` holds something already, a class has too few photos, or two photos would
             get one name.
         ArtifactError: the copy failed; nothing is left of it.
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise DataError(f"{destination}: exists and is not empty; give a new folder")
+    artifacts.require_new_or_empty(destination)
     folder = read_class_folders(source, tag)
     generator = random.Random(seed)
     chosen: dict[str, tuple[int, Path]] = {}
@@ -42,16 +43,40 @@ def sample(source: Path, destination: Path, per_class: int, seed: int, tag: str 
             if target in chosen:
                 raise DataError(f"{photo.path} and {chosen[target][1]} would both be called {target!r}")
             chosen[target] = (label, photo.path)
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        for target, (_, path) in chosen.items():
-            shutil.copyfile(path, temporary / target)
-        if destination.exists():
-            destination.rmdir()  # empty: checked above
-        temporary.rename(destination)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise ArtifactError(f"cannot write {destination}: {error.strerror or error}") from None
+    _copy({target: path for target, (_, path) in chosen.items()}, destination)
     labels = [chosen[target][0] for target in sorted(chosen)]
     return Sample(sorted(chosen), labels == sorted(labels))
+
+
+def _copy(photos: dict[str, Path], destination: Path) -> None:
+    """Copy photos to their new names: into a temporary folder, then all at once.
+
+    A new folder is renamed as a whole. One that is there stays the same folder, since it may be the one that
+    a shell is in, a link, or a disk of its own.
+    """
+    there = destination.exists()
+    suffix = f".{os.getpid()}.tmp"
+    temporary = destination / suffix if there else destination.with_name(f".{destination.name}{suffix}")
+    try:
+        temporary.mkdir(parents=True)
+        for target, path in photos.items():
+            shutil.copyfile(path, temporary / target)
+        if there:
+            _move(temporary, destination, photos)
+        else:
+            temporary.rename(destination)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {destination}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(source: Path, destination: Path, names: Collection[str]) -> None:
+    """Move files into an empty folder, all of them or none. Raises OSError."""
+    try:
+        for name in names:
+            (source / name).rename(destination / name)
+    except OSError:
+        for name in names:
+            (destination / name).unlink(missing_ok=True)
+        raise

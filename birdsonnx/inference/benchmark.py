@@ -7,7 +7,7 @@ still gets its warm-up and one run, and the result says so.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from birdsonnx.errors import BirdsonnxError, ConfigError, DataError
+from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo, collect
-from birdsonnx.inference import prediction
 from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
-from birdsonnx.inference.run import CHECKPOINTS, OUTPUT_FILE
-from birdsonnx.inference.timing import timed
+from birdsonnx.inference.opening import CHECKPOINTS
+from birdsonnx.inference.prediction import OUTPUT_FILE, record
+from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import newest_checkpoint
 from birdsonnx.model.metadata import INPUT
@@ -33,7 +33,7 @@ from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import Session
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
-"""Where in the budget each part has to end; prediction from files gets the rest."""
+"""Shares of the budget after which each part has to end; prediction from files gets the rest."""
 
 PHOTOS = 64
 """At most so many photos, spread evenly over those given, are predicted over and over."""
@@ -115,7 +115,7 @@ class Benchmark:
     bare: tuple[BareSession, ...]
     from_files: FromFiles
     peak_rss_mb: float | None
-    """Of this process over all settings; None where the system does not tell."""
+    """Of this process over all settings; None where the system does not say."""
     first_prediction_peak_rss_mb: float | None
     notes: tuple[str, ...]
     refused: tuple[str, ...]
@@ -129,70 +129,46 @@ class Benchmark:
         return asdict(self)
 
 
-def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
-    """Measure one part after the other.
+def run(request: Request, audience: Audience) -> Benchmark:
+    """Measure one part after the other, in this process alone.
 
     Raises:
-        ConfigError: started under a launcher, with several ranks.
         BirdsonnxError: a model or photos that cannot be used.
     """
-    if ranks.size > 1:
-        raise ConfigError(
-            f"benchmark measures one process, and {ranks.size} ranks are running; start it without mpirun"
-        )
     photos = None if request.data is None else collect([request.data])
-    model = request.model or newest_checkpoint(Path(CHECKPOINTS))
-    share = threads.share(ranks)
+    model = request.model or newest_checkpoint(CHECKPOINTS)
+    share = threads.share(Ranks())
     if share.note:
         audience.say(share.note)
     counts = sorted(set(request.threads or powers_of_two(share.threads)))
-    batches = sorted(set(request.batch_sizes))
     # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
-    forms = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
-
-    def opened(streams: int, form: Form | None = None) -> Classifier:
-        """As `predict` opens it for many photos; with a form of its own, where that is measured."""
-        return open_classifier(model, str(model), SIDE_BY_SIDE, streams, form=form)
-
+    uses = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
+    forms = [Form(*use, batch) for use in uses for batch in sorted(set(request.batch_sizes))]
     started = perf_counter()
-
-    def at(part: float) -> float:
-        return started + part * request.seconds
-
-    parts = 3 + len(forms) * len(batches)
     with (
-        tempfile.TemporaryDirectory(prefix="birdsonnx_") as temporary,
-        audience.progress("benchmark", parts) as advance,
+        tempfile.TemporaryDirectory(prefix="birdsonnx_") as folder,
+        audience.progress("benchmark", 3 + len(forms)) as advance,
     ):
-        folder = Path(temporary)
-        classifier = opened(max(counts))
+        bench = _Bench(model, max(counts), Path(folder), started, request.seconds)
+        classifier = bench.opened()
         height, width = classifier.decoder.height, classifier.decoder.width
         if photos is None:
-            photos = make_photos(folder / "made", height, width)
+            photos = make_photos(bench.folder / "made", height, width)
             source = f"{len(photos)} made JPEGs of {width} x {height}"
         else:
             source = f"{min(len(photos), PHOTOS)} of {len(photos)} in {request.data}"
         audience.say(f"measuring {model} for about {request.seconds:g} s, with {source}")
         usable, pixels, refused = decodable(classifier, photos)
+        del classifier  # one session at a time, or two would show in the peak
         # Before anything larger is held here: Linux counts a process's peak at the start as its child's.
-        first = timed(lambda: _predict_one(model, usable[0], folder), at(FIRST_ENDS))
+        first = bench.first_prediction(usable[0])
         child_peak = _peak_rss_mb(children=True)
         advance(1)
-        del classifier  # one session at a time, or two would show in the peak
-        load = timed(lambda: opened(max(counts)), at(LOAD_ENDS))
+        load = bench.load()
         advance(1)
-        bare: list[BareSession] = []
-        for streams, threads_per_run in forms:
-            for batch in batches:
-                session = opened(streams, Form(streams, threads_per_run, batch)).session
-                images = np.resize(pixels, (batch, *pixels.shape[1:]))  # the same photos over and over
-                until = _slice(at(BARE_ENDS), len(forms) * len(batches) - len(bare))
-                bare.append(_bare_session(session, images, streams, threads_per_run, until))
-                advance(1)
-                del session
-        fastest = max(setting.images_per_second for setting in bare)
-        classifier = opened(max(counts))
-        from_files = _from_files(classifier, usable, source, folder / OUTPUT_FILE, at(1), fastest)
+        bare = bench.bare_sessions(forms, pixels, advance)
+        classifier = bench.opened()
+        from_files = bench.from_files(classifier, usable, source, bare)
         advance(1)
     return Benchmark(
         str(model),
@@ -205,13 +181,70 @@ def run(request: Request, ranks: Ranks, audience: Audience) -> Benchmark:
         len(load.durations_s),
         first.percentile_s(50),
         len(first.durations_s),
-        tuple(bare),
+        bare,
         from_files,
         _peak_rss_mb(),
         child_peak,
         _notes(bare, request.seconds),
         tuple(refused),
     )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every part of a benchmark needs: the model, the cores, a folder to write to, and the budget."""
+
+    model: Path
+    streams: int
+    """As many as `predict` would use."""
+    folder: Path
+    started: float
+    seconds: float
+
+    def opened(self, form: Form | None = None) -> Classifier:
+        """As `predict` opens it for many photos; with a form of its own, where that is measured."""
+        streams = self.streams if form is None else form.streams
+        return open_classifier(self.model, str(self.model), SIDE_BY_SIDE, streams, form=form)
+
+    def ends(self, part: float) -> float:
+        """When a part of the budget has to end that ends there in it."""
+        return self.started + part * self.seconds
+
+    def first_prediction(self, photo: Photo) -> Timing:
+        return timed(lambda: _predict_one(self.model, photo, self.folder), self.ends(FIRST_ENDS))
+
+    def load(self) -> Timing:
+        return timed(self.opened, self.ends(LOAD_ENDS))
+
+    def bare_sessions(
+        self, forms: Sequence[Form], pixels: Pixels, advance: Callable[[int], None]
+    ) -> tuple[BareSession, ...]:
+        bare: list[BareSession] = []
+        for form in forms:
+            session = self.opened(form).session
+            images = np.resize(pixels, (form.per_run, *pixels.shape[1:]))  # the same photos over and over
+            until = _slice(self.ends(BARE_ENDS), len(forms) - len(bare))
+            bare.append(_bare_session(session, images, form, until))
+            advance(1)
+            del session  # before the next one is opened
+        return tuple(bare)
+
+    def from_files(
+        self, classifier: Classifier, photos: Sequence[Photo], source: str, bare: Sequence[BareSession]
+    ) -> FromFiles:
+        """Predict a few photos as warm-up, then in one go as many as the time left will hold."""
+
+        def predict(count: int) -> float:
+            cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
+            return record(classifier, cycled, Ranks(), self.folder / OUTPUT_FILE).seconds
+
+        few = 2 * classifier.streams * classifier.per_run
+        seconds = predict(few)
+        images = max(few, int(few / seconds * (self.ends(1) - perf_counter())))
+        seconds = predict(images)
+        rate = images / seconds
+        ratio = rate / max(setting.images_per_second for setting in bare)
+        return FromFiles(source, classifier.streams, classifier.per_run, images, seconds, rate, ratio)
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:
@@ -261,41 +294,22 @@ def _slice(until: float, parts: int) -> float:
     return now + (until - now) / parts
 
 
-def _bare_session(
-    session: Session, images: Pixels, streams: int, threads_per_run: int, until: float
-) -> BareSession:
-    timing = timed(lambda: session.run({INPUT: images}), until, streams)
-    runs, batch = len(timing.durations_s), len(images)
+def _bare_session(session: Session, images: Pixels, form: Form, until: float) -> BareSession:
+    timing = timed(lambda: session.run({INPUT: images}), until, form.streams)
+    runs = len(timing.durations_s)
     p50, p90, p99 = (1000 * timing.percentile_s(percent) for percent in (50, 90, 99))
     return BareSession(
-        streams,
-        threads_per_run,
-        batch,
+        form.streams,
+        form.threads,
+        form.per_run,
         runs,
-        runs * batch,
+        runs * form.per_run,
         timing.elapsed_s,
-        runs * batch / timing.elapsed_s,
+        runs * form.per_run / timing.elapsed_s,
         p50,
         p90,
         p99,
     )
-
-
-def _from_files(
-    classifier: Classifier, photos: Sequence[Photo], source: str, output: Path, until: float, fastest: float
-) -> FromFiles:
-    """Predict a few photos as warm-up, then in one go as many as the time left will hold."""
-
-    def predict(count: int) -> float:
-        cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
-        return prediction.predict(classifier, cycled, Ranks(), output).seconds
-
-    few = 2 * classifier.streams * classifier.per_run
-    seconds = predict(few)
-    images = max(few, int(few / seconds * (until - perf_counter())))
-    seconds = predict(images)
-    rate = images / seconds
-    return FromFiles(source, classifier.streams, classifier.per_run, images, seconds, rate, rate / fastest)
 
 
 def _notes(bare: Sequence[BareSession], seconds: float) -> tuple[str, ...]:

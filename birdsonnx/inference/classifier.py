@@ -42,6 +42,8 @@ class Classifier:
     """Photos per run of a stream."""
     sha256: str
     """Of the model."""
+    where: str
+    """The model's name."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ def open_classifier(
         form.streams,
         per_run,
         sha256,
+        where,
     )
 
 

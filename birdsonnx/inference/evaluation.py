@@ -1,7 +1,7 @@
 """How right the predictions are: accuracy, top-5, loss, per class, and who is taken for whom."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.errors import DataError
+from birdsonnx.errors import ConfigError, DataError
+from birdsonnx.images.folders import read_class_folders, require_fit
+from birdsonnx.inference import hdf5, requests
+from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.opening import choose_model, open_model
+from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate, and how right answers are known."""
+
+    target: Path
+    """A folder of class folders, or a predictions file."""
+    model: Path | None = None
+    """For a folder; None: the newest checkpoint."""
+    tag: str | None = None
+    """Name of the folders in a folder that hold the class folders; None: it does."""
+    labels: Path | None = None
+    """CSV of name,class for a predictions file; None: its own names say it."""
+    threads: int | None = None
+    """Per rank; None: its share of the cores."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,52 @@ class Evaluation:
         }
 
 
+def evaluate_target(
+    request: Request, ranks: Ranks, audience: Audience
+) -> tuple[Evaluation | None, list[str]]:
+    """Evaluate a folder of class folders or a predictions file; every rank calls this. Complete on rank 0:
+    the figures (None where every photo was refused) and the refusals.
+
+    Raises:
+        BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
+    """
+    if request.target.is_dir():
+        return _evaluate_folder(request, ranks, audience)
+    return ranks.first(lambda: _evaluate_file(request)), []
+
+
+def _evaluate_folder(
+    request: Request, ranks: Ranks, audience: Audience
+) -> tuple[Evaluation | None, list[str]]:
+    folder = ranks.first(lambda: read_class_folders(request.target, request.tag))
+    prediction = requests.Request([str(request.target)], request.model, threads=request.threads)
+    model = ranks.first(lambda: choose_model(prediction, audience.say))
+    classifier = open_model(model, len(folder.photos), prediction, ranks, audience)
+
+    names = classifier.metadata.classes
+    ranks.first(lambda: require_fit(folder, names, classifier.num_classes, model.where))
+    refused: list[str] = []
+
+    def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+        with audience.progress("photos", len(folder.photos)) as advance:
+            for named in name_photos(classifier, folder.photos, ranks):
+                advance(1)
+                if named.log_probs is None or named.photo.label is None:
+                    refused.append(named.refusal)
+                else:
+                    yield named.log_probs, named.photo.label
+
+    return evaluate(outcomes(), folder.classes), refused
+
+
+def _evaluate_file(request: Request) -> Evaluation | None:
+    if request.tag is not None:
+        raise ConfigError(f"--tag is for a folder, and {request.target} is none")
+    predictions = hdf5.read(request.target)
+    classes, found = labels_of(predictions, str(request.target), request.labels)
+    return evaluate(zip(predictions.log_probs, found, strict=True), classes)
+
+
 def evaluate(
     outcomes: Iterable[tuple[npt.NDArray[np.float32], int]], classes: Sequence[str]
 ) -> Evaluation | None:
@@ -86,7 +154,7 @@ def labels_of(
     the longest class name that begins the file name.
 
     Raises:
-        DataError: no class names in the file, or a photo whose class cannot be told.
+        DataError: no class names in the file, or a photo whose class is not known.
     """
     classes = predictions.classes
     if classes is None:
@@ -96,13 +164,13 @@ def labels_of(
     if len(classes) != predictions.log_probs.shape[1]:
         raise DataError(f"{where}: {len(classes)} class names for {predictions.log_probs.shape[1]} scores")
     index = {name: position for position, name in enumerate(classes)}
-    told = _read_labels(csv_path, index) if csv_path else {}
+    given = _read_labels(csv_path, index) if csv_path else {}
     by_length = sorted(classes, key=len, reverse=True)
     labels = []
     for name in predictions.names:
         group, _, file = name.rpartition("/")
         if csv_path is not None:
-            label = told.get(name)
+            label = given.get(name)
         elif group:
             folders = group.split("/")
             label = next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)

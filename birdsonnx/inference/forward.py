@@ -1,4 +1,4 @@
-"""Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are told."""
+"""Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,14 @@ import numpy.typing as npt
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
+from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT
+from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
+
+CHUNKS_AHEAD = 8
+"""Per stream, of log-probabilities, which are small; to take fewer at a time costs more: of an int8 ResNet50
+on 2 cores, writing takes 0.13 ms a photo with 2 and 0.065 with 8 (of 8.9)."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,34 @@ def answer(session: Session, pixels: Pixels) -> npt.NDArray[np.float32]:
         filled[: len(pixels)] = pixels
         return session.run({INPUT: filled})[output][: len(pixels)]
     return session.run({INPUT: pixels})[output]
+
+
+@dataclass(frozen=True)
+class Named:
+    """One photo's outcome: log-probabilities, or why there are none."""
+
+    photo: Photo
+    log_probs: npt.NDArray[np.float32] | None
+    refusal: str = ""
+
+
+def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
+    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
+
+    def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
+        for chunk in forward(
+            classifier.session,
+            classifier.decoder,
+            photos,
+            ranks.share(len(photos)),
+            classifier.streams,
+            classifier.per_run,
+            ahead=CHUNKS_AHEAD,
+        ):
+            yield chunk.indices, chunk.values, chunk.refused
+
+    for indices, values, refused in ranks.merge(chunks()):
+        for index, log_probs in zip(indices, values, strict=True):
+            yield Named(photos[index], log_probs)
+        for index, reason in refused:
+            yield Named(photos[index], None, reason)

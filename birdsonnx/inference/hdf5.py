@@ -29,7 +29,8 @@ MANY_CLASSES = 3000
 class PredictionWriter:
     """An open predictions file."""
 
-    def __init__(self, file: h5py.File, disk: DiskFile) -> None:
+    def __init__(self, path: Path, file: h5py.File, disk: DiskFile) -> None:
+        self._path = path
         self._file = file
         self._disk = disk
         self.written = 0
@@ -42,7 +43,17 @@ class PredictionWriter:
         self._compact.set_obj_track_times(False)  # the same predictions are the same bytes
 
     def add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
-        """Store one photo's `log_probs`, float32 `(classes,)`. Raises OSError where the disk is full."""
+        """Store one photo's `log_probs`, float32 `(classes,)`.
+
+        Raises:
+            ArtifactError: the disk is full.
+        """
+        with artifacts.naming(self._path):
+            self._add(name, log_probs)
+            self._disk.check()
+        self.written += 1
+
+    def _add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
         if log_probs.nbytes <= MOST_COMPACT:
             space = h5py.h5s.create_simple(log_probs.shape)
             path, kind = name.encode(), h5py.h5t.IEEE_F32LE
@@ -50,8 +61,6 @@ class PredictionWriter:
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(log_probs, np.float32))
         else:
             self._file.create_dataset(name, data=log_probs)
-        self._disk.check()
-        self.written += 1
 
 
 def require_storable(name: str) -> None:
@@ -66,22 +75,27 @@ def require_storable(name: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Iterator[PredictionWriter]:
-    """A predictions file that takes its place only once it is complete.
+    """A predictions file that takes its place only once it is complete. An OSError of the body stays what it
+    is: it is not one of this file.
 
     Raises:
         ArtifactError: the file cannot be written.
     """
     version: Any = ("v108", "latest") if classes and len(classes) > MANY_CLASSES else None
-    with artifacts.replacing(path) as temporary, DiskFile(temporary) as disk:
-        with h5py.File(disk, "w", libver=version) as file:
-            writer = PredictionWriter(file, disk)
-            yield writer
+    with artifacts.completing(path) as temporary, contextlib.ExitStack() as stack:
+        with artifacts.naming(path):
+            disk = stack.enter_context(DiskFile(temporary))
+            file = stack.enter_context(h5py.File(disk, "w", libver=version))
+        writer = PredictionWriter(path, file, disk)
+        yield writer
+        with artifacts.naming(path):
             if classes is not None:
                 file.attrs["classes"] = list(classes)
             file.attrs["model_sha256"] = model_sha256
             file.attrs["photos"] = writer.written
             file.attrs["refused"] = writer.refused
-        disk.check()
+            file.close()
+            disk.check()
 
 
 @dataclass(frozen=True)

@@ -1,79 +1,43 @@
-"""Name photos: a stream of log-probabilities from files to one HDF5 file, on any number of ranks."""
+"""Name photos and keep the log-probabilities, from what was asked for to a file, on any number of ranks."""
 
 import contextlib
-import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
 
-import numpy as np
-import numpy.typing as npt
-
-from birdsonnx import artifacts
+from birdsonnx.config.settings import Settings
 from birdsonnx.errors import DataError, ImageError
-from birdsonnx.images.folders import Photo
-from birdsonnx.inference import hdf5
+from birdsonnx.images.folders import Photo, collect
+from birdsonnx.inference import csv_file, hdf5
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.forward import forward
+from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
+from birdsonnx.inference.requests import Request
+from birdsonnx.inference.summary import Summary, top_classes
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 
-CHUNKS_AHEAD = 8
-"""Per stream. Small ones, of log-probabilities; to take fewer at a time costs more: of an int8 ResNet50 on
-2 cores, writing takes 0.13 ms a photo with 2 and 0.065 with 8 (of 8.9)."""
-
-SHOWN = 50
-"""Up to this many photos are listed one by one; beyond it a summary is enough."""
+OUTPUT_FILE = "output_1.h5"
 
 
-@dataclass(frozen=True)
-class Named:
-    """One photo's outcome: log-probabilities, or why there are none."""
+def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
+    """Name all photos; every rank calls this. The summary is complete on rank 0.
 
-    photo: Photo
-    log_probs: npt.NDArray[np.float32] | None
-    refusal: str = ""
-
-
-def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
-    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
-
-    def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
-        for chunk in forward(
-            classifier.session,
-            classifier.decoder,
-            photos,
-            ranks.share(len(photos)),
-            classifier.streams,
-            classifier.per_run,
-            ahead=CHUNKS_AHEAD,
-        ):
-            yield chunk.indices, chunk.values, chunk.refused
-
-    for indices, values, refused in ranks.merge(chunks()):
-        for index, log_probs in zip(indices, values, strict=True):
-            yield Named(photos[index], log_probs)
-        for index, reason in refused:
-            yield Named(photos[index], None, reason)
+    Raises:
+        BirdsonnxError: anything that cannot be carried out, before the first photo where possible.
+    """
+    photos = ranks.first(lambda: collect(request.inputs, request.tag))
+    model = ranks.first(lambda: choose_model(request, audience.say))
+    classifier = open_model(model, len(photos), request, ranks, audience)
+    settings = request.settings
+    if settings is not None:
+        ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
+    output = None if request.output is None else request.output / OUTPUT_FILE
+    with audience.progress("photos", len(photos)) as advance:
+        return record(classifier, photos, ranks, output, request.top_k, request.csv, advance)
 
 
-@dataclass
-class Summary:
-    """What a prediction run did."""
-
-    photos: int = 0
-    refused: list[str] = field(default_factory=list)
-    shown: list[dict[str, Any]] = field(default_factory=list)
-    """The first photos: name and top classes with probabilities."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Photos per named class."""
-    seconds: float = 0.0
-    output: Path | None = None
-    csv: Path | None = None
-
-
-def predict(
+def record(
     classifier: Classifier,
     photos: Sequence[Photo],
     ranks: Ranks,
@@ -89,46 +53,28 @@ def predict(
         DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
-    summary = Summary(output=output, csv=csv_path)
-    names = classifier.class_names
+    summary = Summary(classifier.where, output, csv_path)
     top_k = min(top_k, classifier.num_classes)
     with contextlib.ExitStack() as stack:
         writer = rows = None
         if ranks.is_first and output is not None:
             writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, classifier.sha256))
         if ranks.is_first and csv_path is not None:
-            rows = csv.writer(stack.enter_context(_replacing_text(csv_path)))
-            rows.writerow(
-                ["name", *(f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability"))]
-            )
+            rows = stack.enter_context(csv_file.writing(csv_path, top_k))
         for named in name_photos(classifier, photos, ranks):
             advance(1)
-            try:
-                if writer is not None:
-                    hdf5.require_storable(named.photo.name)
-            except ImageError as error:
-                named = Named(named.photo, None, str(error))
-            if named.log_probs is None:
-                summary.refused.append(named.refusal)
+            name = named.photo.name
+            refusal = named.refusal or (_unstorable(name) if writer is not None else "")
+            if named.log_probs is None or refusal:
+                summary.refused.append(refusal)
                 continue
-            summary.photos += 1
+            top = top_classes(named.log_probs, classifier.class_names, top_k)
+            summary.add(name, top)
             if writer is not None:
-                writer.add(named.photo.name, named.log_probs)
-            top = [
-                (names[index], float(np.exp(named.log_probs[index])))
-                for index in _top(named.log_probs, top_k)
-            ]
-            summary.counts[top[0][0]] = summary.counts.get(top[0][0], 0) + 1
+                writer.add(name, named.log_probs)
             if rows is not None:
-                rows.writerow([named.photo.name, *(value for name, p in top for value in (name, f"{p:.6f}"))])
-            if len(summary.shown) < SHOWN:
-                summary.shown.append({"name": named.photo.name, "top": top})
-        if summary.refused and not summary.photos:  # raised here, so that an older file stays
-            raise DataError(
-                f"none of the {len(summary.refused)} photos can be used:\n  " + "\n  ".join(summary.refused)
-                if len(summary.refused) > 1
-                else summary.refused[0]
-            )
+                rows.add(name, top)
+        _require_some(summary)  # inside, so that older files stay
         if writer is not None:
             writer.refused = len(summary.refused)
     summary.shown.sort(key=lambda entry: str(entry["name"]))
@@ -136,16 +82,52 @@ def predict(
     return summary
 
 
-def _top(log_probs: npt.NDArray[np.float32], count: int) -> list[int]:
-    if count == 1:
-        return [int(log_probs.argmax())]
-    return [int(index) for index in np.argsort(-log_probs, kind="stable")[:count]]
+def _unstorable(name: str) -> str:
+    """Why HDF5 cannot hold a name; empty where it can."""
+    try:
+        hdf5.require_storable(name)
+    except ImageError as error:
+        return str(error)
+    return ""
 
 
-@contextlib.contextmanager
-def _replacing_text(path: Path) -> Iterator[TextIO]:
-    with (
-        artifacts.replacing(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        yield file
+def _require_some(summary: Summary) -> None:
+    refused = summary.refused
+    if refused and not summary.photos:
+        raise DataError(
+            f"none of the {len(refused)} photos can be used:\n  " + "\n  ".join(refused)
+            if len(refused) > 1
+            else refused[0]
+        )
+
+
+def _follow(
+    settings: Settings,
+    request: Request,
+    classifier: Classifier,
+    model: ChosenModel,
+    say: Callable[[str], None],
+) -> None:
+    """What a config asks of a prediction beside the photos and the model: to compare `layers`, to draw the
+    graph; and which of its keys does not apply."""
+    if settings.layers is not None:
+        from birdsonnx.keras_io import loading  # not at the top: prediction itself starts faster without onnx
+
+        loading.compare_layers(classifier.metadata, settings, model.where, say)
+    if settings.data.test_tag is not None and request.tag is None:
+        say(f"test_tag {settings.data.test_tag!r} is for the config's own folder, and not used here")
+    if settings.debug:
+        say(f"graph {_draw(model, str(settings.outfile))}")
+
+
+def _draw(model: ChosenModel, outfile: str) -> Path:
+    """Write the model's graph beside the outfile."""
+    from birdsonnx.model import dot, model_file
+
+    loaded = model_file.parse(model.read(), model.where)
+    graph = loaded.proto.graph
+    layers = set(loaded.metadata.trainable)
+    trained = {tensor.name for tensor in graph.initializer if tensor.name.rpartition("/")[0] in layers}
+    path = dot.path_beside(outfile)
+    dot.write(path, graph, trained)
+    return path

@@ -12,9 +12,10 @@ from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo, collect, read_class_folders, require_fit
-from birdsonnx.inference import evaluation, prediction
+from birdsonnx.inference import evaluation
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.forward import name_photos
 from birdsonnx.model import model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.model.model_file import BirdModel
@@ -189,7 +190,7 @@ def compare(
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
         outcomes: list[tuple[npt.NDArray[np.float32], int]] = []
         with audience.progress(title, len(labelled.photos)) as advance:
-            for outcome in prediction.name_photos(classifier, labelled.photos, Ranks()):
+            for outcome in name_photos(classifier, labelled.photos, Ranks()):
                 advance(1)
                 if outcome.log_probs is not None and outcome.photo.label is not None:
                     outcomes.append((outcome.log_probs, outcome.photo.label))

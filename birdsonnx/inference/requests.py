@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from birdsonnx.config.settings import Settings
-from birdsonnx.config.transforms import Transform
+from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
 
 Precision = Literal["fp32", "int8"]
@@ -14,7 +14,11 @@ Precision = Literal["fp32", "int8"]
 
 @dataclass(frozen=True)
 class Request:
-    """What to predict, with what, and where to. Config and command line both end up here."""
+    """What to predict, with what, and where to.
+
+    The command line makes one from its options; with a config it makes one from the config (`from_config`),
+    and its options replace what that says (`dataclasses.replace`).
+    """
 
     inputs: Sequence[str]
     model: Path | None = None
@@ -22,13 +26,15 @@ class Request:
     output: Path | None = None
     """Folder of the HDF5 file; None: none is written."""
     settings: Settings | None = None
+    """The config, of which a prediction also needs the network, and what to draw."""
     tag: str | None = None
     """Of a folder only the photos in folders of this name."""
     transforms: tuple[Transform, ...] | None = None
     """None: those of the model's training."""
     grayscale: bool = False
-    """Whether photos must start gray."""
+    """Whether photos become gray first."""
     threads: int | None = None
+    """Per rank; None: its share of the cores."""
     per_run: int | None = None
     """Photos per run of a stream; None: as tuned, else the usual."""
     precision: Precision | None = None
@@ -36,28 +42,33 @@ class Request:
     tune: bool = False
     """Whether to measure first how this machine runs the model fastest, and remember it."""
     top_k: int = 1
+    """Classes to name for each photo."""
     csv: Path | None = None
+    """None: none is written."""
 
+    @classmethod
+    def from_config(cls, settings: Settings, inputs: Sequence[str] = ()) -> "Request":
+        """What a config asks for. `inputs` replace its test photos; its tag tells those apart, not these.
 
-def request_of(settings: Settings, **options: Any) -> Request:
-    """The request that a config makes; `options` that are not None replace what it says.
-
-    Raises:
-        ConfigError: the config names nothing to predict.
-    """
-    data = settings.data
-    named = options.get("inputs")
-    if data.test_folder is None and not named:
-        raise ConfigError(
-            "neural_network.data: neither input_path nor test_input_path is given; nothing to do"
+        Raises:
+            ConfigError: neither the config nor `inputs` name photos.
+        """
+        data = settings.data
+        if data.test_folder is None and not inputs:
+            raise ConfigError(
+                "neural_network.data: neither input_path nor test_input_path is given; nothing to do"
+            )
+        return cls(
+            inputs or [str(data.test_folder)],
+            output=None if data.test_output_path is None else Path(data.test_output_path),
+            settings=settings,
+            tag=None if inputs else data.test_tag,
+            transforms=data.transforms,
+            grayscale=data.grayscale,
+            threads=settings.birdsonnx.threads,
         )
-    said: dict[str, Any] = {
-        "inputs": [data.test_folder],
-        "tag": None if named else data.test_tag,
-        "output": None if data.test_output_path is None else Path(data.test_output_path),
-        "settings": settings,
-        "transforms": data.transforms,
-        "grayscale": data.grayscale,
-        "threads": settings.birdsonnx.threads,
-    }
-    return Request(**{**said, **{name: value for name, value in options.items() if value}})
+
+    @property
+    def replaces_preprocessing(self) -> bool:
+        """Whether a `normalize` transform takes the place of the model's own preprocessing."""
+        return any(isinstance(step, Normalize) for step in self.transforms or ())

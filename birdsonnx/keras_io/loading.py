@@ -46,7 +46,7 @@ def to_train(settings: Settings, say: Say) -> BirdModel:
         path = checkpoint_file(settings.checkpoints.load, say)
         model = _load(path, settings, say, may_differ=True)
     elif settings.layers is not None:
-        model = _with_normalize(_fresh(settings, say), settings)
+        model = with_normalize(_fresh(settings, say), settings)
     else:
         raise ConfigError(
             "neural_network: there is no network to train; give checkpoints.load (an .onnx of 'birdsonnx "
@@ -81,10 +81,16 @@ def _load(path: Path, settings: Settings, say: Say, may_differ: bool = False) ->
             model = _transferred(model, settings, say)
         elif differences:
             raise ModelError(differences[0])
-    return _with_normalize(model, settings)
+    return with_normalize(model, settings)
 
 
-def _with_normalize(model: BirdModel, settings: Settings) -> BirdModel:
+def with_normalize(model: BirdModel, settings: Settings) -> BirdModel:
+    """The model with the preprocessing of the config's `normalize`, if it has one.
+
+    Raises:
+        ConfigError: a list of another length than the network's channels.
+        ModelError: an int8 model with another preprocessing.
+    """
     normalize = _normalize(settings)
     if normalize is None:
         return model

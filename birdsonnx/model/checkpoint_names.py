@@ -6,6 +6,7 @@ from typing import Any
 
 from birdsonnx.errors import ModelError
 from birdsonnx.model.metadata import PREFIX
+from birdsonnx.model.metadata_props import read_metadata_prop
 
 HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 
@@ -35,11 +36,8 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
 
 def run_record(path: Path) -> dict[str, Any] | None:
     """Which training wrote a checkpoint, or None where the file does not say."""
-    import onnx  # not at the top: prediction itself starts faster without it
-
     try:
-        props = {prop.key: prop.value for prop in onnx.load(path, load_external_data=False).metadata_props}
-        record = json.loads(props[PREFIX + "run"])
-    except Exception:  # truncated, foreign, without metadata: not a checkpoint of ours
+        record = json.loads(read_metadata_prop(path, PREFIX + "run") or "null")
+    except (OSError, ValueError):  # truncated, or of another kind: not a checkpoint of ours
         return None
     return record if isinstance(record, dict) else None

@@ -8,6 +8,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from birdsonnx.reporting.printable import printable
+
 
 class Console:
     """Lines and progress of rank 0; the other ranks, and `--json`, are quiet."""
@@ -19,7 +21,7 @@ class Console:
     def say(self, line: str) -> None:
         """One line on stdout."""
         if self._lines:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:

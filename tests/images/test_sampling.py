@@ -64,10 +64,39 @@ def test_it_tells_whether_name_order_is_class_order(files, in_order):
     assert sample(SOURCE, DESTINATION, 1, seed=0).in_class_order == in_order
 
 
-def test_an_empty_folder_is_used(source):
+def test_an_empty_folder_is_used_and_stays_the_same_folder(source):
     DESTINATION.mkdir()
-    sample(SOURCE, DESTINATION, 1, seed=0)
-    assert len(copies()) == 2
+    before = DESTINATION.stat().st_ino
+    made = sample(SOURCE, DESTINATION, 1, seed=0)
+    assert sorted(copies()) == made.names
+    assert DESTINATION.stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", [".", "../samples", "./", "../link"])
+def test_the_folder_one_is_in_or_a_link_to_one(source, monkeypatch, name):
+    DESTINATION.mkdir()
+    Path("link").symlink_to(DESTINATION)
+    monkeypatch.chdir(DESTINATION)
+    made = sample(Path("../data"), Path(name), 2, seed=0)
+    assert sorted(path.name for path in Path().iterdir()) == made.names
+    assert len(made.names) == 4
+    with pytest.raises(DataError, match="exists and is not empty"):
+        sample(Path("../data"), Path(name), 2, seed=0)
+
+
+def test_a_move_that_fails_leaves_the_folder_empty(source, monkeypatch):
+    DESTINATION.mkdir()
+    rename = Path.rename
+
+    def fail(path, target):
+        if target.name.startswith("COOT"):
+            raise OSError(5, "broken disk")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ArtifactError, match="cannot write samples: broken disk"):
+        sample(SOURCE, DESTINATION, 2, seed=0)
+    assert copies() == {}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birdsonnx.errors import BirdsonnxError, ConfigError, DataError, ModelError
+from birdsonnx.errors import BirdsonnxError, DataError, ModelError
 from birdsonnx.images.folders import collect
 from birdsonnx.inference import benchmark
 from birdsonnx.inference import timing as timing_module
@@ -19,7 +19,6 @@ from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.plots import plot_benchmark, require_drawable
 from birdsonnx.reporting.tables import benchmark_lines
-from birdsonnx.runtime.ranks import Ranks
 from tests.tiny import SIZE
 
 QUIET = Console(json=True)
@@ -99,7 +98,7 @@ def test_powers_of_two(most, expected):
 def found(workspace, monkeypatch):
     """Two streams whatever the machine has; the children are counted, not started."""
     monkeypatch.setattr(benchmark, "_predict_one", lambda *_: time.sleep(0.01))
-    return run(Request(Path("model.onnx"), "data/valid", 1, (4, 1, 4), (1, 2)), Ranks(), QUIET)
+    return run(Request(Path("model.onnx"), "data/valid", 1, (4, 1, 4), (1, 2)), QUIET)
 
 
 def test_every_setting_is_measured_once(found):
@@ -134,7 +133,7 @@ def test_nothing_is_left_behind(found, workspace):
 
 def test_a_budget_that_is_too_short_is_told(workspace, monkeypatch):
     monkeypatch.setattr(benchmark, "_predict_one", lambda *_: None)
-    found = run(Request(Path("model.onnx"), None, 1e-6, (1,), (1,)), Ranks(), QUIET)
+    found = run(Request(Path("model.onnx"), None, 1e-6, (1,), (1,)), QUIET)
     assert [bare.runs for bare in found.bare] == [1]
     [note] = found.notes
     assert "1 of 1 settings had fewer than 5 runs" in note
@@ -177,14 +176,7 @@ def test_no_photo_that_can_be_used(workspace):
         Path(f"data/valid/COOT/{number:03}.png").write_text("no picture")
     request = Request(Path("model.onnx"), "data/valid/COOT", 1)
     with pytest.raises(DataError, match=r"none of 3 photos can be used; the first: .*000\.png"):
-        run(request, Ranks(), QUIET)
-
-
-def test_several_ranks_are_refused():
-    ranks = Ranks()
-    ranks.size = 2
-    with pytest.raises(ConfigError, match="2 ranks are running; start it without mpirun"):
-        run(Request(Path("model.onnx")), ranks, QUIET)
+        run(request, QUIET)
 
 
 def test_a_prediction_that_fails_says_why(workspace):
@@ -195,7 +187,7 @@ def test_a_prediction_that_fails_says_why(workspace):
 
 def test_no_model():
     with pytest.raises(ModelError, match="train first, or name a model"):
-        run(Request(), Ranks(), QUIET)
+        run(Request(), QUIET)
 
 
 @pytest.mark.parametrize("name", ["plot", "plot.png", "a/PLOT.SVG", "plot.pdf"])

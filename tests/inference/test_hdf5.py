@@ -129,7 +129,7 @@ def test_long_names():
 
 
 @pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, DataError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, DataError, OSError])
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(kept, error):
     if kept:
         write(["old.jpg"])

@@ -11,9 +11,9 @@ import pytest
 from birdsonnx.errors import ModelError
 from birdsonnx.images.folders import collect
 from birdsonnx.inference import classifier as classifiers
-from birdsonnx.inference import run, tuning
+from birdsonnx.inference import prediction, tuning
 from birdsonnx.inference.classifier import open_classifier
-from birdsonnx.inference.prediction import name_photos
+from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import PER_RUN, Form, Memory, Tuning, forms, probe
 from birdsonnx.reporting.console import Console
@@ -141,7 +141,7 @@ class TestPrediction:
 
         monkeypatch.setattr(classifiers, "open_classifier", watch)
         request = Request(["photos"], Path("model.onnx"), Path("out"), **{"threads": 2, **options})
-        run.predict(request, Ranks(), Console(json=True))
+        prediction.predict(request, Ranks(), Console(json=True))
         monkeypatch.setattr(classifiers, "open_classifier", original)
         with h5py.File("out/output_1.h5") as file:
             names = []

@@ -1,0 +1,119 @@
+"""The model that a request means, opened as it asks: which file, which preprocessing, how many threads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from birdsonnx.config.own import user_cache
+from birdsonnx.errors import ModelError
+from birdsonnx.inference import classifier as classifiers
+from birdsonnx.inference import tuning
+from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.requests import Request
+from birdsonnx.inference.tuning import Form
+from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
+from birdsonnx.runtime import threads
+from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.ranks import Ranks
+
+CHECKPOINTS = Path("model_checkpoints_save")
+"""Where a model is looked for when none is named: the tutorial's folder."""
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The model that a request means."""
+
+    content: Path | bytes
+    """Its file; or its content, where the config makes another model of the file."""
+    where: str
+    """The file's name."""
+
+    def read(self) -> bytes:
+        """The content. Raises ModelError."""
+        return self.content if isinstance(self.content, bytes) else classifiers.read_model(self.content)
+
+
+def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:
+    """The model to predict with, with the preprocessing that the config asks for.
+
+    Raises:
+        BirdsonnxError: there is none, or it cannot be what the config asks for.
+    """
+    settings = request.settings
+    if request.model is None and settings is not None and settings.checkpoints.load is not None:
+        from birdsonnx.keras_io import loading  # not at the top: prediction itself starts faster without onnx
+
+        return ChosenModel(*loading.to_predict(settings, say))
+    path = request.model
+    if path is None:
+        saved = None if settings is None else settings.checkpoints.save
+        path = newest_checkpoint(Path(saved or CHECKPOINTS), int8=request.precision == "int8")
+    chosen = ChosenModel(path, str(path))
+    if settings is None or not request.replaces_preprocessing:
+        return chosen
+    from birdsonnx.keras_io import loading
+    from birdsonnx.model import model_file
+
+    model = model_file.parse(chosen.read(), chosen.where)
+    return ChosenModel(loading.with_normalize(model, settings).serialized(), chosen.where)
+
+
+def open_model(
+    model: ChosenModel, photos: int, request: Request, ranks: Ranks, audience: Audience
+) -> Classifier:
+    """Open it for so many photos over all ranks; every rank calls this.
+
+    Raises:
+        BirdsonnxError: it cannot be used, or is not what the request asks for.
+    """
+    share = threads.share(ranks, request.threads)
+    if share.note:
+        audience.say(share.note)
+    mine = len(ranks.share(photos))
+    form = ranks.first(lambda: _form(model, request.tune, mine, share.threads, audience))
+
+    def opened() -> Classifier:
+        classifier = classifiers.open_classifier(
+            model.content,
+            model.where,
+            mine,
+            share.threads,
+            request.transforms,
+            form,
+            request.per_run,
+            grayscale=request.grayscale,
+        )
+        _require_precision(request, classifier, model.where)
+        return classifier
+
+    return ranks.together(opened)
+
+
+def _form(model: ChosenModel, tune: bool, photos: int, threads: int, audience: Audience) -> Form | None:
+    """How to spread photos over cores, as measured now or remembered; None: it was never measured, or the
+    photos are too few for it to matter."""
+    memory = tuning.Memory(user_cache())
+    if not tune and (photos < classifiers.MANY or memory.is_empty):
+        return None
+    content = model.read()
+    if not tune:
+        return memory.recall(content, threads)
+    audience.say("measuring how this machine runs the model fastest …")
+    found = tuning.probe(classifiers.fastest(content), threads)
+    memory.keep(content, threads, found)
+    audience.say(
+        f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
+        f"{classifiers.MANY} photos per rank on"
+    )
+    return found.form
+
+
+def _require_precision(request: Request, classifier: Classifier, where: str) -> None:
+    is_int8 = classifier.metadata.quantization is not None
+    if request.precision == "int8" and not is_int8:
+        raise ModelError(f"{where} is a float32 model, --precision asks for int8; {HOW_TO_QUANTIZE}")
+    if request.precision == "fp32" and is_int8:
+        raise ModelError(
+            f"{where} is an int8 model, --precision asks for fp32; give the model it was made from"
+        )

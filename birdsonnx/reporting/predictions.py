@@ -1,0 +1,32 @@
+"""Predictions as people read them."""
+
+from birdsonnx.inference.summary import Summary
+
+MOST_CLASSES = 20
+"""Of a summary: so many of the classes that were named most often."""
+
+
+def named_lines(summary: Summary) -> list[str]:
+    """Each photo and its likeliest classes; of many photos how often each class was named."""
+    if summary.lists_photos:
+        width = max((len(entry["name"]) for entry in summary.shown), default=0)
+        return [
+            f"{entry['name']:<{width}}  "
+            + "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
+            for entry in summary.shown
+        ]
+    often = sorted(summary.counts.items(), key=lambda item: (-item[1], item[0]))
+    lines = [f"{count:>7} x {name}" for name, count in often[:MOST_CLASSES]]
+    if len(often) > MOST_CLASSES:
+        lines.append(f"{'':>7}   and {len(often) - MOST_CLASSES} more classes")
+    return lines
+
+
+def total_line(summary: Summary) -> str:
+    """How many photos, how fast, where to."""
+    where_to = f" -> {summary.output}" if summary.output else ""
+    refused = f", {len(summary.refused)} refused" if summary.refused else ""
+    return (
+        f"{summary.photos} photos in {summary.seconds:.2f} s "
+        f"({summary.images_per_second:.1f} images/s){where_to}{refused}"
+    )

@@ -1,0 +1,15 @@
+"""Text from file names, class names and models, made safe for a terminal."""
+
+import re
+
+UNSAFE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f"  # controls: they move the cursor, set colours, begin another line
+    "\\u2028\\u2029"  # end a line, or a paragraph
+    "\\u202a-\\u202e\\u2066-\\u2069"  # turn the direction of what follows
+    "\\ud800-\\udfff]"  # bytes of a file name that are not UTF-8
+)
+
+
+def printable(text: str) -> str:
+    """One line, with all that is not text written as its escape: `\\x1b`, `\\u202e`, `\\udcff`."""
+    return UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
