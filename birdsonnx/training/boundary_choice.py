@@ -51,11 +51,9 @@ class Question:
     def key(self) -> str:
         """A hash of it: the frozen layers, the possible boundaries, how many photos there are, the sizes of
         the few that are timed, and what decodes and computes them."""
-        possible = self.network.boundaries()
-        frozen = self.network.between(possible[-1], possible[0])
         facts = (
-            artifacts.sha256_of(frozen.SerializeToString(deterministic=True)),
-            [boundary.tensors for boundary in possible],
+            self.network.frozen_sha256(),
+            [boundary.tensors for boundary in self.network.boundaries()],
             len(self.photos),
             [_size_of(photo.path) for photo in self.photos[: boundaries.PROBED]],
             self.decoder,

@@ -145,7 +145,8 @@ class _Making:
         if needed >= free:
             raise ArtifactError(
                 f"{folder}: the features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; set "
-                '"birdsonnx": {"cache": "FOLDER"} to another disk, or "cache": false to recompute them'
+                '"birdsonnx": {"cache": "FOLDER"} to another disk, "boundary": "LAYER" to one with smaller '
+                'features, or "cache": false to recompute them'
             )
 
     def _new_file(self, stack: contextlib.ExitStack) -> Path:

@@ -1,6 +1,7 @@
 """The division of a network before its first trainable layer: a frozen backbone that gives features, and the
 part that is trained."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -137,6 +138,19 @@ class Network:
                 found.append(self._boundary(needed))
         known = [each for each in found if self._shapes.keys() >= set(each.tensors)]
         return known if known[-1] == photo else [*known, photo]
+
+    def frozen_sha256(self) -> str:
+        """Of the layers and weights that compute the frontier: with the same, two networks have the same
+        features at every boundary."""
+        frozen = self._ancestors(self.frontier.tensors)
+        read = {name for node in frozen for name in node.input}
+        digest = hashlib.sha256()
+        for node in frozen:
+            digest.update(node.SerializeToString(deterministic=True))
+        for tensor in self.proto.graph.initializer:  # one by one: together they are as large as the model
+            if tensor.name in read:
+                digest.update(tensor.SerializeToString(deterministic=True))
+        return digest.hexdigest()
 
     def divide(self, boundary: Boundary, half: bool = False) -> Partition:
         """The two parts at a boundary; with `half` its features are float16."""

@@ -105,7 +105,7 @@ def datasets(
                 preload = settings.data.preload
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
             else:
-                rows = feature_table.cached(backbone, photos, Path(str(plan.cache)), ranks, advance)
+                rows = feature_table.cached(backbone, photos, _cache(plan), ranks, advance)
         return Dataset(rows, np.array([photo.label for photo in photos], np.int64))
 
     train_set = of(plan.train, "train", settings.birdsonnx.seed if settings.data.augments else None)
@@ -121,9 +121,14 @@ def _backbone(settings: Settings, ranks: Ranks, plan: Plan) -> Backbone | None:
     backbone = Backbone(part.backbone, row, plan.decoder, plan.threads)
     if settings.birdsonnx.feature_precision != "int8":
         return backbone
-    preprocessing, cache = plan.model.metadata.preprocessing, Path(str(plan.cache))
-    content = ranks.first(lambda: int8_backbone.quantized(backbone, preprocessing, plan.train.photos, cache))
+    preprocessing, photos, cache = plan.model.metadata.preprocessing, plan.train.photos, _cache(plan)
+    content = ranks.first(lambda: int8_backbone.quantized(backbone, preprocessing, photos, cache))
     return Backbone(content, row, plan.decoder, plan.threads)
+
+
+def _cache(plan: Plan) -> Path:
+    assert plan.cache is not None, "without a cache the photos are the boundary"
+    return plan.cache
 
 
 def _learner(plan: Plan) -> Learner:
