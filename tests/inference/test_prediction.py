@@ -136,16 +136,20 @@ def replace_call(decoder: Decoder, call) -> Decoder:
     return type("Failing", (type(decoder),), {"__call__": call})(**vars(decoder))
 
 
-@pytest.mark.parametrize("csv_path", [None, Path("named.csv")])
-@pytest.mark.parametrize("output", [None, OUTPUT])
-def test_a_full_disk_names_the_file_that_did_not_fit(classifier, photos, csv_path, output):
-    if csv_path is output is None:
-        return
-    many = [Photo(photos[0].path, f"{number:03}.png") for number in range(1000)]
-    first = output or csv_path  # Python keeps a few KB of the CSV in memory
-    with pytest.raises(ArtifactError, match=f"cannot write {first}: File too large"), disk_of(6000):
+@pytest.mark.parametrize(
+    ("output", "csv_path", "count", "full"),
+    [
+        (OUTPUT, None, 1000, "predictions/output_1.h5"),
+        (None, Path("named.csv"), 1000, "named.csv"),
+        (OUTPUT, Path("named.csv"), 1000, "named.csv"),  # HDF5 keeps more in memory
+        (OUTPUT, Path("named.csv"), 150, "predictions/output_1.h5"),  # of which the CSV takes 4 KB
+    ],
+)
+def test_a_full_disk_names_the_file_that_did_not_fit(classifier, photos, output, csv_path, count, full):
+    many = [Photo(photos[0].path, f"{number:03}.png") for number in range(count)]
+    with pytest.raises(ArtifactError, match=f"cannot write {full}: File too large"), disk_of(6000):
         record(classifier, many, Ranks(), output, csv_path=csv_path)
-    assert not [path for path in Path().rglob("*") if path.is_file()]
+    assert not [path for path in Path().rglob("*") if path.suffix in (".h5", ".tmp")]
 
 
 def test_a_csv_that_cannot_be_written_is_named(classifier, photos):
