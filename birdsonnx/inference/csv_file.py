@@ -38,6 +38,9 @@ def writing(path: Path, top_k: int) -> Iterator[CSVWriter]:
             file = temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         try:
             yield CSVWriter(path, file, top_k)
-        finally:
-            with artifacts.naming(path):
+        except BaseException:
+            with contextlib.suppress(OSError):  # what is not on disk yet: the first error is the cause
                 file.close()
+            raise
+        with artifacts.naming(path):
+            file.close()

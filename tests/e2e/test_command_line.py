@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from birdsonnx.model.model_file import BirdModel
 from tests.command import VERBS, birdsonnx, refused, succeed
+from tests.tiny import tiny_model
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -39,17 +42,28 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
+@pytest.mark.parametrize("words", [["--model", "model.onnx"], [], ["--config", "config.json"]])
+def test_predict_imports_nothing_that_it_does_not_need(workspace, words):
+    """Neither TensorFlow nor MPI, nor, for a plain float32 model, what needs the onnx package (which the
+    runtime's training wheel loads itself)."""
+    model = tiny_model(3)
+    checkpoint = BirdModel(model.proto, model.metadata.having(run={"run": 1, "epoch": 1}), "checkpoint")
+    checkpoint.save(Path("model_checkpoints_save/model_checkpoint_1.onnx"))
+    Path("config.json").write_text('{"neural_network": {"data": {"test_input_path": "data/valid"}}}')
     code = (
         "import sys\n"
         "from birdsonnx.cli.app import app\n"
-        "try:\n    app(['predict', 'data/valid', '--model', 'model.onnx'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'tensorflow', 'keras', 'tf2onnx', 'mpi4py', 'matplotlib'} & set(sys.modules)))"
+        "try:\n"
+        f"    app(['predict', 'data/valid', *{words}])\n"
+        "except SystemExit as end:\n"
+        "    print(end.code)\n"
+        "heavy = {'tensorflow', 'keras', 'tf2onnx', 'mpi4py', 'matplotlib', 'birdsonnx.model.model_file'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=workspace
     )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-2:] == ["0", "[]"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +83,12 @@ def test_predict_imports_neither_tensorflow_nor_mpi(workspace):
         (["plot", "nothing.txt"], "there is no such log"),
         (["sample", "nothing", "there"], "there is no such folder"),
         (["export", "nothing.h5"], "there is no such file"),
+        (["plot", "."], ".: names no file"),
+        (["plot", "--augmented", "."], ".: "),
+        (["quantize", ".", "--calibrate", "."], ".: cannot be read"),
+        (["export", "--to", "keras", ".", "--layers", "layers.json"], "--to keras needs an .onnx"),
+        (["info", "."], ".: cannot be read"),
+        (["schema", "-o", "."], "cannot write .: "),
     ],
 )
 def test_what_is_missing_is_one_line_and_exit_2(words, expected):

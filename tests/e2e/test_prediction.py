@@ -256,3 +256,18 @@ def test_sample_is_seeded_and_refuses_a_full_folder(trained):
     )
     assert len(list(Path("one").iterdir())) == 6
     assert "not empty" in refused("sample", "data/test", "one")
+
+
+def test_sample_into_the_empty_folder_one_is_in(workspace):
+    Path("empty").mkdir()
+    folder = workspace / "empty"
+    assert succeed("sample", "../data/valid", ".", cwd=folder) == "copied 3 photos to .\n"
+    assert len(list(folder.iterdir())) == 3
+    assert ".: exists and is not empty" in refused("sample", "../data/valid", ".", cwd=folder)
+
+
+def test_no_name_of_a_file_moves_the_cursor(workspace):
+    Path("data/valid/COOT/000.png").rename("data/valid/COOT/\x1b[2J\n.png")
+    text = succeed("predict", "data/valid/COOT", "--model", "model.onnx")
+    assert "\\x1b[2J\\n.png" in text
+    assert "\x1b" not in text

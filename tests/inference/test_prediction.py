@@ -2,18 +2,21 @@
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from birdsonnx.errors import DataError
+from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.images.decoding import Decoder
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.prediction import record
 from birdsonnx.inference.summary import SHOWN
 from birdsonnx.runtime.ranks import Ranks
+from tests.conftest import disk_of
 from tests.inference.conftest import CLASSES, COUNT, broken
 from tests.tiny import tiny_model
 
@@ -101,3 +104,56 @@ def test_a_model_without_class_names(photos):
     record(classifier, photos[:2], Ranks(), OUTPUT)
     with h5py.File(OUTPUT) as file:
         assert "classes" not in file.attrs
+
+
+# --- Errors of the system -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "broken disk", "photo.jpg"), BrokenPipeError(32, "nobody reads")]
+)
+@pytest.mark.parametrize("where", ["photos", "progress"])
+def test_an_error_that_is_not_of_the_output_keeps_its_name(classifier, photos, where, error):
+    record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+    before = OUTPUT.read_bytes(), Path("named.csv").read_bytes()
+
+    def fail(*_, **__) -> None:
+        raise error
+
+    if where == "photos":
+        classifier = replace(classifier, decoder=replace_call(classifier.decoder, fail))
+    advance = fail if where == "progress" else lambda _: None
+    with pytest.raises(type(error)) as caught:
+        record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"), advance=advance)
+    assert caught.value is error
+    assert (OUTPUT.read_bytes(), Path("named.csv").read_bytes()) == before
+    assert {path.name for path in Path().iterdir()} == {"predictions", "named.csv"}
+    assert [path.name for path in OUTPUT.parent.iterdir()] == ["output_1.h5"]
+
+
+def replace_call(decoder: Decoder, call) -> Decoder:
+    """The same decoder, but its work is done by `call`."""
+    return type("Failing", (type(decoder),), {"__call__": call})(**vars(decoder))
+
+
+@pytest.mark.parametrize(
+    ("output", "csv_path", "count", "full"),
+    [
+        (OUTPUT, None, 1000, "predictions/output_1.h5"),
+        (None, Path("named.csv"), 1000, "named.csv"),
+        (OUTPUT, Path("named.csv"), 1000, "named.csv"),  # HDF5 keeps more in memory
+        (OUTPUT, Path("named.csv"), 150, "predictions/output_1.h5"),  # of which the CSV takes 4 KB
+    ],
+)
+def test_a_full_disk_names_the_file_that_did_not_fit(classifier, photos, output, csv_path, count, full):
+    many = [Photo(photos[0].path, f"{number:03}.png") for number in range(count)]
+    with pytest.raises(ArtifactError, match=f"cannot write {full}: File too large"), disk_of(6000):
+        record(classifier, many, Ranks(), output, csv_path=csv_path)
+    assert not [path for path in Path().rglob("*") if path.suffix in (".h5", ".tmp")]
+
+
+def test_a_csv_that_cannot_be_written_is_named(classifier, photos):
+    Path("named.csv").mkdir()
+    with pytest.raises(ArtifactError, match=r"cannot write named\.csv: "):
+        record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+    assert not OUTPUT.exists()
