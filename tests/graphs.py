@@ -35,3 +35,33 @@ def answer(model: ModelProto, value: np.ndarray) -> np.ndarray:
 
 def operators(graph: GraphProto) -> list[str]:
     return [node.op_type for node in graph.node]
+
+
+def diamond() -> ModelProto:
+    """`x` - Relu - `a`, read by Neg and Abs, whose sum is `y`; and a Sqrt that nothing needs."""
+    node = helper.make_node
+    return graph_of(
+        [
+            node("Relu", ["x"], ["a"]),
+            node("Neg", ["a"], ["b"]),
+            node("Abs", ["a"], ["c"]),
+            node("Sqrt", ["c"], ["idle"]),
+            node("Sum", ["b", "c", "k"], ["y"]),
+        ],
+        {"k": np.ones(4, np.float32), "unused": np.zeros(2, np.float32)},
+        ["batch", 4],
+        ["batch", 4],
+    )
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal float32 values."""
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def outputs_of(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every output by name, from the bare runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))

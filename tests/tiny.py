@@ -157,6 +157,12 @@ def photo(label: int, generator: np.random.Generator, size: int = SIZE) -> Image
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+def photos(count: int, seed: int = 0) -> np.ndarray:
+    """So many photos of all classes, uint8 `[count, SIZE, SIZE, 3]`."""
+    generator = np.random.default_rng(seed)
+    return np.stack([np.asarray(photo(number, generator)) for number in range(count)])
+
+
 def make_class_folders(
     root: Path, names: Sequence[str] = ("ANT BIRD", "BEE-EATER", "COOT"), per_class: int = 8, seed: int = 0
 ) -> Path:

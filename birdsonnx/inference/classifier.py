@@ -132,16 +132,16 @@ def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> b
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import load_model_from_string
 
-    from birdsonnx.passes.quantization import sums_on_amx
+    from birdsonnx.passes.amx_sums import sums_on_amx
     from birdsonnx.passes.side_by_side import lay_side_by_side
 
     try:
         model = load_model_from_string(content)
     except (DecodeError, ValueError, TypeError):
         return content
-    changed = sums_on_amx(model) if amx else 0
+    changed = sums_on_amx(model).applied if amx else 0
     if side_by_side > 1:
-        changed += lay_side_by_side(model, side_by_side)
+        changed += lay_side_by_side(model, side_by_side).applied
     return bytes(model.SerializeToString()) if changed else content
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -33,11 +33,12 @@ from birdsonnx.model.graph import Array
 from birdsonnx.model.metadata import Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes import strides
-from birdsonnx.passes.batch_norm import fold_batch_norm
+from birdsonnx.passes.batch_norm import FoldBatchNorm
 from birdsonnx.passes.finishing import finish
 from birdsonnx.passes.log_probs_output import end_in_log_probs
-from birdsonnx.passes.max_pool_padding import pad_into_max_pool
+from birdsonnx.passes.max_pool_padding import PadIntoMaxPool
+from birdsonnx.passes.rewriting import applied_of, apply, declined_of
+from birdsonnx.passes.strides import move_strides_up
 from birdsonnx.passes.uint8_input import take_uint8
 
 OPSETS = range(13, 19)
@@ -57,6 +58,8 @@ class Conversion:
     rewritten: dict[str, int]
     """Nodes changed by each rewrite."""
     notes: list[str]
+    declined: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What a rewrite left as it was, by name: how many places, by reason."""
 
 
 def convert(
@@ -83,7 +86,7 @@ def convert(
         before = preprocessing.of_mode(mode, channels)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
-    proto, rewritten, dropout = graph_of(network, before, opset, where)
+    proto, rewritten, declined, dropout = graph_of(network, before, opset, where)
 
     layers = layers_of(network)
     metadata = Metadata(
@@ -103,14 +106,15 @@ def convert(
     if classes is not None and len(classes) != model.num_classes:
         raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
     found = parity.check(model.serialized(), network.model, before, where)
-    return Conversion(model, found, rewritten, [*notes, *training_notes(network)])
+    notes += training_notes(network)
+    return Conversion(model, found, rewritten, notes, declined)
 
 
 def graph_of(
     network: KerasNetwork, before: Preprocessing, opset: int, where: str
-) -> tuple[ModelProto, dict[str, int], tuple[Dropout, ...]]:
-    """The network as a graph from uint8 pixels to log-probabilities, how many nodes each rewrite changed, and
-    what is dropped in training.
+) -> tuple[ModelProto, dict[str, int], dict[str, dict[str, int]], tuple[Dropout, ...]]:
+    """The network as a graph from uint8 pixels to log-probabilities, how many nodes each rewrite changed, how
+    many places it left and why, and what is dropped in training.
 
     Raises:
         ModelError: no single-image classifier, or operations that tf2onnx does not know.
@@ -119,10 +123,10 @@ def graph_of(
     with _nothing_zero(network):
         proto = _tf2onnx(network.model, input_size(network, where), opset, where, marks)
         graph = proto.graph
-        rewritten = {
-            "erfc as erf": erfc_as_erf(graph),
-            "batch norm folded": fold_batch_norm(graph),
-            "pad into max pool": pad_into_max_pool(graph),
+        rewritten = {"erfc as erf": erfc_as_erf(graph)}
+        reports = [apply(FoldBatchNorm(), graph), apply(PadIntoMaxPool(), graph)]
+        rewritten |= applied_of(reports)
+        rewritten |= {
             "dense as gemm": dense_as_gemm(graph, _dense_weights(network)),
             "dense on maps": dense_on_maps(proto),
             "shapes as constants": shapes_as_constants(proto),
@@ -130,14 +134,15 @@ def graph_of(
     zero_below(graph, TINY / RANGE)
     naming.name_weights(graph, {layer.name: type(layer).__name__ for layer in network.all_layers})
     dropout = marks.settle(proto)
-    rewritten["strides moved up"] = strides.move_strides_up(graph)
+    reports.append(move_strides_up(graph))
+    rewritten |= applied_of(reports)
     try:
         end_in_log_probs(graph)
         take_uint8(graph, before)
         finish(proto)
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
-    return proto, rewritten, dropout
+    return proto, rewritten, declined_of(reports), dropout
 
 
 def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:

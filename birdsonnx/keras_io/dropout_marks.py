@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, helper
 
-from birdsonnx.model.graph import attribute, set_attribute, set_constant
+from birdsonnx.model.edits import set_attribute, set_constant
+from birdsonnx.model.graph import attribute
 from birdsonnx.model.metadata import Dropout
 
 KINDS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D")

@@ -6,26 +6,22 @@ import numpy as np
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from birdsonnx.keras_io.naming import layer_of
-from birdsonnx.model.graph import (
-    Array,
-    Graph,
-    drop_unused,
-    redirect,
-    remove,
-    set_constant,
-    shapes_behind_batch,
-)
+from birdsonnx.model.edits import Editor, drop_unused, set_constant
+from birdsonnx.model.graph import Array, Graph, shapes_per_photo
 
 
 def erfc_as_erf(proto: GraphProto) -> int:
     """Write TensorFlow's `erfc(x)`, which its gelu calls and ONNX does not have, as `1 - erf(x)`."""
     nodes = [node for node in proto.node if node.op_type == "Erfc"]
-    for node in nodes:
-        at = list(proto.node).index(node)
-        erf = f"{node.name}/erf"
-        set_constant(proto, "one", np.ones((), np.float32))
-        proto.node.insert(at, helper.make_node("Erf", [node.input[0]], [erf], name=f"{node.name}/Erf"))
-        node.CopyFrom(helper.make_node("Sub", ["one", erf], [node.output[0]], name=f"{node.name}/Sub"))
+    with Editor(proto) as graph:
+        for node in nodes:
+            erf = f"{node.name}/erf"
+            graph.set_constant("one", np.ones((), np.float32))
+            graph.replace(
+                node,
+                helper.make_node("Erf", [node.input[0]], [erf], name=f"{node.name}/Erf"),
+                helper.make_node("Sub", ["one", erf], [node.output[0]], name=f"{node.name}/Sub"),
+            )
     return len(nodes)
 
 
@@ -58,7 +54,7 @@ def dense_as_gemm(proto: GraphProto, weights: Mapping[str, tuple[Array, Array | 
             others = [graph.constant(name) for name in adder.input if name != output]
             if len(others) == 1 and others[0] is not None and np.array_equal(others[0].reshape(-1), bias):
                 output = adder.output[0]
-                remove(proto, [adder])
+                proto.node.remove(adder)
         node.CopyFrom(helper.make_node("Gemm", inputs, [output], name=f"{layer}/Gemm"))
         rewritten += 1
     return rewritten
@@ -69,7 +65,7 @@ def dense_on_maps(model: ModelProto) -> int:
 
     Returns how many.
     """
-    shapes = shapes_behind_batch(model)
+    shapes = shapes_per_photo(model)
     graph = Graph(model.graph)
     rewritten = 0
     for product in [node for node in model.graph.node if node.op_type == "MatMul"]:
@@ -80,7 +76,7 @@ def dense_on_maps(model: ModelProto) -> int:
         source, target = (shapes.get(name, ()) for name in (before.input[0], after.output[0]))
         if len(source) > 1 and target == (*source[:-1], kernel.dims[1]) and source[-1] == kernel.dims[0]:
             product.input[0], product.output[0] = before.input[0], after.output[0]
-            remove(model.graph, [after])
+            model.graph.node.remove(after)
             rewritten += 1
     drop_unused(model.graph)
     return rewritten
@@ -92,22 +88,21 @@ def shapes_as_constants(model: ModelProto) -> int:
 
     Returns how many.
     """
-    shapes = shapes_behind_batch(model)
-    graph = Graph(model.graph)
+    shapes = shapes_per_photo(model)
     rewritten = 0
-    for node in [node for node in model.graph.node if node.op_type == "Reshape"]:
-        before, after = (shapes.get(name, ()) for name in (node.input[0], node.output[0]))
-        if not before or np.prod(before) != np.prod(after):
-            continue  # sizes that are not known, or another number of photos
-        if before == after and node.output[0] not in graph.outputs:
-            redirect(model.graph, node.output[0], node.input[0])
-            remove(model.graph, [node])
-        elif node.input[1] in graph.constants:
-            continue
-        else:
-            node.input[1] = f"{node.output[0]}/shape"
-            set_constant(model.graph, node.input[1], np.array([-1, *after], np.int64))
-        rewritten += 1
+    with Editor(model.graph) as graph:
+        for node in [node for node in graph.nodes() if node.op_type == "Reshape"]:
+            before, after = (shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+            if not before or np.prod(before) != np.prod(after):
+                continue  # sizes that are not known, or another number of photos
+            if before == after and node.output[0] not in graph.outputs:
+                graph.bypass(node)
+            elif node.input[1] in graph.constants:
+                continue
+            else:
+                graph.set_input(node, 1, f"{node.output[0]}/shape")
+                graph.set_constant(node.input[1], np.array([-1, *after], np.int64))
+            rewritten += 1
     return rewritten
 
 

@@ -1,4 +1,4 @@
-"""Small questions to an ONNX graph, shared by the rewrites and the division in front of what is trained."""
+"""Questions to an ONNX graph: who makes a tensor, who reads it, which constants and shapes there are."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,13 +11,13 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 Array = npt.NDArray[Any]
 
 SHAPE_LIKE = 64
-"""Constants of more values are no shapes, which shapes could follow from."""
+"""Constants with more values are not the target shape of any Reshape; shape inference needs only those."""
 
 
 class Graph:
-    """Names looked up once: who produces a tensor, who consumes it, which constants there are.
+    """Names looked up once: which node makes a tensor, which nodes read it, which constants there are.
 
-    A view for one rewrite; make a new one after the graph changed.
+    It sees no changes that are made to the graph afterwards; `edits.Editor` is a view that does.
     """
 
     def __init__(self, proto: GraphProto) -> None:
@@ -41,8 +41,8 @@ class Graph:
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
 
-def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """The dimensions behind the batch of float32 tensors and of inputs, where all of them are known."""
+def shapes_per_photo(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """The dimensions after the batch of float32 tensors and of inputs, where all of them are known."""
     inferred = onnx.shape_inference.infer_shapes(without_weights(model), data_prop=True).graph
     floats = [value for value in inferred.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT]
     shapes = {}
@@ -54,7 +54,7 @@ def shapes_behind_batch(model: ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def without_weights(model: ModelProto) -> ModelProto:
-    """A model whose large constants have a shape but no values: inferring shapes copies all of it, twice."""
+    """A copy whose large constants have a shape but no values: shape inference copies the model twice."""
     light = ModelProto(
         ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
     )
@@ -76,6 +76,15 @@ def without_weights(model: ModelProto) -> ModelProto:
     return light
 
 
+def depending_on(graph: GraphProto, tensors: Iterable[str]) -> set[str]:
+    """These tensors, and all that are computed from them."""
+    reached = set(tensors)
+    for node in graph.node:
+        if reached.intersection(node.input):
+            reached.update(node.output)
+    return reached
+
+
 def opset_of(model: ModelProto) -> int:
     """The version of the `ai.onnx` operators that a model uses."""
     [opset] = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
@@ -88,13 +97,6 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
         if item.name == name:
             return helper.get_attribute_value(item)
     return default
-
-
-def set_attribute(node: NodeProto, name: str, value: object) -> None:
-    """Give a node's attribute a value, in place of the one that it has."""
-    for item in [item for item in node.attribute if item.name == name]:
-        node.attribute.remove(item)
-    node.attribute.append(helper.make_attribute(name, value))
 
 
 def integers(node: NodeProto, name: str, default: int, count: int = 2) -> list[int]:
@@ -112,41 +114,3 @@ def number(node: NodeProto, name: str, default: float) -> float:
 def pads_are_given(node: NodeProto) -> bool:
     """Whether padding is what `pads` says, and not computed from the input's size."""
     return attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
-
-
-def set_constant(proto: GraphProto, name: str, value: Array) -> None:
-    """Add an initializer, or replace the one of that name."""
-    tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
-    for existing in proto.initializer:
-        if existing.name == name:
-            existing.CopyFrom(tensor)
-            return
-    proto.initializer.append(tensor)
-
-
-def redirect(proto: GraphProto, old: str, new: str) -> None:
-    """Let every reader of tensor `old` read `new`."""
-    for node in proto.node:
-        for index, name in enumerate(node.input):
-            if name == old:
-                node.input[index] = new
-
-
-def remove(proto: GraphProto, nodes: Iterable[NodeProto]) -> None:
-    """Take nodes out of the graph."""
-    for node in nodes:
-        proto.node.remove(node)
-
-
-def drop_unused(proto: GraphProto) -> None:
-    """Remove nodes and initializers that no output needs, keeping the order of the rest."""
-    needed = {output.name for output in proto.output}
-    kept = []
-    for node in reversed(proto.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    constants = [tensor for tensor in proto.initializer if tensor.name in needed]
-    del proto.node[:], proto.initializer[:]
-    proto.node.extend(reversed(kept))
-    proto.initializer.extend(constants)

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
+from birdsonnx.model.edits import copy_of
 from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
 
 
@@ -34,8 +35,7 @@ class BirdModel:
 
     def serialized(self) -> bytes:
         """The file's content; the same model gives the same bytes."""
-        copy = ModelProto()
-        copy.CopyFrom(self.proto)
+        copy = copy_of(self.proto)
         del copy.metadata_props[:]
         for key, value in sorted(self.metadata.as_props().items()):
             copy.metadata_props.add(key=key, value=value)

@@ -1,4 +1,4 @@
-"""Weights from one network into another: what fits by name and shape, and what is said of the rest."""
+"""Weights from one network into another: what fits by name and shape, and a line about the rest."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from onnx import TensorProto, numpy_helper
 from birdsonnx.errors import ModelError
 from birdsonnx.model.graph import Array
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.weight_names import layer_of
 from birdsonnx.model.weights import with_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -81,9 +82,9 @@ def _by_layer(model: BirdModel) -> dict[str, dict[str, Array]]:
     """The weights that the graph holds, by name, of each layer that has any: a BatchNorm that was folded has
     none."""
     found: dict[str, dict[str, Array]] = {}
-    longest_first = sorted((layer.name for layer in model.metadata.layers), key=len, reverse=True)
+    layers = {layer.name for layer in model.metadata.layers}
     for tensor in model.proto.graph.initializer:
-        layer = next((name for name in longest_first if tensor.name.startswith(f"{name}/")), None)
+        layer = layer_of(tensor.name, layers)
         if layer is not None and tensor.data_type == TensorProto.FLOAT:
             found.setdefault(layer, {})[tensor.name] = numpy_helper.to_array(tensor)
     return found
@@ -95,7 +96,7 @@ def _shown(shapes: Shapes) -> str:
 
 
 def _listed(layers: Mapping[str, str]) -> str:
-    """The first few layers, each with what there is to say of it."""
+    """The first few layers, each with its reason."""
     named = ", ".join(name + (f" ({why})" if why else "") for name, why in list(layers.items())[:LISTED])
     more = len(layers) - LISTED
     return named + (f" and {more} more" if more > 0 else "")

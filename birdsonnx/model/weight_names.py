@@ -17,8 +17,12 @@ ROLES = (
 `scale` and `shift` that become of a BatchNorm which is folded into no convolution."""
 
 
-def layer_of_node(node: str, layers: Collection[str]) -> str | None:
-    """The layer that a node such as `conv1_conv/Conv` belongs to, or None."""
-    scopes = node.split("/")
+def layer_of(name: str, layers: Collection[str]) -> str | None:
+    """The layer that a weight such as `conv1/kernel` or a node such as `conv1/Conv` belongs to, or None.
+
+    It is the longest of these layers' paths that the name begins with: a layer of a nested model has the
+    model's name in its own, `backbone/conv1`.
+    """
+    scopes = name.split("/")
     paths = ("/".join(scopes[:end]) for end in range(len(scopes) - 1, 0, -1))
     return next((path for path in paths if path in layers), None)

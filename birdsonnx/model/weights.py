@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from birdsonnx.model.graph import set_constant
+from birdsonnx.model.edits import Editor, copy_of
 from birdsonnx.model.model_file import BirdModel
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -19,8 +19,8 @@ def with_weights(model: BirdModel, weights: Mapping[str, npt.NDArray[np.float32]
 
 def having_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[np.float32]]) -> ModelProto:
     """A copy of a graph with these weights as constants, in place of those of the same names."""
-    proto = ModelProto()
-    proto.CopyFrom(model)
-    for name, value in weights.items():
-        set_constant(proto.graph, name, value)
+    proto = copy_of(model)
+    with Editor(proto.graph) as graph:
+        for name, value in weights.items():
+            graph.set_constant(name, value)
     return proto

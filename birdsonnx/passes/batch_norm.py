@@ -1,48 +1,81 @@
-"""BatchNormalization folded into the convolution before it."""
+"""BatchNormalization, or the Mul and Add that it became, folded into the convolution before it.
+
+A convolution gives `y = W * x + b` per output channel, and in inference mode a BatchNormalization maps each
+channel by `scale * y + shift` with `scale = gamma / sqrt(variance + epsilon)` and
+`shift = beta - mean * scale`. Together: `(scale W) * x + (scale b + shift)`, again a convolution. Computed
+in float64, so that the folded weights are the float32 nearest to the exact product.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
-from onnx import GraphProto, NodeProto
+from onnx import NodeProto
 
-from birdsonnx.model.graph import Array, Graph, attribute, remove, set_constant
+from birdsonnx.model.edits import Editor
+from birdsonnx.model.graph import Array, Graph, attribute
+
+CALLED_TWICE = "its convolution is called twice"
+"""The one kernel of both calls is trained as one, whatever follows the calls."""
+NO_CONVOLUTION = "no convolution before it"
+READ_ELSEWHERE = "the convolution before it is read elsewhere too"
+NOT_CONSTANT = "weights that are computed in the graph"
 
 
-def fold_batch_norm(proto: GraphProto) -> int:
-    """Fold BatchNormalization, or the Mul and Add it became, into the convolution in front of it. One that is
-    called twice is left alone: its kernel is trained as one, whatever norms follow the calls.
+class FoldBatchNorm:
+    """Takes one node at a time: a Mul, and then the Add after it, count as two."""
 
-    Returns the number of nodes folded. Computed in float64, so that the folded weights are the float32
-    nearest to the exact product.
-    """
-    folded = 0
-    while True:
-        graph = Graph(proto)
-        for conv in proto.node:
-            if conv.op_type != "Conv" or graph.constant(conv.input[1]) is None:
-                continue
-            if len(graph.consumers[conv.input[1]]) > 1:
-                continue
-            follower = graph.only_consumer(conv.output[0])
-            affine = follower and channel_affine(graph, follower, conv.output[0])
-            if follower is None or affine is None:
-                continue
-            scale, shift = affine
-            kernel = graph.constant(conv.input[1])
-            bias = graph.constant(conv.input[2]) if len(conv.input) > 2 else np.zeros(len(scale))
-            if kernel is None or bias is None or len(scale) != len(kernel):
-                continue
-            kernel_name = conv.input[1]
-            bias_name = f"{kernel_name}/bias"
-            wide = kernel.astype(np.float64) * scale.reshape(-1, *[1] * (kernel.ndim - 1))
-            set_constant(proto, kernel_name, wide.astype(np.float32))
-            set_constant(proto, bias_name, (bias.astype(np.float64) * scale + shift).astype(np.float32))
-            del conv.input[1:]
-            conv.input.extend([kernel_name, bias_name])
-            conv.output[0] = follower.output[0]
-            remove(proto, [follower])
-            folded += 1
-            break
-        else:
-            return folded
+    done = "batch norm folded"
+    subject = "batch norm"
+
+    def candidates(self, graph: Editor) -> Iterator[NodeProto]:
+        for node in graph.nodes():
+            if node.op_type == "BatchNormalization" or _maps_channels_of_a_convolution(graph, node):
+                yield node
+
+    def check(self, graph: Editor, node: NodeProto) -> str | None:
+        conv = convolution_before(graph, node)
+        if conv is None:
+            return NO_CONVOLUTION
+        if graph.only_consumer(conv.output[0]) is None:
+            return READ_ELSEWHERE
+        if channel_affine(graph, node, conv.output[0]) is None or not _has_constant_weights(graph, conv):
+            return NOT_CONSTANT
+        return CALLED_TWICE if len(graph.consumers[conv.input[1]]) > 1 else None
+
+    def rewrite(self, graph: Editor, node: NodeProto) -> int:
+        conv = convolution_before(graph, node)
+        affine = conv and channel_affine(graph, node, conv.output[0])
+        assert conv is not None
+        assert affine is not None
+        scale, shift = affine
+        name = conv.input[1]
+        kernel = np.asarray(graph.constant(name), np.float64)
+        bias = graph.constant(conv.input[2]) if len(conv.input) > 2 else np.zeros(len(scale))
+        wide_bias = np.asarray(bias, np.float64) * scale + shift
+        scaled = kernel * scale.reshape(-1, *[1] * (kernel.ndim - 1))
+        graph.set_constant(name, scaled.astype(np.float32))
+        graph.set_constant(f"{name}/bias", wide_bias.astype(np.float32))
+        graph.set_input(conv, 2, f"{name}/bias")
+        graph.remove(node)
+        graph.set_output(conv, node.output[0])
+        return 1
+
+
+def convolution_before(graph: Graph, node: NodeProto) -> NodeProto | None:
+    """The convolution whose result a node reads, or None."""
+    makers = (graph.producers.get(name) for name in node.input)
+    return next((maker for maker in makers if maker is not None and maker.op_type == "Conv"), None)
+
+
+def _maps_channels_of_a_convolution(graph: Graph, node: NodeProto) -> bool:
+    conv = convolution_before(graph, node)
+    affine = conv and channel_affine(graph, node, conv.output[0])
+    kernel = conv and graph.constants.get(conv.input[1])
+    return affine is not None and (kernel is None or len(affine[0]) == kernel.dims[0])
+
+
+def _has_constant_weights(graph: Graph, conv: NodeProto) -> bool:
+    return all(name in graph.constants for name in conv.input[1:] if name)
 
 
 def channel_affine(graph: Graph, node: NodeProto, data: str) -> tuple[Array, Array] | None:

@@ -1,27 +1,48 @@
-"""The last pass of every conversion: nothing unused, one opset, the oldest IR version that it allows."""
+"""The last pass of every conversion: nothing unused, one opset, the oldest IR version that it allows.
+
+No value changes: an output depends only on the nodes that lead to it, and versions say how a file is read,
+not what is in it. A file of the oldest version is read by the most runtimes (`Session`'s: IR 10, opset 21).
+"""
 
 from onnx import ModelProto, defs, helper
 
 from birdsonnx.errors import ModelError
-from birdsonnx.model.graph import drop_unused, opset_of
+from birdsonnx.model.edits import drop_unused
+from birdsonnx.model.graph import opset_of
+
+LATEST_IR = 10
+"""That ONNX Runtime 1.19 reads."""
+OWN = ("", "ai.onnx")
+"""Names of ONNX's own operators."""
+
+
+def check(model: ModelProto) -> str | None:
+    """Why a runtime could not compute what the outputs need, or None."""
+    used = {node.domain for node in model.graph.node}
+    foreign = sorted(used.difference(OWN))
+    if foreign:
+        return f"the converted graph needs operators of {', '.join(foreign)}"
+    unknown = {node.op_type for node in model.graph.node if not defs.has(node.op_type, node.domain)}
+    if unknown:
+        return f"this network needs {', '.join(sorted(unknown))}, which ONNX does not have"
+    return None
 
 
 def finish(model: ModelProto) -> None:
-    """Drop what nothing needs, keep only the `ai.onnx` import and the oldest IR that the opset allows."""
+    """Drop what nothing needs, keep only the `ai.onnx` import and the oldest IR that the opset allows.
+
+    Raises:
+        ModelError: an operator that is not ONNX's.
+    """
     drop_unused(model.graph)
     del model.graph.value_info[:]
-    used = {node.domain for node in model.graph.node}
-    if used - {"", "ai.onnx"}:
-        raise ModelError(
-            f"the converted graph needs operators of {', '.join(sorted(used - {'', 'ai.onnx'}))}"
-        )
-    unknown = {node.op_type for node in model.graph.node if not defs.has(node.op_type, node.domain)}
-    if unknown:
-        raise ModelError(f"this network needs {', '.join(sorted(unknown))}, which ONNX does not have")
+    reason = check(model)
+    if reason is not None:
+        raise ModelError(reason)
     opset = opset_of(model)
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", opset))
-    model.ir_version = min(10, helper.find_min_ir_version_for(list(model.opset_import)))
+    model.ir_version = min(LATEST_IR, helper.find_min_ir_version_for(list(model.opset_import)))
     model.graph.name = "birdsonnx"
     model.graph.doc_string = model.doc_string = ""
     model.producer_name = "birdsonnx"

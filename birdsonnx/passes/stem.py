@@ -1,82 +1,134 @@
-"""The preprocessing inside the first convolution, so that an int8 network starts on the photo's own uint8."""
+"""The preprocessing inside the first convolution, so that an int8 network starts on the photo's own uint8.
+
+A convolution of preprocessed pixels, `sum w (scale p + offset)`, is one of pixels with weights `w scale`,
+plus `sum w offset` over those taps that lie inside the photo: outside, Keras pads the preprocessed values
+with 0. So the constant cannot be a bias. It becomes the weights of further channels that hold 255 wherever
+there is a photo and, like all channels, 0 in the padding.
+
+With a stride s the convolution reads blocks of s x s pixels (space to depth): the kernel is padded with taps
+of 0 to whole blocks, and its stride becomes 1. With ResNet50 16 channels and 4 x 4 taps instead of 3 and
+7 x 7. In int8 that takes 0.9 instead of 1.4 ms (one core, with VNNI); in float32 it is slower, which is why
+only quantisation does it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
-from birdsonnx.model.graph import (
-    Array,
-    Graph,
-    attribute,
-    drop_unused,
-    integers,
-    pads_are_given,
-    remove,
-    set_attribute,
-    set_constant,
-)
+from birdsonnx.model.edits import Editor, drop_unused, set_attribute
+from birdsonnx.model.graph import Array, Graph, attribute, integers, pads_are_given
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.preprocessing import Preprocessing
+from birdsonnx.passes.rewriting import Report, apply
 from birdsonnx.passes.uint8_input import NETWORK_INPUT, PREPROCESS
 
 STEM = "stem/"
 PIXELS = f"{STEM}pixels"
 """The float32 tensor that holds the photo's values 0-255: scale 1 and zero point 0 fit it exactly."""
 FULL = 255
-"""What further channels hold wherever there is a photo. Zero padding makes them 0 outside, so their weights
-carry the preprocessing's offset exactly there where Keras adds it: inside."""
+"""What the further channels hold wherever there is a photo."""
+
+SEVERAL_READERS = "several layers read the photo"
+NO_CONVOLUTION = "the network does not begin with a convolution"
+NOT_PLAIN = "its first convolution has groups, dilations, computed pads or a computed kernel"
+UNEVEN = "the strides of its first convolution do not divide the photo into square blocks"
+CUT_OFF = "its first convolution leaves out whole blocks of the photo"
 
 
-def fold_preprocessing_into_stem(proto: GraphProto, preprocessing: Preprocessing) -> int:
-    """Let the first convolution read pixels instead of preprocessed values; with a stride, blocks of pixels.
+class _Axis(NamedTuple):
+    """What computes the same outputs along one axis of the photo, in blocks."""
 
-    A k x k convolution of stride s over few channels becomes one of stride 1 over blocks of s x s pixels
-    (space to depth): 16 channels and 4 x 4 instead of 3 and 7 x 7 with ResNet50. In int8 that takes 0.9
-    instead of 1.4 ms (one core, with VNNI); in float32 it is slower, which is why only quantisation does it.
+    before: int
+    """Blocks of padding before the photo."""
+    size: int
+    """Blocks that the kernel sees."""
+    after: int
+    """Blocks of padding after the photo."""
+    shift: int
+    """Taps of 0 before those of the kernel."""
 
-    Returns 1, or 0 where the graph does not begin with one plain convolution whose stride divides the photo.
-    """
-    graph = Graph(proto)
-    conv = graph.only_consumer(NETWORK_INPUT)
-    if conv is None or conv.op_type != "Conv" or not pads_are_given(conv) or attribute(conv, "group", 1) != 1:
-        return 0
-    kernel = graph.constant(conv.input[1])
-    strides, dilations = integers(conv, "strides", 1), integers(conv, "dilations", 1)
-    pads = integers(conv, "pads", 0, 4)
-    height, width, channels = (dim.dim_value for dim in proto.input[0].type.tensor_type.shape.dim[1:])
-    block = strides[0]
-    if kernel is None or set(strides) != {block} or set(dilations) != {1} or height % block or width % block:
-        return 0
-    fitted = [
-        _in_blocks(size, taps, begin, end, block)
-        for size, taps, begin, end in zip((height, width), kernel.shape[2:], pads[:2], pads[2:], strict=True)
-    ]
-    if any(end < 0 for _, _, end, _ in fitted):
-        return 0
-    (top, high, bottom, above), (left, wide, right, before) = fitted
 
-    remove(proto, [node for node in proto.node if node.name.startswith(PREPROCESS)])
-    further = _further(block * channels)
-    pixels = _over_pixels(kernel, preprocessing)
-    if graph.only_consumer(conv.input[1]) is None:  # another node has the same weights, and keeps them
-        conv.input[1] = f"{STEM}kernel"
-    set_constant(proto, conv.input[1], _over_blocks(*pixels, block, (high, wide), (above, before), further))
-    nodes = _pixels_in_blocks(proto, (height, width, channels), block, further)
-    conv.input[0] = PIXELS
-    given = {"kernel_shape": [high, wide], "strides": [1, 1], "pads": [top, left, bottom, right]}
-    for name, value in {"auto_pad": "NOTSET", **given}.items():
-        set_attribute(conv, name, value)
-    network = list(proto.node)
-    del proto.node[:]
-    proto.node.extend([*nodes, *network])
-    drop_unused(proto)
-    return 1
+class FoldPreprocessing:
+    """Looks at the layer that reads the photo."""
+
+    done = "preprocessing in the stem"
+    subject = "preprocessing"
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._preprocessing = preprocessing
+
+    def candidates(self, graph: Editor) -> Iterator[NodeProto]:
+        yield from graph.consumers.get(NETWORK_INPUT, [])[:1]
+
+    def check(self, graph: Editor, conv: NodeProto) -> str | None:
+        if graph.only_consumer(NETWORK_INPUT) is None:
+            return SEVERAL_READERS
+        if conv.op_type != "Conv":
+            return NO_CONVOLUTION
+        plain = pads_are_given(conv) and attribute(conv, "group", 1) == 1
+        if not plain or graph.constant(conv.input[1]) is None or set(integers(conv, "dilations", 1)) != {1}:
+            return NOT_PLAIN
+        strides = integers(conv, "strides", 1)
+        height, width, _ = _photo(graph)
+        if len(set(strides)) > 1 or height % strides[0] or width % strides[0]:
+            return UNEVEN
+        return CUT_OFF if any(axis.after < 0 for axis in _axes(graph, conv)) else None
+
+    def rewrite(self, graph: Editor, conv: NodeProto) -> int:
+        kernel = graph.constant(conv.input[1])
+        assert kernel is not None
+        block = integers(conv, "strides", 1)[0]
+        photo = _photo(graph)
+        down, across = _axes(graph, conv)
+        further = _further(block * photo[2])
+        graph.remove(*(node for node in graph.nodes() if node.name.startswith(PREPROCESS)))
+        if graph.only_consumer(conv.input[1]) is None:  # another node has the same weights, and keeps them
+            graph.set_input(conv, 1, f"{STEM}kernel")
+        pixels, inside = _over_pixels(kernel, self._preprocessing)
+        size, shift = (down.size, across.size), (down.shift, across.shift)
+        graph.set_constant(conv.input[1], _over_blocks(pixels, inside, block, size, shift, further))
+        graph.insert_first(*_pixels_in_blocks(graph, photo, block, further))
+        graph.set_input(conv, 0, PIXELS)
+        pads = [down.before, across.before, down.after, across.after]
+        given = {"auto_pad": "NOTSET", "kernel_shape": [*size], "strides": [1, 1], "pads": pads}
+        for name, value in given.items():
+            set_attribute(conv, name, value)
+        return 1
+
+
+def fold_preprocessing_into_stem(proto: GraphProto, preprocessing: Preprocessing) -> Report:
+    """Let the first convolution read pixels instead of preprocessed values; with a stride, blocks of
+    pixels."""
+    report = apply(FoldPreprocessing(preprocessing), proto)
+    if report.applied:
+        drop_unused(proto)
+    return report
+
+
+def _photo(graph: Graph) -> tuple[int, int, int]:
+    """Height, width and channels."""
+    height, width, channels = (dim.dim_value for dim in graph.proto.input[0].type.tensor_type.shape.dim[1:])
+    return height, width, channels
+
+
+def _axes(graph: Graph, conv: NodeProto) -> tuple[_Axis, _Axis]:
+    """Down and across the photo."""
+    taps = graph.constants[conv.input[1]].dims[2:]
+    (height, width, _), pads = _photo(graph), integers(conv, "pads", 0, 4)
+    block = integers(conv, "strides", 1)[0]
+    return (
+        _in_blocks(height, taps[0], pads[0], pads[2], block),
+        _in_blocks(width, taps[1], pads[1], pads[3], block),
+    )
 
 
 def mean_pixels(preprocessing: Preprocessing, channels: int) -> Array:
     """What the channels of `PIXELS` hold where the network would see 0; float64 `[channels]`."""
     of_pixel = -np.asarray(preprocessing.offset) / np.asarray(preprocessing.scale)
     of_pixel = of_pixel[:: -1 if preprocessing.bgr else 1]
-    for block in range(1, channels + 1):  # of which size, follows from the number of channels
+    for block in range(1, channels + 1):  # its size follows from the number of channels
         row = block * len(of_pixel)
         further = _further(row)
         if block * (row + further) == channels:
@@ -85,18 +137,17 @@ def mean_pixels(preprocessing: Preprocessing, channels: int) -> Array:
 
 
 def _further(row: int) -> int:
-    """Channels of `FULL` behind a row of a block: rows then lie at multiples of 4 bytes."""
+    """How many channels of `FULL` follow a row of a block: rows then lie at multiples of 4 bytes."""
     return 4 - row % 4
 
 
-def _in_blocks(size: int, taps: int, begin: int, end: int, block: int) -> tuple[int, int, int, int]:
-    """What computes the same outputs along one axis: `(blocks of padding in front, blocks of the kernel,
-    blocks of padding behind, taps of 0 in front)`."""
-    front = -(-begin // block)
-    shift = front * block - begin
+def _in_blocks(size: int, taps: int, begin: int, end: int, block: int) -> _Axis:
+    """The axis of a photo of so many pixels, under a kernel of so many taps with these pads."""
+    before = -(-begin // block)
+    shift = before * block - begin
     kernel = -(-(taps + shift) // block)
     outputs = (size + begin + end - taps) // block + 1
-    return front, kernel, outputs - 1 + kernel - front - size // block, shift
+    return _Axis(before, kernel, outputs - 1 + kernel - before - size // block, shift)
 
 
 def _over_pixels(kernel: Array, preprocessing: Preprocessing) -> tuple[Array, Array]:
@@ -133,25 +184,23 @@ def _over_blocks(
 
 
 def _pixels_in_blocks(
-    proto: GraphProto, photo: tuple[int, int, int], block: int, further: int
+    graph: Editor, photo: tuple[int, int, int], block: int, further: int
 ) -> list[NodeProto]:
     """Nodes from `images` to `PIXELS`, all on uint8 but the last.
 
-    Padding the rows of blocks and not the pixels takes 0.2 ms for all of it (224 x 224, one core), not 0.4.
+    Padding the rows of blocks takes 0.2 ms for all of it (224 x 224, one core); padding each pixel 0.4.
     """
     height, width, channels = photo
     rows, columns, row = height // block, width // block, block * channels
     nodes: list[NodeProto] = []
-    tensor = INPUT
 
     def then(operation: str, *constants: tuple[str, Array], **attributes: object) -> None:
-        nonlocal tensor
         name = f"{STEM}{operation.lower()}_{len(nodes)}"
         for role, value in constants:
-            set_constant(proto, f"{name}/{role}", value)
-        inputs = [tensor, *(f"{name}/{role}" for role, _ in constants)]
+            graph.set_constant(f"{name}/{role}", value)
+        source = nodes[-1].output[0] if nodes else INPUT
+        inputs = [source, *(f"{name}/{role}" for role, _ in constants)]
         nodes.append(helper.make_node(operation, inputs, [name], name=name, **attributes))
-        tensor = name
 
     then("Reshape", ("shape", np.array([0, rows, block, columns, row], np.int64)))
     amounts = np.array([0] * 9 + [further], np.int64)

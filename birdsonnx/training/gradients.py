@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto
 
-from birdsonnx.passes import blocked, dropout
-from birdsonnx.passes.blocked import DerivedWeight
+from birdsonnx.model.edits import copy_of, make_inputs
+from birdsonnx.passes import dropout
+from birdsonnx.passes.blocked.block_size import block_size
+from birdsonnx.passes.blocked.graph import blocked, shapes_in
+from birdsonnx.passes.blocked.kernels import DerivedWeight
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import Session, slices
 from birdsonnx.training.losses import LOSS, TARGETS, Floats, Loss
@@ -54,7 +57,7 @@ class Gradients:
     def __init__(self, part: Partition, loss: Loss, weights: FlatWeights, replicas: int) -> None:
         model = loss.append_to(dropout.masked(part.trainable, part.dropouts))
         raw = gradient_graph(model, list(weights.named))
-        shapes = blocked.shapes_in(
+        shapes = shapes_in(
             raw,
             {
                 part.source: np.zeros((2, *part.row_shape), part.row_type),
@@ -63,7 +66,7 @@ class Gradients:
                 **weights.named,
             },
         )
-        graph = blocked.blocked(raw, shapes, blocked.block_size())
+        graph = blocked(raw, shapes, block_size())
         self._derived = [(derived, np.empty(derived.shape, np.float32)) for derived in graph.derived]
         self._weights = weights.named
         session = Session(graph.model.SerializeToString())
@@ -152,19 +155,9 @@ class Replica:
 
 def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
     """The graph that computes `loss` and, as `<name>_grad`, its gradients; the weights are its inputs."""
-    # The weights are inputs from here on, or the builder's optimizer would merge those that are equal.
-    model = _weights_as_inputs(model, set(trainable))
+    # As inputs from here on: of small constants that are equal, as biases are before they are trained, the
+    # builder's optimizer keeps one.
+    model = copy_of(model)
+    make_inputs(model.graph, set(trainable))
     content = gradient_builder.with_gradients(model.SerializeToString(), LOSS, trainable)
     return onnx.load_model_from_string(content)
-
-
-def _weights_as_inputs(model: ModelProto, names: set[str]) -> ModelProto:
-    proto = ModelProto()
-    proto.CopyFrom(model)
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in names]
-    for tensor in weights:
-        proto.graph.initializer.remove(tensor)
-        proto.graph.input.append(
-            helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
-        )
-    return proto

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.config.settings import Settings
-from birdsonnx.model.graph import set_constant
+from birdsonnx.model.edits import copy_of, set_constant, set_outputs
 from birdsonnx.model.metadata import OUTPUT
 
 LOSS, TARGETS = "loss", "targets"
@@ -68,8 +68,7 @@ class Loss:
 
     def append_to(self, model: ModelProto) -> ModelProto:
         """A copy of a model that ends in `loss`, with `targets` as a further input."""
-        proto = ModelProto()
-        proto.CopyFrom(model)
+        proto = copy_of(model)
         graph = proto.graph
         classes = len(self.weight)
         last = "loss/weighted"
@@ -91,6 +90,5 @@ class Loss:
         nodes.append(helper.make_node("Neg", ["loss/sum"], [LOSS], name=LOSS))
         graph.node.extend(nodes)
         graph.input.append(helper.make_tensor_value_info(TARGETS, TensorProto.FLOAT, ["batch", classes]))
-        del graph.output[:]
-        graph.output.append(helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, []))
+        set_outputs(graph, [helper.make_tensor_value_info(LOSS, TensorProto.FLOAT, [])])
         return proto

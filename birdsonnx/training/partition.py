@@ -11,13 +11,22 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.model.graph import Graph, drop_unused, set_constant, shapes_behind_batch
+from birdsonnx.model.edits import (
+    copy_of,
+    drop_unused,
+    put_first,
+    set_constant,
+    set_inputs,
+    set_nodes,
+    set_outputs,
+)
+from birdsonnx.model.graph import Graph, depending_on, shapes_per_photo
 from birdsonnx.model.metadata import INPUT, Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weight_names import ROLES
 from birdsonnx.model.weights import Weights
 from birdsonnx.passes import dropout
-from birdsonnx.passes import gradient_forms as differentiation
+from birdsonnx.passes.gradient_forms.preparing import prepare
 
 FEATURES = "features"
 
@@ -87,8 +96,7 @@ class Network:
 
     def __init__(self, model: BirdModel, trainable: Sequence[str]) -> None:
         self.model = model
-        self.proto = ModelProto()
-        self.proto.CopyFrom(model.proto)
+        self.proto = copy_of(model.proto)
         del self.proto.metadata_props[:]
         self.weights = _weights(self.proto, trainable)
         if not self.weights:
@@ -96,14 +104,14 @@ class Network:
             raise ConfigError(
                 f"{model.where}: no layer of this network is trainable{named}; nothing to train"
             )
-        differentiation.prepare(self.proto, self.weights, _layer_names(model.metadata), model.where)
+        prepare(self.proto, self.weights, _layer_names(model.metadata), model.where)
         graph = self.proto.graph
         ratios = self._keep_acting_dropouts(model.metadata.dropout)
         self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)
         # What drops values at random begins the trained part, as a weight does: the features after it would
         # be others in each epoch.
         self.trained = _descendants(graph.node, {*self.weights, *ratios.values()})
-        self._shapes = shapes_behind_batch(self.proto)
+        self._shapes = shapes_per_photo(self.proto)
         frozen = Graph(graph)
         inside = {name for node in self.trained for name in node.output}
         self.frontier = self._boundary(
@@ -156,10 +164,10 @@ class Network:
         """The two parts at a boundary; with `half` its features are float16."""
         if boundary.is_photo:
             height, width, channels = self.model.input_size
-            whole = ModelProto()
-            whole.CopyFrom(self.proto)
             shape = (height, width, channels)
-            return Partition(boundary, None, whole, self.weights, shape, np.uint8, self.dropouts)
+            return Partition(
+                boundary, None, copy_of(self.proto), self.weights, shape, np.uint8, self.dropouts
+            )
         return Partition(
             boundary,
             bytes(self._frozen(boundary, half).SerializeToString(deterministic=True)),
@@ -172,13 +180,10 @@ class Network:
 
     def between(self, start: Boundary, end: Boundary) -> ModelProto:
         """The frozen part from one boundary to a later one, float32 tensors on both sides."""
-        proto = ModelProto()
-        proto.CopyFrom(self.proto)
-        del proto.graph.output[:]
-        proto.graph.output.extend(_values(end))
+        proto = copy_of(self.proto)
+        set_outputs(proto.graph, _values(end))
         if not start.is_photo:
-            del proto.graph.input[:]
-            proto.graph.input.extend(_values(start))
+            set_inputs(proto.graph, _values(start))
             _drop_producers(proto, start.tensors)
         drop_unused(proto.graph)
         return proto
@@ -197,19 +202,16 @@ class Network:
             graph.node.append(helper.make_node("Concat", flat, [last], name=last, axis=1))
         kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         graph.node.append(helper.make_node("Cast", [last], [FEATURES], name=FEATURES, to=kind))
-        del graph.output[:]
-        graph.output.append(helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size]))
+        set_outputs(graph, [helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size])])
         return proto
 
     def _after(self, boundary: Boundary, half: bool) -> ModelProto:
         """`features` to `log_probs`."""
-        proto = ModelProto()
-        proto.CopyFrom(self.proto)
+        proto = copy_of(self.proto)
         graph = proto.graph
         _drop_producers(proto, boundary.tensors)
         kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-        del graph.input[:]
-        graph.input.append(helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size]))
+        set_inputs(graph, [helper.make_tensor_value_info(FEATURES, kind, ["batch", boundary.size])])
         nodes: list[NodeProto] = []
         flat = FEATURES
         if half:
@@ -230,9 +232,7 @@ class Network:
             nodes.append(
                 helper.make_node("Reshape", [pieces[number], f"{FEATURES}/shape_{number}"], [name], name=name)
             )
-        rest = list(graph.node)
-        del graph.node[:]
-        graph.node.extend([*nodes, *rest])
+        put_first(graph, nodes)
         drop_unused(graph)
         return proto
 
@@ -240,12 +240,11 @@ class Network:
         """Take out the Dropout nodes that do nothing in training; returns the rest, by name, and their
         ratios."""
         graph = self.proto.graph
-        trained = {name for node in _descendants(graph.node, set(self.weights)) for name in node.output}
         names = {each.node for each in known}
-        acting = [node for node in dropout.acting(graph, trained, LEARNED) if node.name in names]
-        idle = [node for node in graph.node if node.op_type == "Dropout" and node not in acting]
-        dropout.take_out(graph, idle)
-        return {node.name: node.input[1] for node in acting}
+        acting = dropout.acting(graph, depending_on(graph, self.weights), LEARNED)
+        ratios = {node.name: node.input[1] for node in acting if node.name in names}
+        dropout.take_out(graph, keep=ratios)
+        return ratios
 
     def _boundary(self, names: Iterable[str]) -> Boundary:
         names = tuple(names)
@@ -293,5 +292,4 @@ def _values(boundary: Boundary) -> list[onnx.ValueInfoProto]:
 
 
 def _drop_producers(proto: ModelProto, tensors: Sequence[str]) -> None:
-    for node in [node for node in proto.graph.node if set(node.output).intersection(tensors)]:
-        proto.graph.node.remove(node)
+    set_nodes(proto.graph, [node for node in proto.graph.node if not set(node.output).intersection(tensors)])

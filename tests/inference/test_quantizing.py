@@ -18,7 +18,7 @@ from birdsonnx.inference import quantizing
 from birdsonnx.inference.classifier import MANY, open_classifier
 from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_model
 from birdsonnx.model import model_file
-from birdsonnx.model.graph import set_constant
+from birdsonnx.model.edits import set_constant
 from birdsonnx.model.model_file import BirdModel
 from tests.conftest import disk_of
 from tests.tiny import SIZE, make_class_folders, photo, tiny_model

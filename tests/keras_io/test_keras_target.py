@@ -8,7 +8,7 @@ from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import keras_target
 from birdsonnx.keras_io.conversion import convert
 from birdsonnx.keras_io.keras_network import KerasNetwork
-from birdsonnx.model.graph import set_constant
+from birdsonnx.model.edits import set_constant
 from birdsonnx.model.weights import with_weights
 from tests.graphs import answer
 from tests.networks import keras_warns, small_network

@@ -1,29 +1,13 @@
-"""Questions to a graph, and the edits that the rewrites are made of."""
+"""Questions to a graph."""
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from birdsonnx.model import graph as graphs
 from birdsonnx.model.graph import Graph
-from tests.graphs import answer, graph_of, operators
+from tests.graphs import diamond
 
 node = helper.make_node
-
-
-def diamond():
-    """`x` - Relu - `a`, read by Neg and Abs, whose sum is `y`; and a Sqrt that nothing needs."""
-    return graph_of(
-        [
-            node("Relu", ["x"], ["a"]),
-            node("Neg", ["a"], ["b"]),
-            node("Abs", ["a"], ["c"]),
-            node("Sqrt", ["c"], ["idle"]),
-            node("Sum", ["b", "c", "k"], ["y"]),
-        ],
-        {"k": np.ones(4, np.float32), "unused": np.zeros(2, np.float32)},
-        ["batch", 4],
-        ["batch", 4],
-    )
 
 
 def test_producers_consumers_and_constants():
@@ -50,26 +34,8 @@ def test_attribute():
     assert graphs.attribute(leaky, "beta", "none") == "none"
 
 
-def test_set_constant_adds_or_replaces():
-    proto = diamond().graph
-    graphs.set_constant(proto, "k", np.full(4, 2, np.float32))
-    graphs.set_constant(proto, "new", np.arange(3).T)
-    values = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in proto.initializer}
-    assert values == {"k": [2] * 4, "unused": [0, 0], "new": [0, 1, 2]}
-
-
-def test_redirect_reaches_every_reader():
-    model = diamond()
-    graphs.redirect(model.graph, "a", "x")
-    value = np.array([[-3, -1, 0, 2]], np.float32)
-    np.testing.assert_array_equal(answer(model, value), np.abs(value) - value + 1)
-
-
-def test_drop_unused_keeps_what_the_output_needs():
-    model = diamond()
-    value = np.array([[-3, -1, 0, 2]], np.float32)
-    before = answer(model, value)
-    graphs.drop_unused(model.graph)
-    assert operators(model.graph) == ["Relu", "Neg", "Abs", "Sum"]
-    assert [tensor.name for tensor in model.graph.initializer] == ["k"]
-    np.testing.assert_array_equal(answer(model, value), before)
+def test_what_depends_on_a_tensor():
+    graph = diamond().graph
+    assert graphs.depending_on(graph, ["b"]) == {"b", "y"}
+    assert graphs.depending_on(graph, ["k", "idle"]) == {"k", "idle", "y"}
+    assert graphs.depending_on(graph, ["x"]) == {"x", "a", "b", "c", "idle", "y"}

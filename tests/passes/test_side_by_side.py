@@ -11,15 +11,11 @@ from birdsonnx.passes.quantization import quantize
 from birdsonnx.passes.side_by_side import WIDEST, lay_side_by_side
 from birdsonnx.passes.uint8_input import take_uint8
 from birdsonnx.runtime import isa
-from tests.graphs import answer, graph_of, operators
+from tests.graphs import answer, graph_of, operators, random
 
 node = helper.make_node
 ORDER_OF_SUMS = 2e-6
 """float32 sums of 144 products of about 1 in another order, relative to values of about 10."""
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 KERNELS = {
@@ -62,7 +58,7 @@ def model(nodes, output=(8, 1, 1), size=(5, 7)) -> ModelProto:
 def laid(network: ModelProto, photos: int) -> tuple[ModelProto, int]:
     """A copy with its maps side by side, and how many convolutions those are."""
     moved = copy.deepcopy(network)
-    return moved, lay_side_by_side(moved, photos)
+    return moved, lay_side_by_side(moved, photos).applied
 
 
 @pytest.mark.parametrize("photos", [2, 3, 8])

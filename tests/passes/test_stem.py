@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from birdsonnx.model.graph import Graph, drop_unused
+from birdsonnx.model.edits import drop_unused, set_inputs, set_nodes
+from birdsonnx.model.graph import Graph
 from birdsonnx.model.preprocessing import MODES, Preprocessing, of_mode
 from birdsonnx.passes import stem
 from birdsonnx.passes.uint8_input import PREPROCESS, take_uint8
@@ -45,7 +46,7 @@ def photos(count: int, channels: int = 3, size: tuple[int, int] = (HEIGHT, WIDTH
 def require_same(model: ModelProto, preprocessing: Preprocessing) -> None:
     """Fold, and compare photos, one alone and three together."""
     folded = copy.deepcopy(model)
-    assert stem.fold_preprocessing_into_stem(folded.graph, preprocessing) == 1
+    assert stem.fold_preprocessing_into_stem(folded.graph, preprocessing).applied == 1
     assert operators(folded.graph)[-2:] == ["Cast", "Conv"]
     assert not any(item.name.startswith(PREPROCESS) for item in folded.graph.node)
     assert folded.graph.input == model.graph.input
@@ -90,7 +91,7 @@ def test_another_reader_of_its_weights_keeps_them():
     ]
     model = network((3, 3), "unit", filters=3, nodes=nodes)
     folded = copy.deepcopy(model)
-    assert stem.fold_preprocessing_into_stem(folded.graph, of_mode("unit", 3)) == 1
+    assert stem.fold_preprocessing_into_stem(folded.graph, of_mode("unit", 3)).applied == 1
     expected = answer(model, photos(2))
     np.testing.assert_allclose(answer(folded, photos(2)), expected, atol=1e-5 * np.abs(expected).max())
 
@@ -146,7 +147,7 @@ def kernel_computed() -> ModelProto:
 )
 def test_it_leaves_alone(model):
     before = copy.deepcopy(model)
-    assert stem.fold_preprocessing_into_stem(model.graph, of_mode("caffe", 3)) == 0
+    assert stem.fold_preprocessing_into_stem(model.graph, of_mode("caffe", 3)).applied == 0
     assert model == before
 
 
@@ -160,12 +161,9 @@ def test_mean_pixels_are_what_the_network_sees_as_0(mode, channels, stride):
     blocks = Graph(model.graph).constant(conv.input[1]).shape[1]
     mean = stem.mean_pixels(of_mode(mode, channels), blocks)
     assert mean.shape == (blocks,)
-    del model.graph.input[:]
     shape = ["batch", blocks, 8, 8]
-    model.graph.input.append(helper.make_tensor_value_info(stem.PIXELS, TensorProto.FLOAT, shape))
-    remaining = [item for item in model.graph.node if item.op_type == "Conv"]
-    del model.graph.node[:]
-    model.graph.node.extend(remaining)
+    set_inputs(model.graph, [helper.make_tensor_value_info(stem.PIXELS, TensorProto.FLOAT, shape)])
+    set_nodes(model.graph, [item for item in model.graph.node if item.op_type == "Conv"])
     drop_unused(model.graph)
     value = np.broadcast_to(mean.astype(np.float32).reshape(1, -1, 1, 1), (1, blocks, 8, 8))
     found = answer(model, np.ascontiguousarray(value))

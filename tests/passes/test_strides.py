@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from birdsonnx.passes.strides import is_thinning, move_strides_up
-from tests.graphs import answer, graph_of, operators
+from birdsonnx.passes.strides import READ_IN_FULL, is_thinning, move_strides_up
+from tests.graphs import answer, graph_of, operators, random
 
 node = helper.make_node
 SHAPE = ["batch", 4, 9, 8]
-
-
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 KERNELS = {
@@ -59,19 +55,19 @@ def test_a_residual_block_computes_what_the_next_stage_reads():
     network = model([*BLOCK, *STAGE])
     images = random(3, 4, 9, 8, seed=9)
     before = answer(network, images)
-    assert move_strides_up(network.graph) == 2
+    assert move_strides_up(network.graph).applied == 2
     assert strides_of(network) == {"c3": 2, "c1": 1, "a": 1, "b": 1}
     assert [is_thinning(each) for each in network.graph.node].count(True) == 1
     # The same products, summed in another order.
     np.testing.assert_allclose(answer(network, images), before, rtol=1e-5, atol=1e-5)
-    assert move_strides_up(network.graph) == 0
+    assert move_strides_up(network.graph).applied == 0
 
 
 def test_strides_multiply():
     network = model([conv("x", "w3", "c3", stride=2, pad=1), conv("c3", "wa", "y", stride=3)], (5, 2, 2))
     images = random(2, 4, 9, 8, seed=9)
     before = answer(network, images)
-    assert move_strides_up(network.graph) == 1
+    assert move_strides_up(network.graph).applied == 1
     assert strides_of(network) == {"c3": 6, "y": 1}
     np.testing.assert_allclose(answer(network, images), before, rtol=1e-5, atol=1e-5)
 
@@ -90,12 +86,12 @@ def test_strides_multiply():
 def test_what_stays(nodes):
     network = model(nodes)
     before = network.SerializeToString()
-    assert move_strides_up(network.graph) == 0
+    assert move_strides_up(network.graph).applied == 0
     assert network.SerializeToString() == before
 
 
 def test_a_graph_output_stays_whole():
     network = model([*BLOCK, *STAGE])
     network.graph.output.append(helper.make_tensor_value_info("out", 1, SHAPE))
-    assert move_strides_up(network.graph) == 0
+    assert move_strides_up(network.graph).declined == {READ_IN_FULL: 1}
     assert "MaxPool" not in operators(network.graph)

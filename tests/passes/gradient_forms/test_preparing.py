@@ -1,5 +1,5 @@
-"""Rewrites that keep the values, and for every operation that may be trained through a comparison of the
-runtime's gradient with finite differences in float64, computed by onnx's reference evaluator."""
+"""What is refused, and for every operation that may be trained through a comparison of the runtime's gradient
+with finite differences in float64, computed by onnx's reference evaluator."""
 
 import copy
 import math
@@ -14,184 +14,18 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.model.graph import shapes_behind_batch
-from birdsonnx.passes.gradient_forms import (
-    DIFFERENTIABLE,
-    activations_as_arithmetic,
-    average_pool_as_convolution,
-    batch_norm_as_affine,
-    prepare,
-    stride_before_pointwise,
-)
+from birdsonnx.passes.gradient_forms.differentiable import DIFFERENTIABLE
+from birdsonnx.passes.gradient_forms.preparing import prepare
 from birdsonnx.training.gradients import gradient_graph
-from tests.graphs import answer, graph_of, operators
+from tests.graphs import graph_of, random
+from tests.passes.gradient_forms.networks import NORM, averaged
 
 node = helper.make_node
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-def random(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-# --- Rewrites -------------------------------------------------------------------------------------------
-
-
-def strided(*strides: Sequence[int], **attributes: Any) -> ModelProto:
-    """1 x 1 convolutions of one tensor, added up where there are two."""
-    convs = [
-        node("Conv", ["x", f"w{number}"], [f"c{number}"], kernel_shape=[1, 1], strides=each, **attributes)
-        for number, each in enumerate(strides)
-    ]
-    outputs = [conv.output[0] for conv in convs]
-    return graph_of(
-        [*convs, node("Sum", outputs, ["y"])],
-        {f"w{number}": random(5, 4, 1, 1, seed=number) for number in range(len(strides))},
-        ["batch", 4, 7, 8],
-        ["batch", 5, None, None],
-    )
-
-
-@pytest.mark.parametrize("strides", [(2, 2), (3, 1), (1, 2), (2, 3)])
-def test_stride_before_pointwise(strides):
-    model, value = strided(strides), random(2, 4, 7, 8, seed=8)
-    before = answer(model, value)
-    assert stride_before_pointwise(model.graph) == 1
-    assert operators(model.graph) == ["Slice", "Conv", "Sum"]
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-def test_convolutions_of_one_tensor_share_what_they_take_of_it():
-    model, value = strided((2, 2), (2, 2)), random(2, 4, 7, 8, seed=8)
-    before = answer(model, value)
-    assert stride_before_pointwise(model.graph) == 2
-    assert operators(model.graph) == ["Slice", "Conv", "Conv", "Sum"]
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-def test_convolutions_with_other_strides_take_another_part():
-    model = strided((2, 2), (2, 1))
-    model.graph.node[-1].CopyFrom(node("GlobalAveragePool", ["c1"], ["g"]))
-    model.graph.node.append(node("Add", ["c0", "g"], ["y"]))
-    value = random(2, 4, 7, 8, seed=8)
-    before = answer(model, value)
-    assert stride_before_pointwise(model.graph) == 2
-    assert operators(model.graph).count("Slice") == 2
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        strided((1, 1)),
-        strided((2, 2), pads=[1, 1, 1, 1]),
-        strided((2, 2), auto_pad="SAME_UPPER"),
-        graph_of(
-            [node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], strides=[2, 2])],
-            {"w": random(5, 4, 3, 3)},
-            ["batch", 4, 7, 8],
-            ["batch", 5, 3, 3],
-        ),
-    ],
-    ids=["no strides", "padded", "pads itself", "3 x 3"],
-)
-def test_stride_before_pointwise_leaves_alone(model):
-    before = copy.deepcopy(model)
-    assert stride_before_pointwise(model.graph) == 0
-    assert model == before
-
-
-NORM = {
-    "gamma": random(5, seed=2) + 2,
-    "beta": random(5, seed=3),
-    "mean": random(5, seed=4),
-    "variance": random(5, seed=5) ** 2 + 0.1,
-}
-
-
-def two_norms() -> ModelProto:
-    """One behind the convolution and one, of the same statistics, on the photos."""
-    return graph_of(
-        [
-            node("BatchNormalization", ["x", *NORM], ["n"], "frozen_bn/BatchNormalization"),
-            node("Conv", ["n", "w"], ["c"], "conv/Conv", kernel_shape=[3, 3]),
-            node("BatchNormalization", ["c", *NORM], ["y"], "bn/BatchNormalization", epsilon=1e-3),
-        ],
-        {"w": random(5, 5, 3, 3), **NORM},
-        ["batch", 5, 6, 6],
-        ["batch", 5, 4, 4],
-    )
-
-
-def test_batch_norm_as_affine():
-    model, value = two_norms(), random(2, 5, 6, 6)
-    before = answer(model, value)
-    assert batch_norm_as_affine(model.graph, {"w", "c", "y"}) == 1
-    assert operators(model.graph) == ["BatchNormalization", "Conv", "Mul", "Add"]
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-def averaged(size: Sequence[int] = (3, 3), **attributes: Any) -> ModelProto:
-    return graph_of(
-        [
-            node("Conv", ["x", "w"], ["c"], "conv/Conv", kernel_shape=[1, 1]),
-            node("Relu", ["c"], ["r"], "conv/Relu"),
-            node("AveragePool", ["r"], ["y"], "mean/AveragePool", kernel_shape=size, **attributes),
-        ],
-        {"w": random(5, 4, 1, 1)},
-        ["batch", 4, 7, 6],
-        ["batch", 5, None, None],
-    )
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        averaged(),
-        averaged(strides=[2, 2]),
-        averaged((2, 3), strides=[1, 3]),
-        averaged(pads=[0, 0, 0, 0]),
-        averaged(pads=[1, 0, 1, 2], count_include_pad=1, strides=[2, 2]),
-        averaged(auto_pad="VALID"),
-        averaged(pads=[1, 1, 1, 1]),
-        averaged((3, 3), pads=[0, 1, 2, 1], strides=[2, 1]),
-        averaged((3, 2), auto_pad="SAME_UPPER", strides=[2, 2]),
-        averaged((2, 3), auto_pad="SAME_LOWER", strides=[2, 1]),
-    ],
-    ids=[
-        *("plain", "strides", "oblong", "pads of 0", "pads that count", "valid"),
-        *("pads", "uneven pads", "pads itself", "pads itself below"),
-    ],
-)
-def test_average_pool_as_convolution(model):
-    value = random(2, 4, 7, 6, seed=8)
-    before = answer(model, value)
-    prepare(model, {"w": None}, ["conv", "mean"], "net")
-    assert operators(model.graph)[:3] == ["Conv", "Relu", "Conv"]
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-def test_average_pool_behind_a_concatenation():
-    model = averaged()
-    model.graph.node[1].CopyFrom(node("Concat", ["c", "x"], ["r"], "join/Concat", axis=1))
-    model.graph.node.insert(0, node("Conv", ["photo", "v"], ["x"], kernel_shape=[1, 1]))
-    model.graph.input[0].name = "photo"
-    model.graph.initializer.append(numpy_helper.from_array(random(4, 4, 1, 1, seed=1), "v"))
-    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
-    value = random(2, 4, 7, 6, seed=8)
-    before = answer(model, value)
-    assert average_pool_as_convolution(model.graph, {"w", "c", "r"}, shapes_behind_batch(model)) == 1
-    np.testing.assert_allclose(answer(model, value), before, **CLOSE)
-
-
-def test_an_average_pool_that_looks_beyond_the_edge_is_refused():
-    model = averaged(ceil_mode=1, strides=[2, 2])
-    with pytest.raises(ConfigError, match=r"^net: layer 'mean' is a AveragePool, which has no gradient"):
-        prepare(model, {"w": None}, ["conv", "mean"], "net")
-
-
 @pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
-def test_what_is_frozen_in_front_is_neither_touched_nor_refused(pads):
+def test_what_is_frozen_before_it_is_neither_touched_nor_refused(pads):
     model = averaged(pads=pads)
     nodes = [
         node("Elu", ["y"], ["e"], "elu/Elu"),
@@ -225,8 +59,8 @@ def trained(nodes: Sequence[NodeProto], constants: dict[str, Any], shape: Sequen
 def test_an_operation_without_a_gradient_is_refused_by_name(operation):
     model = trained([node(operation, ["a"], ["o"], f"act_7/{operation}")], {}, (3, 4, 4))
     message = (
-        rf"^net: layer 'act_7' is a {operation}, which has no gradient in ONNX Runtime, and layers in front "
-        r'of it are to be trained; choose only layers behind it with "birdsonnx": {"trainable": \[...\]}$'
+        rf"^net: layer 'act_7' is a {operation}, which has no gradient in ONNX Runtime, and layers before it "
+        r'are to be trained; choose only layers after it with "birdsonnx": {"trainable": \[...\]}$'
     )
     with pytest.raises(ConfigError, match=message):
         prepare(model, {"w": None}, ["scale", "act_7"], "net")
@@ -234,7 +68,7 @@ def test_an_operation_without_a_gradient_is_refused_by_name(operation):
 
 def test_a_node_that_belongs_to_no_layer_is_named_itself():
     model = trained([node("Round", ["a"], ["o"], "block/plus/Round")], {}, (3, 4, 4))
-    with pytest.raises(ConfigError, match="layer 'block' is a Round"):
+    with pytest.raises(ConfigError, match="layer 'block/plus' is a Round"):
         prepare(model, {"w": None}, ["scale"], "net")
 
 
@@ -586,18 +420,6 @@ def test_gradients_of_other_forms_against_finite_differences(nodes, constants, o
     found, expected = gradients_of(nodes, constants, opset, prepared=True)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("name", ["Elu", "Selu", "Softplus", "HardSigmoid", "HardSwish"])
-def test_activations_keep_their_values(name):
-    model = graph_of([node(name, ["x"], ["y"], f"act/{name}")], {}, ["batch", 3, 4, 4], ["batch", 3, 4, 4])
-    values = np.concatenate(
-        [random(1, 3, 4, 4), 1000 * random(1, 3, 4, 4), np.zeros((1, 3, 4, 4), np.float32)]
-    )
-    before = answer(model, values)
-    assert activations_as_arithmetic(model.graph, {"x"}) == 1
-    assert name not in operators(model.graph)
-    np.testing.assert_allclose(answer(model, values), before, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("nodes", "constants"), SILENTLY_WRONG.values(), ids=SILENTLY_WRONG)

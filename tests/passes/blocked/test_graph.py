@@ -1,31 +1,20 @@
-"""The rewritten gradient graph against the one that the runtime's builder made, and the rewrites alone
-against plain loops."""
+"""The rewritten gradient graph against the one that the runtime's builder made."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from birdsonnx.errors import ModelError
-from birdsonnx.passes import blocked as module
-from birdsonnx.passes.blocked import (
-    BLOCKED_DOMAIN,
-    block_channels,
-    block_outputs,
-    block_size,
-    block_transposed,
-    blocked,
-    fuse_sums_and_activations,
-    relu_grad_as_mask,
-    shapes_in,
-)
-from birdsonnx.passes.gradient_forms import prepare
+from birdsonnx.passes.blocked.block_size import BLOCKED_DOMAIN, block_size
+from birdsonnx.passes.blocked.graph import BlockedGraph, blocked, shapes_in
+from birdsonnx.passes.gradient_forms.preparing import prepare
 from birdsonnx.training.gradients import gradient_graph
 from birdsonnx.training.losses import Loss
+from tests.graphs import outputs_of
 
 CLASSES = 3
 BLOCK = block_size()
@@ -299,14 +288,6 @@ NETWORKS: dict[str, tuple[Callable[[Network], str], int, int]] = {
 }
 
 
-def run(model: ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output, from the bare runtime."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))
-
-
 def photos(network: Network, count: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(count)
     return {
@@ -332,8 +313,8 @@ def test_loss_and_gradients_are_those_of_the_raw_graph(build, channels, size, bl
     known = {value.name for value in rewritten.model.graph.input}
     for count in (1, 2, 5):
         feeds = {**photos(network, count), **weights}
-        expected = run(raw, feeds)
-        found = run(
+        expected = outputs_of(raw, feeds)
+        found = outputs_of(
             rewritten.model, {name: value for name, value in {**feeds, **arranged}.items() if name in known}
         )
         assert set(expected) == {"loss", *(f"{name}_grad" for name in weights)}
@@ -345,7 +326,7 @@ def test_loss_and_gradients_are_those_of_the_raw_graph(build, channels, size, bl
             np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * largest, err_msg=name)
 
 
-def rewritten(build: Callable[[Network], str], channels: int, size: int, block: int) -> module.BlockedGraph:
+def rewritten(build: Callable[[Network], str], channels: int, size: int, block: int) -> BlockedGraph:
     network = Network(channels, size)
     model = network.model(build(network))
     weights = {name: network.constants[name] for name in network.trained}
@@ -353,7 +334,7 @@ def rewritten(build: Callable[[Network], str], channels: int, size: int, block: 
     return blocked(raw, shapes_in(raw, {**photos(network, 2), **weights}), block)
 
 
-def of_type(graph: module.BlockedGraph, operation: str) -> list[onnx.NodeProto]:
+def of_type(graph: BlockedGraph, operation: str) -> list[onnx.NodeProto]:
     return [node for node in graph.model.graph.node if node.op_type == operation]
 
 
@@ -397,180 +378,8 @@ def test_without_blocks_only_the_mask_is_new():
     assert not of_type(graph, "ReluGrad")
 
 
-def test_a_runtime_without_blocked_kernels(monkeypatch):
-    def refuse(model: bytes) -> None:
-        raise ModelError("no such operation")
-
-    monkeypatch.setattr(module, "Session", refuse)
-    assert block_size.__wrapped__() == 1
-
-
-# --- Kernels --------------------------------------------------------------------------------------------
-
-
-def kernel(out: int, inputs: int, height: int = 3, width: int = 2) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(out, inputs, height, width)).astype(np.float32)
-
-
-@pytest.mark.parametrize("block", [8, 16])
-def test_block_channels_against_a_loop(block):
-    weight = kernel(2 * block, 3 * block)
-    found = block_channels(weight, block)
-    assert found.shape == (2, 3, 3, 2, block, block)
-    for o, i, row, column in np.ndindex(weight.shape):
-        at = (o // block, i // block, row, column, i % block, o % block)
-        assert found[at] == weight[o, i, row, column]
-    assert np.shares_memory(found, weight)
-
-
-@pytest.mark.parametrize("inputs", [1, 3])
-def test_block_outputs_against_a_loop(inputs):
-    weight = kernel(16, inputs)
-    found = block_outputs(weight, 8)
-    assert found.shape == (2, inputs, 3, 2, 8)
-    for o, i, row, column in np.ndindex(weight.shape):
-        assert found[o // 8, i, row, column, o % 8] == weight[o, i, row, column]
-    assert np.shares_memory(found, weight)
-
-
-@pytest.mark.parametrize("block", [8, 16])
-def test_block_transposed_against_a_loop(block):
-    weight = kernel(2 * block, 3 * block)
-    found = block_transposed(weight, block)
-    assert found.shape == (3, 2, 3, 2, block, block)
-    for o, i, row, column in np.ndindex(weight.shape):
-        at = (i // block, o // block, 2 - row, 1 - column, o % block, i % block)
-        assert found[at] == weight[o, i, row, column]
-    assert np.shares_memory(found, weight)
-
-
-# --- ReluGrad -------------------------------------------------------------------------------------------
-
-EDGES = np.array([-0.0, 0.0, -1, 1, 2, -1.2e-38, 1.2e-38, -3.4e38, 3.4e38, np.inf, -np.inf], np.float32)
-
-
-def relu_gradient(of: str) -> ModelProto:
-    """`dx` from `dy`, with the activation `y` or what it was computed from, `x`, as the other operand."""
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [
-            helper.make_node("Relu", ["x"], ["y"]),
-            helper.make_node("ReluGrad", ["dy", of], ["dx"], domain="com.microsoft"),
-            helper.make_node("ReluGrad", ["dz", of], ["dv"], domain="com.microsoft"),
-        ],
-        "test",
-        [value(name, TensorProto.FLOAT, ["n"]) for name in ("x", "dy", "dz")],
-        [value(name, TensorProto.FLOAT, ["n"]) for name in ("y", "dx", "dv")],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-@pytest.mark.parametrize(("of", "own"), [("y", True), ("x", True), ("x", False)])
-def test_relu_grad_as_mask_is_exact(of, own):
-    model = relu_gradient(of)
-    if not own:  # the activation is not in the graph
-        del model.graph.node[0], model.graph.output[0]
-    generator = np.random.default_rng(0)
-    feeds = {name: generator.normal(size=len(EDGES)).astype(np.float32) for name in ("dy", "dz")}
-    feeds["x"] = EDGES
-    expected = run(model, feeds)
-    np.testing.assert_array_equal(expected["dx"], np.where(EDGES > 0, feeds["dy"], 0))  # the oracle's oracle
-    shapes = dict.fromkeys(("x", "y", "dy", "dz", "dx", "dv"), (len(EDGES),))
-    assert relu_grad_as_mask(model, shapes) == 2
-    operations = [node.op_type for node in model.graph.node]
-    assert operations == [*(["Relu"] if own else []), "HardSigmoid", "Mul", "Mul"]  # one mask for both
-    # Of the activation, where there is one: its input can then be forgotten.
-    assert model.graph.node[-2].input[1] == ("y/mask" if own else "x/mask")
-    assert shapes[model.graph.node[-2].input[1]] == (len(EDGES),)
-    found = run(model, feeds)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-
-
-# --- Fusing ---------------------------------------------------------------------------------------------
-
-CONV = helper.make_node("Conv", ["x", "w"], ["c"], domain=BLOCKED_DOMAIN)
-BIASED = helper.make_node("Conv", ["x", "w", "b"], ["c"], domain=BLOCKED_DOMAIN)
-SECOND = helper.make_node("Conv", ["x", "v"], ["d"], domain=BLOCKED_DOMAIN)
-
-
 def then(operation: str, *inputs: str, output: str = "y") -> onnx.NodeProto:
     return helper.make_node(operation, inputs, [output])
-
-
-def fused(nodes: list[onnx.NodeProto], outputs: tuple[str, ...] = ("y",)) -> tuple[int, ModelProto]:
-    graph = helper.make_graph(
-        [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes],
-        "test",
-        [],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-    )
-    model = helper.make_model(graph)
-    return fuse_sums_and_activations(model), model
-
-
-@pytest.mark.parametrize(
-    ("nodes", "inputs", "activation"),
-    [
-        ([CONV, then("Add", "c", "z")], ["x", "w", "", "z"], False),
-        ([BIASED, then("Add", "z", "c")], ["x", "w", "b", "z"], False),
-        ([BIASED, then("Sum", "z", "c")], ["x", "w", "b", "z"], False),
-        ([CONV, then("Relu", "c")], ["x", "w"], True),
-        ([CONV, then("Add", "c", "z", output="s"), then("Relu", "s")], ["x", "w", "", "z"], True),
-        ([CONV, then("Neg", "k", output="z"), then("Add", "c", "z")], ["x", "w", "", "z"], False),
-    ],
-    ids=["Add", "with bias", "Sum", "Relu", "both", "a summand made later"],
-)
-def test_a_convolution_takes_over(nodes, inputs, activation):
-    count, model = fused(nodes)
-    others = sum(node.op_type == "Neg" for node in nodes)
-    assert count == len(nodes) - 1 - others
-    last = model.graph.node[-1]
-    assert len(model.graph.node) == 1 + others
-    assert (last.op_type, list(last.input), list(last.output)) == ("Conv", inputs, ["y"])
-    assert [(item.name, item.s) for item in last.attribute] == (
-        [("activation", b"Relu")] if activation else []
-    )
-
-
-@pytest.mark.parametrize(
-    ("nodes", "outputs"),
-    [
-        ([CONV, then("Add", "c", "z"), then("Neg", "c", output="n")], ("y", "n")),
-        ([CONV, then("Add", "c", "z")], ("y", "c")),
-        ([CONV, then("Add", "c", "c")], ("y",)),
-        ([CONV, then("Sum", "c", "z", "v")], ("y",)),
-        ([CONV, then("Sub", "c", "z")], ("y",)),
-        ([CONV, then("Tanh", "c")], ("y",)),
-        ([helper.make_node("Conv", ["x", "w"], ["c"]), then("Add", "c", "z")], ("y",)),
-    ],
-    ids=["another reader", "an output", "itself twice", "three", "Sub", "Tanh", "not blocked"],
-)
-def test_a_convolution_takes_nothing_over(nodes, outputs):
-    count, model = fused(nodes, outputs)
-    assert count == 0
-    assert list(model.graph.node) == nodes
-
-
-def test_a_convolution_adds_once_and_before_its_activation():
-    count, model = fused([CONV, then("Add", "c", "z", output="s"), then("Add", "s", "v")])
-    assert count == 1
-    assert [node.op_type for node in model.graph.node] == ["Conv", "Add"]
-    count, model = fused([CONV, then("Relu", "c", output="s"), then("Add", "s", "v")])
-    assert count == 1
-    assert [node.op_type for node in model.graph.node] == ["Conv", "Add"]
-    count, model = fused([CONV, then("Relu", "c", output="s"), then("Relu", "s")])
-    assert count == 1
-
-
-def test_of_two_convolutions_the_later_adds_the_other():
-    count, model = fused([CONV, SECOND, then("Add", "c", "d")])
-    assert count == 1
-    assert [list(node.input) for node in model.graph.node] == [["x", "w"], ["x", "v", "", "c"]]
-
-
-# --- Order ----------------------------------------------------------------------------------------------
 
 
 def test_nodes_may_come_in_any_order_but_not_in_a_circle():

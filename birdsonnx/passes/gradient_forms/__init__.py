@@ -1,0 +1,1 @@
+"""Forms of a graph's operations whose gradients ONNX Runtime has: one a file; `preparing` applies them."""
