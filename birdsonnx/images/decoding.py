@@ -10,7 +10,14 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    ExifTags,
+    Image,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from birdsonnx.config.color_codes import GRAY, RGB
 from birdsonnx.config.transforms import (
@@ -25,6 +32,7 @@ from birdsonnx.config.transforms import (
 )
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images.colors import opencv_version
+from birdsonnx.images.files import HEAD, HOW_TO_READ_HEIF, is_heif, reads_heif
 from birdsonnx.images.transforms import transformed
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,6 +54,7 @@ FORMATS = (
     "PPM",
     TiffImagePlugin.TiffImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
+    AvifImagePlugin.AvifImageFile.format,
 )
 
 MAX_PIXELS = 16_384 * 16_384
@@ -278,7 +287,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _image(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
     """The photo in a file, of which only the header has been read, and found good. Raises ImageError, and
     whatever Pillow raises."""
-    with Image.open(file, formats=FORMATS) as image:
+    with Image.open(file, formats=_formats_of(file, path)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(
                 f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
@@ -286,6 +295,20 @@ def _image(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
         if image.mode.startswith(("I", "F")) or _is_deep(image):
             raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
         yield image
+
+
+def _formats_of(file: BinaryIO, path: Path) -> tuple[str, ...]:
+    """Pillow's formats that may read a file. Raises ImageError for HEIC without the `heic` extra."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if not is_heif(head):
+        return FORMATS
+    if not reads_heif():
+        raise ImageError(f"{path}: a HEIC photo; {HOW_TO_READ_HEIF}")
+    import pillow_heif  # only for these files: it takes 30 ms
+
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 def _draft(image: Image.Image, least: int) -> None:
