@@ -1,18 +1,20 @@
 """Which photos there are, what they are called, and which class they show."""
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from birdsonnx.config.data import Data
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import DataError
+from birdsonnx.images.files import Say, is_folder, photos_below
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+
+def quiet(line: str) -> None:
+    """Whom nothing is reported to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +46,28 @@ class LabelledFolder:
         return str(self.root) if self.tag is None else f"{self.root} (folders {self.tag!r})"
 
 
-def training_photos(data: Data) -> LabelledFolder:
+def training_photos(data: Data, say: Say) -> LabelledFolder:
     """The config's training set. Raises DataError."""
     assert data.input_path is not None
     shared = data.test_tag if data.test_input_path is None else None
-    return read_class_folders(Path(data.input_path), data.training_tag, shared)
+    return read_class_folders(Path(data.input_path), data.training_tag, shared, say)
 
 
-def test_photos(data: Data) -> LabelledFolder | None:
-    """The config's test set, if it has one. Raises DataError."""
+def test_photos(data: Data, say: Say) -> LabelledFolder | None:
+    """The config's test set, if it has one; a class of it may be without photos. Raises DataError."""
     if data.test_folder is None:
         return None
     shared = data.training_tag if data.test_input_path is None else None
-    return read_class_folders(Path(data.test_folder), data.test_tag, shared)
+    return read_class_folders(Path(data.test_folder), data.test_tag, shared, say, may_lack=True)
 
 
-def read_class_folders(root: Path, tag: str | None = None, other_tag: str | None = None) -> LabelledFolder:
+def read_class_folders(
+    root: Path,
+    tag: str | None = None,
+    other_tag: str | None = None,
+    say: Say = quiet,
+    may_lack: bool = False,
+) -> LabelledFolder:
     """List `root/<class>/…/<photo>`; with a tag, `root/…/<tag>/<class>/…/<photo>`, where the tag may also be
     a folder that leads to root. Classes and photos in name order, hidden files and folders left out.
 
@@ -67,38 +75,77 @@ def read_class_folders(root: Path, tag: str | None = None, other_tag: str | None
         root: the folder.
         tag: the name of the folders that hold the class folders; None: root itself does.
         other_tag: that of another set in the same root; no photo may belong to both.
+        say: takes a line about files that are left out.
+        may_lack: whether a class folder may be without photos, which is said then.
 
     Raises:
-        DataError: no such folder, no class folder in it, a class folder without photos, or photos that a
-            tag gives no class or two sets.
+        DataError: no such folder, no class folder in it, a class folder without photos, class folders whose
+            names cannot be kept or differ in their Unicode form only, or photos to which a tag gives no class
+            or two sets.
     """
     _require_folder(root)
+    found = photos_below(root)
     if tag is not None:
-        return _read_tagged(root, tag, other_tag)
+        folder = _read_tagged(root, found.photos, tag, other_tag)
+        found.report(root, say)
+        return folder
+    names = _folders_in(root)
+    labels = {name: label for label, name in enumerate(names)}
+    photos: list[Photo] = []
+    beside = []
+    for path in found.photos:
+        name = path.relative_to(root).as_posix()
+        first, inside, _ = name.partition("/")
+        if inside:
+            photos.append(Photo(path, name, labels[first]))
+        else:
+            beside.append(path)
+    empty = sorted(set(range(len(names))) - {photo.label for photo in photos if photo.label is not None})
+    if empty and not may_lack:
+        raise DataError(f"{root}: the class folder {names[empty[0]]!r} holds no photos")
+    for label in empty:
+        say(f"{root}: the class folder {names[label]!r} holds no photos")
+    if beside:
+        say(f"{root}: {len(beside):,} photos lie beside the class folders, in no class: left out")
+    found.report(root, say)
+    return LabelledFolder(root, names, tuple(photos))
+
+
+def _folders_in(root: Path) -> tuple[str, ...]:
+    """The class folders of a folder, in name order. Raises DataError."""
     try:
         with os.scandir(root) as entries:
-            folders = [entry for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
+            names = [entry.name for entry in entries if is_folder(entry) and not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"{root}: cannot be read ({error.strerror})") from None
-    folders.sort(key=lambda entry: entry.name)
-    if not folders:
+    if not names:
         raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
-    photos: list[Photo] = []
-    for label, folder in enumerate(folders):
-        found = [
-            Photo(path, f"{folder.name}/{path.relative_to(folder.path).as_posix()}", label)
-            for path in _images_below(Path(folder.path))
-        ]
-        if not found:
-            raise DataError(f"{root}: the class folder {folder.name!r} holds no photos")
-        photos += found
-    return LabelledFolder(root, tuple(folder.name for folder in folders), tuple(photos))
+    return _kept(root, names)
 
 
-def _read_tagged(root: Path, tag: str, other_tag: str | None) -> LabelledFolder:
-    found = _images_below(root)
-    tagged = _below_tag(root, found, tag)
-    others = dict(_below_tag(root, found, other_tag)) if other_tag is not None else {}
+def _kept(root: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order. Raises DataError for those that a model's metadata cannot hold, or mix up."""
+    by_form: dict[str, str] = {}
+    for name in sorted(names):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{root}: the name of the class folder {name!a} is not UTF-8, and no model can hold it; "
+                "rename the folder"
+            ) from None
+        other = by_form.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise DataError(
+                f"{root}: the class folders {other!a} and {name!a} differ in their Unicode form only; "
+                "put their photos into one of them"
+            )
+    return tuple(by_form.values())
+
+
+def _read_tagged(root: Path, found: Sequence[Path], tag: str, other_tag: str | None) -> LabelledFolder:
+    tagged = below_tag(root, found, tag)
+    others = dict(below_tag(root, found, other_tag)) if other_tag is not None else {}
     both = [path for path, _ in tagged if path in others]
     if both:
         raise DataError(
@@ -111,13 +158,13 @@ def _read_tagged(root: Path, tag: str, other_tag: str | None) -> LabelledFolder:
             f"{root}: photos lie directly in a folder {tag!r}, without a class folder between: "
             f"{_some(_names(root, bare))}"
         )
-    classes = tuple(sorted({below[0] for _, below in tagged}))
+    classes = _kept(root, {below[0] for _, below in tagged})
     labels = {name: label for label, name in enumerate(classes)}
     photos = [Photo(path, path.relative_to(root).as_posix(), labels[below[0]]) for path, below in tagged]
     return LabelledFolder(root, classes, tuple(photos), tag, len(found) - len(tagged) - len(others))
 
 
-def _below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
+def below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
     """The photos in folders called `tag`, and the rest of each path after that folder.
 
     The first such folder below root counts: the folders after it are a class and what the class holds,
@@ -144,122 +191,62 @@ def _names(root: Path, paths: Iterable[Path]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
 
-def require_same_classes(found: Sequence[str], expected: Sequence[str], where: str, reference: str) -> None:
-    """Raises DataError, with the repr of each difference, unless both name the same classes."""
-    if list(found) == list(expected):
-        return
-    missing = [name for name in expected if name not in set(found)]
-    extra = [name for name in found if name not in set(expected)]
-    differences = []
-    if extra:
-        differences.append(f"only in {where}: {_some(extra)}")
-    if missing:
-        differences.append(f"only in {reference}: {_some(missing)}")
-    if not differences:
-        differences.append("the order differs")
-    raise DataError(
-        f"class names differ between {where} ({len(found)}) and {reference} ({len(expected)}): "
-        + "; ".join(differences)
-        + "; rename the folders so that they agree"
-    )
-
-
-def require_fit(
-    folder: LabelledFolder, names: Sequence[str] | None, count: int, where: str, mend: str = ""
-) -> None:
-    """Refuse class folders that are not the classes of a model.
+def fitted(
+    folder: LabelledFolder,
+    names: Sequence[str] | None,
+    count: int,
+    where: str,
+    mend: str = "",
+    say: Say | None = None,
+) -> LabelledFolder:
+    """The same photos with a model's class indices: class folders are matched by name, in whichever Unicode
+    form either is.
 
     Args:
         folder: the class folders.
-        names: of the model's classes, in index order; None: it knows none, so that only
-            their number is compared.
+        names: of the model's classes, in index order; None: it knows none, so that only their number is
+            compared.
         count: of the model's classes.
-        where: names the model in the message.
+        where: names the model, or the folder that it is trained on, in the message.
         mend: what to do where the numbers differ; then the numbers are compared before the names.
+        say: takes a line about classes without a folder; None: every class must have one.
 
     Raises:
-        DataError: the numbers or the names differ.
+        DataError: the numbers differ, or a class that only one of them has.
     """
     if len(folder.classes) != count and (mend or names is None):
         raise DataError(
             f"{where} has {count} classes, {folder.where} has {len(folder.classes)} class folders"
             + (f"; {mend}" if mend else "")
         )
-    if names is not None:
-        require_same_classes(folder.classes, names, folder.where, where)
+    if names is None:
+        return folder
+    labels = {unicodedata.normalize("NFC", name): label for label, name in enumerate(names)}
+    forms = [unicodedata.normalize("NFC", name) for name in folder.classes]
+    extra = [name for name, form in zip(folder.classes, forms, strict=True) if form not in labels]
+    lacking = [names[label] for form, label in labels.items() if form not in set(forms)]
+    if extra or (lacking and say is None):
+        _refuse_classes(folder, len(names), extra, lacking, where)
+    if lacking and say is not None:
+        say(f"{folder.where}: no folder of {len(lacking)} of the {len(names)} classes: {_some(lacking)}")
+    label_of = {label: labels[form] for label, form in enumerate(forms)}
+    photos = tuple(
+        replace(photo, label=None if photo.label is None else label_of[photo.label])
+        for photo in folder.photos
+    )
+    return replace(folder, classes=tuple(names), photos=photos)
 
 
-def collect(inputs: Iterable[str], tag: str | None = None) -> list[Photo]:
-    """Photos to name, from files, folders (walked) and glob patterns, in name order.
-
-    A photo's name is its path relative to the folder that was given, to a pattern's last folder without
-    wildcards, or just its file name where the file itself was given. With a tag, of a folder only the photos
-    in folders of that name.
-
-    Raises:
-        DataError: an input that does not exist or holds no photos, or two photos that get one name.
-    """
-    photos: list[Photo] = []
-    for given in inputs:
-        path = Path(given)
-        if path.is_dir():
-            files = _images_below(path)
-            if not files:
-                raise DataError(f"{given}: no photos in this folder ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            if tag is not None:
-                files = [file for file, _ in _below_tag(path, files, tag)]
-            found = [Photo(file, file.relative_to(path).as_posix()) for file in files]
-        elif tag is not None:
-            raise DataError(f"{given}: photos in folders called {tag!r} are asked for, but this is no folder")
-        elif os.path.lexists(path):
-            found = [Photo(path, path.name)]
-        elif glob.has_magic(given):
-            found = list(_matching(given))
-            if not found:
-                raise DataError(f"{given}: no photo matches this pattern")
-        else:
-            raise DataError(f"{given}: no such file or folder")
-        photos += found
-    if not photos:
-        raise DataError("no photos to name; give files, folders or glob patterns")
-    photos.sort(key=lambda photo: photo.name)
-    _require_distinct(photos)
-    return photos
-
-
-def _matching(pattern: str) -> Iterator[Photo]:
-    fixed = Path(pattern)
-    while glob.has_magic(str(fixed)):
-        fixed = fixed.parent
-    for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - a pattern may be absolute
-        path = Path(match)
-        files = _images_below(path) if path.is_dir() else [path] if _is_image(path.name) else []
-        for file in files:
-            yield Photo(file, file.relative_to(fixed).as_posix())
-
-
-def _require_distinct(photos: Sequence[Photo]) -> None:
-    names: dict[str, Path] = {}
-    for photo in photos:
-        if photo.name in names and not _same_path(names[photo.name], photo.path):
-            raise DataError(
-                f"{names[photo.name]} and {photo.path} would both be called {photo.name!r}; "
-                "give the folder above them, or predict them one after the other"
-            )
-        if photo.name in names:
-            raise DataError(f"{photo.path} is given twice")
-        names[photo.name] = photo.path
-    for photo in photos:
-        for parent in Path(photo.name).parents:
-            if parent.as_posix() in names:
-                raise DataError(
-                    f"{names[parent.as_posix()]} and {photo.path} cannot lie in one file: "
-                    f"{parent.as_posix()!r} would be both a photo and a folder; predict them separately"
-                )
-
-
-def _same_path(one: Path, other: Path) -> bool:
-    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 - links stay distinct photos
+def _refuse_classes(
+    folder: LabelledFolder, count: int, extra: Sequence[str], lacking: Sequence[str], where: str
+) -> NoReturn:
+    differences = [f"only in {folder.where}: {_some(extra)}"] if extra else []
+    differences += [f"only in {where}: {_some(lacking)}"] if lacking else []
+    raise DataError(
+        f"class names differ between {folder.where} ({len(folder.classes)}) and {where} ({count}): "
+        + "; ".join(differences)
+        + "; rename the folders so that they agree"
+    )
 
 
 def _require_folder(root: Path) -> None:
@@ -267,47 +254,6 @@ def _require_folder(root: Path) -> None:
         raise DataError(f"{root}: there is no such folder")
     if not root.is_dir():
         raise DataError(f"{root}: this is a file; a folder of class folders is needed")
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
-
-
-def _images_below(folder: Path) -> list[Path]:
-    """Image files under `folder` by suffix, in path order. A broken link is listed: it is refused later,
-    by name, rather than passed over. Folder links are followed, but never into their own ancestors.
-
-    Raises:
-        DataError: a folder that cannot be read.
-    """
-    found: list[Path] = []
-
-    def walk(directory: str, ancestors: frozenset[tuple[int, int]]) -> None:
-        status = os.stat(directory)  # noqa: PTH116 - strings all the way: twice as fast on large folders
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
-            return
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    walk(entry.path, ancestors | {identity})
-                elif _is_image(entry.name):
-                    found.append(Path(entry.path))
-
-    try:
-        walk(str(folder), frozenset())
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
-    return sorted(found)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -19,7 +19,8 @@ from PIL import Image
 from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
-from birdsonnx.images.folders import Photo, collect
+from birdsonnx.images.folders import Photo
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
 from birdsonnx.inference.opening import CHECKPOINTS
 from birdsonnx.inference.prediction import OUTPUT_FILE, record

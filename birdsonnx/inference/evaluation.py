@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ConfigError, DataError
-from birdsonnx.images.folders import read_class_folders, require_fit
+from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
@@ -103,13 +103,16 @@ def evaluate_target(
 def _evaluate_folder(
     request: Request, ranks: Ranks, audience: Audience
 ) -> tuple[Evaluation | None, list[str]]:
-    folder = ranks.first(lambda: read_class_folders(request.target, request.tag))
+    folder = ranks.first(
+        lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
+    )
     prediction = requests.Request([str(request.target)], request.model, threads=request.threads)
     model = ranks.first(lambda: choose_model(prediction, audience.say))
     classifier = open_model(model, len(folder.photos), prediction, ranks, audience)
 
     names = classifier.metadata.classes
-    ranks.first(lambda: require_fit(folder, names, classifier.num_classes, model.where))
+    count = classifier.num_classes
+    folder = ranks.first(lambda: fitted(folder, names, count, model.where, say=audience.say))
     refused: list[str] = []
 
     def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import DataError, ImageError
-from birdsonnx.images.folders import Photo, collect
+from birdsonnx.images.folders import Photo
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference import csv_file, hdf5
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import name_photos
@@ -26,7 +27,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first photo where possible.
     """
-    photos = ranks.first(lambda: collect(request.inputs, request.tag))
+    photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
     model = ranks.first(lambda: choose_model(request, audience.say))
     classifier = open_model(model, len(photos), request, ranks, audience)
     settings = request.settings

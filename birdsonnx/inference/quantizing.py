@@ -11,7 +11,8 @@ import numpy.typing as npt
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import Photo, collect, read_class_folders, require_fit
+from birdsonnx.images.folders import Photo, fitted, read_class_folders
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference import evaluation
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
@@ -101,7 +102,7 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
         audience.say("this CPU has neither VNNI nor AMX: int8 will hardly be faster than float32 here")
     if request.tag is not None and request.validate is None:
         raise ConfigError("--tag is for the folder of --validate, and there is none")
-    photos = evenly(collect([str(request.calibrate)]), request.photos)
+    photos = evenly(collect([str(request.calibrate)], say=audience.say), request.photos)
     with audience.progress("calibration", len(photos)) as advance:
         quantized = quantized_model(model, photos, request.method, threads, advance)
     content = quantized.serialized()
@@ -183,8 +184,9 @@ def compare(
     Raises:
         DataError: folders that are not the model's classes, or no photo that can be read.
     """
-    labelled = read_class_folders(folder, tag)
-    require_fit(labelled, model.metadata.classes, model.num_classes, model.where)
+    labelled = read_class_folders(folder, tag, say=audience.say, may_lack=True)
+    names, count = model.metadata.classes, model.num_classes
+    labelled = fitted(labelled, names, count, model.where, say=audience.say)
     found, named = [], []
     for title, each in (("float32", model), ("int8", quantized)):
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)

@@ -21,7 +21,7 @@ from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.model.edits import Editor, copy_of
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes import dropout, stem
+from birdsonnx.passes import dropout, int32_bias, stem
 from birdsonnx.passes.finishing import finish
 
 Method = Literal["minmax", "entropy", "percentile"]
@@ -57,6 +57,7 @@ def quantize(
         exact = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
         overrides = {"TensorQuantOverrides": {stem.PIXELS: [exact]}}
     quantized = _quantize_static(proto, batches, method, overrides)
+    int32_bias.bound_bias_scales(quantized, proto)
     if on_pixels:
         _start_on_uint8(quantized)
     finish(quantized)

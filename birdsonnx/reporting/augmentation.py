@@ -54,7 +54,7 @@ def preview(settings: Settings, say: Say) -> Preview:
     if data.input_path is None:
         raise ConfigError("neural_network.data.input_path: this key is required to show training photos")
     decode = decoder(*_input_size(settings, say), data.transforms, data.grayscale)
-    folder = training_photos(data)
+    folder = training_photos(data, say)
     rows = []
     for index in _spread(folder):
         photo = folder.photos[index]

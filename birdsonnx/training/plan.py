@@ -10,8 +10,7 @@ from birdsonnx.errors import ConfigError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import (
     LabelledFolder,
-    require_fit,
-    require_same_classes,
+    fitted,
     test_photos,
     training_photos,
 )
@@ -128,7 +127,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
 def _find(settings: Settings, resume: bool, say: Say) -> _Found:
     """Read what the settings name, and refuse what does not fit together; rank 0 only."""
     save = settings.checkpoints.save
-    train, test = _folders(settings)
+    train, test = _folders(settings, say)
     _require_outputs(settings, test)
     state = None
     run = 1
@@ -143,16 +142,18 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
         model = loading.to_train(settings, say)
         if save is not None:
             run = checkpoints.next_run(Path(save))
-    _require_matching_classes(settings, model, train)
+    train = _as_classes_of(model, settings, train)
+    if test is not None:
+        test = fitted(test, train.classes, len(train.classes), train.where, say=say)
     return _Found(model.serialized(), model.where, train, test, run, state)
 
 
-def _folders(settings: Settings) -> tuple[LabelledFolder, LabelledFolder | None]:
+def _folders(settings: Settings, say: Say) -> tuple[LabelledFolder, LabelledFolder | None]:
     """The photos to train on and to test on. Raises DataError."""
-    train = training_photos(settings.data)
-    test = test_photos(settings.data)
-    if test is not None:
-        require_same_classes(test.classes, train.classes, test.where, train.where)
+    train = training_photos(settings.data, say)
+    test = test_photos(settings.data, say)
+    if test is not None:  # before a model is read, which may take its time; its labels are settled then
+        fitted(test, train.classes, len(train.classes), train.where, say=lambda _: None)
     return train, test
 
 
@@ -175,12 +176,13 @@ def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
         )
 
 
-def _require_matching_classes(settings: Settings, model: BirdModel, train: LabelledFolder) -> None:
+def _as_classes_of(model: BirdModel, settings: Settings, train: LabelledFolder) -> LabelledFolder:
+    """The training photos with the model's class indices. Raises DataError where the classes differ."""
     tag = f" --tag {train.tag}" if train.tag else ""
     mend = f"export a network for them: birdsonnx export --labels {train.root}{tag}"
     if settings.layers is not None:
         mend = f"set the units of the last layer in 'layers' to {len(train.classes)}"
-    require_fit(train, model.metadata.classes, model.num_classes, model.where, mend)
+    return fitted(train, model.metadata.classes, model.num_classes, model.where, mend)
 
 
 def _of_this_run(

@@ -1,5 +1,7 @@
 """Which photos are found, in which order, under which names, and with which labels."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -8,14 +10,15 @@ from birdsonnx.config.data import Data
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import (
     LabelledFolder,
-    collect,
+    Photo,
+    fitted,
     read_class_folders,
-    require_same_classes,
     training_photos,
 )
 from birdsonnx.images.folders import (
     test_photos as photos_to_test,
 )
+from birdsonnx.images.inputs import collect
 
 
 def make(*paths: str) -> None:
@@ -132,16 +135,16 @@ def test_the_folder_below_a_tag_is_the_class_wherever_the_tag_is():
 def test_the_sets_of_a_config():
     make(*SITES, "other/test/robin/1.jpg", "flat/wren/1.jpg")
     both = Data(input_path="data", training_tag="train", test_tag="test")
-    assert len(training_photos(both).photos) == 3
-    assert listed(photos_to_test(both)) == [
+    assert len(training_photos(both, print).photos) == 3
+    assert listed(photos_to_test(both, print)) == [
         ("siteA/test/robin/x.jpg", "robin"),
         ("siteB/2021/test/wren/y.jpg", "wren"),
     ]
     elsewhere = Data(input_path="data", test_input_path="other", training_tag="train", test_tag="test")
-    assert listed(photos_to_test(elsewhere)) == [("test/robin/1.jpg", "robin")]
+    assert listed(photos_to_test(elsewhere, print)) == [("test/robin/1.jpg", "robin")]
     untagged = Data(input_path="data", test_input_path="flat", training_tag="train")
-    assert listed(photos_to_test(untagged)) == [("wren/1.jpg", "wren")]
-    assert photos_to_test(Data(input_path="data", training_tag="train")) is None
+    assert listed(photos_to_test(untagged, print)) == [("wren/1.jpg", "wren")]
+    assert photos_to_test(Data(input_path="data", training_tag="train"), print) is None
     make("mnist/training/3/1.jpg", "mnist/testing/3/2.jpg")
     named_twice = Data(
         input_path="./mnist/training/",
@@ -149,8 +152,8 @@ def test_the_sets_of_a_config():
         training_tag="training",
         test_tag="testing",
     )
-    assert listed(training_photos(named_twice)) == [("3/1.jpg", "3")]
-    assert listed(photos_to_test(named_twice)) == [("3/2.jpg", "3")]
+    assert listed(training_photos(named_twice, print)) == [("3/1.jpg", "3")]
+    assert listed(photos_to_test(named_twice, print)) == [("3/2.jpg", "3")]
 
 
 @pytest.mark.parametrize("root", ["pets/training", "./pets/training/", "pets/training/x"])
@@ -235,6 +238,11 @@ def test_photos_to_name_of_a_tag():
 # --- Differing class lists ------------------------------------------------------------------------------
 
 
+def folder_of(*classes: str) -> LabelledFolder:
+    photos = tuple(Photo(Path(name), name, label) for label, name in enumerate(classes))
+    return LabelledFolder(Path("valid"), classes, photos)
+
+
 @pytest.mark.parametrize(
     ("found", "expected", "said"),
     [
@@ -245,19 +253,91 @@ def test_photos_to_name_of_a_tag():
         ),
         (["A", "B "], ["A"], "between valid (2) and train (1): only in valid: 'B '"),
         (["A"], ["A", "B\u00a0C"], "only in train: 'B\\xa0C'"),
-        (["B", "A"], ["A", "B"], "the order differs"),
         ([], list("ABCDEFG"), "only in train: 'A', 'B', 'C', 'D', 'E' and 2 more"),
     ],
 )
 def test_differing_classes_are_shown_with_repr(found, expected, said):
     with pytest.raises(DataError) as caught:
-        require_same_classes(found, expected, "valid", "train")
+        fitted(folder_of(*found), expected, len(expected), "train")
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("classes", [[], ["A"], ["B", "A"]])
-def test_equal_classes_are_accepted(classes):
-    require_same_classes(classes, tuple(classes), "valid", "train")
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([], []),
+        (["A"], ["A"]),
+        (["A", "B"], ["B", "A"]),
+        (["be\u0301casse", "zzz"], ["zzz", "b\u00e9casse"]),
+        (["b\u00e9casse", "A"], ["A", "be\u0301casse"]),
+    ],
+)
+def test_classes_are_matched_by_name_in_either_unicode_form(classes, expected):
+    found = fitted(folder_of(*classes), expected, len(expected), "train")
+    assert found.classes == tuple(expected)
+    for photo in found.photos:
+        form = unicodedata.normalize("NFC", expected[photo.label])
+        assert unicodedata.normalize("NFC", photo.name) == form
+
+
+def test_a_test_set_may_lack_classes_which_is_said():
+    lines = []
+    found = fitted(folder_of("B"), ["A", "B", "C"], 3, "train", say=lines.append)
+    assert [photo.label for photo in found.photos] == [1]
+    assert lines == ["valid: no folder of 2 of the 3 classes: 'A', 'C'"]
+    with pytest.raises(DataError, match="only in valid: 'D'"):
+        fitted(folder_of("B", "D"), ["A", "B", "C"], 3, "train", say=lines.append)
+
+
+def test_numbers_are_compared_where_a_model_knows_no_names():
+    assert fitted(folder_of("A", "B"), None, 2, "x.onnx") == folder_of("A", "B")
+    with pytest.raises(DataError, match=r"x\.onnx has 3 classes, valid has 2 class folders$"):
+        fitted(folder_of("A", "B"), None, 3, "x.onnx")
+    with pytest.raises(DataError, match=r"x\.onnx has 3 classes, valid has 2 class folders; do this$"):
+        fitted(folder_of("A", "B"), list("ABC"), 3, "x.onnx", mend="do this")
+
+
+# --- Names that cannot be kept, files that are no photos --------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", [None, "train"])
+def test_a_class_folder_that_is_not_utf8_is_refused_with_its_name(tag):
+    folder = os.fsdecode(b"b\xe9casse")
+    make(f"data/{'train/' if tag else ''}{folder}/1.jpg")
+    with pytest.raises(DataError, match=r"the class folder 'b\\udce9casse' is not UTF-8.*rename the folder"):
+        read_class_folders(Path("data"), tag)
+
+
+def test_two_unicode_forms_of_one_class_are_refused():
+    make("data/be\u0301casse/1.jpg", "data/b\u00e9casse/2.jpg")
+    with pytest.raises(
+        DataError, match=r"'be\\u0301casse' and 'b\\xe9casse' differ in their Unicode form only"
+    ):
+        read_class_folders(Path("data"))
+
+
+def test_an_empty_class_folder_of_a_test_set_is_said():
+    make("data/A/1.jpg", "data/B/notes.txt")
+    with pytest.raises(DataError, match="the class folder 'B' holds no photos"):
+        read_class_folders(Path("data"))
+    lines = []
+    found = read_class_folders(Path("data"), say=lines.append, may_lack=True)
+    assert (found.classes, len(found.photos)) == (("A", "B"), 1)
+    assert "data: the class folder 'B' holds no photos" in lines
+
+
+def test_what_is_left_out_is_counted_and_said():
+    make("data/A/1.jpg", "data/2.jpg", "data/A/notes.txt", "data/A/x.xml", "data/readme", "data/A/y.ini")
+    lines = []
+    found = read_class_folders(Path("data"), say=lines.append)
+    assert [photo.name for photo in found.photos] == ["A/1.jpg"]
+    assert lines == [
+        "data: 1 photos lie beside the class folders, in no class: left out",
+        "data: 4 files (A/notes.txt, A/x.xml, A/y.ini and 1 more) that are no photos: left out",
+    ]
+    lines.clear()
+    assert [photo.name for photo in collect(["data"], say=lines.append)] == ["2.jpg", "A/1.jpg"]
+    assert len(lines) == 1
 
 
 # --- Inputs of predict ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import BirdsonnxError, DataError, ModelError
-from birdsonnx.images.folders import collect
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference import benchmark
 from birdsonnx.inference import timing as timing_module
 from birdsonnx.inference.benchmark import Request, decodable, powers_of_two, run

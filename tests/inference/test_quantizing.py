@@ -13,7 +13,8 @@ from PIL import Image
 
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
-from birdsonnx.images.folders import Photo, collect
+from birdsonnx.images.folders import Photo
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference import quantizing
 from birdsonnx.inference.classifier import MANY, open_classifier
 from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import ModelError
-from birdsonnx.images.folders import collect
+from birdsonnx.images.inputs import collect
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import prediction, tuning
 from birdsonnx.inference.classifier import open_classifier
