@@ -81,7 +81,7 @@ def open_classifier(
         form = Form(streams, per_session, INT8_PHOTOS_PER_RUN if takes_more else PHOTOS_PER_RUN)
     per_run = per_run or form.per_run
     sha256 = artifacts.sha256_of(content)
-    if photos >= MANY:
+    if photos >= MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
         content = fastest(content, per_run if photos >= SIDE_BY_SIDE and form.threads == 1 else 1)
     try:
         session = Session(content, form.threads, where)
@@ -120,26 +120,28 @@ def read_model(path: Path) -> bytes:
 
 
 def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> bytes:
-    """A model in the form that is fastest on this CPU, or on one with or without AMX units.
+    """A model in the form that is fastest on this CPU, or on one with or without AMX units; on a CPU without
+    VNNI an int8 model gets the form whose sums are exact there.
 
     With `side_by_side` above 1, that many photos' small maps lie side by side, and each run takes exactly so
     many. What cannot be parsed stays as it is, for `Session` to refuse.
     """
     amx = (isa.has_amx() if amx is None else amx) and QUANTIZED in content
-    if not amx and side_by_side == 1:
+    exact = QUANTIZED in content and isa.adds_in_16_bits()
+    if not (amx or exact) and side_by_side == 1:
         return content
     # Not at the top: prediction itself starts faster without onnx.
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import load_model_from_string
 
-    from birdsonnx.passes.amx_sums import sums_on_amx
     from birdsonnx.passes.side_by_side import lay_side_by_side
+    from birdsonnx.passes.uint8_weights import exact_sums, sums_on_amx
 
     try:
         model = load_model_from_string(content)
     except (DecodeError, ValueError, TypeError):
         return content
-    changed = sums_on_amx(model).applied if amx else 0
+    changed = exact_sums(model).applied if exact else sums_on_amx(model).applied if amx else 0
     if side_by_side > 1:
         changed += lay_side_by_side(model, side_by_side).applied
     return bytes(model.SerializeToString()) if changed else content

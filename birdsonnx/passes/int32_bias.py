@@ -14,7 +14,8 @@ products by `n * 255 / 2 / LARGEST` of the bias: a thousandth for 9,000 products
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from birdsonnx.model.graph import Array, Graph, attribute, set_constant
+from birdsonnx.model.edits import set_constant
+from birdsonnx.model.graph import Array, Graph, attribute
 
 LARGEST = 2**30
 """Of a bias as an integer: the other half of int32 is left for the sum of products."""

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto
 
-from birdsonnx.model.graph import Graph, set_constant
+from birdsonnx.model.edits import set_constant
+from birdsonnx.model.graph import Graph
 from birdsonnx.model.metadata import OUTPUT
 
 THROUGH = ("LogSoftmax", "DequantizeLinear", "QuantizeLinear", "Squeeze", "Reshape", "Flatten", "Identity")

@@ -29,6 +29,12 @@ def has_int8_products() -> bool:
     return any("vnni" in flag or "amx" in flag for flag in extensions())
 
 
+def adds_in_16_bits() -> bool:
+    """Whether the runtime adds two int8 products in 16 bits here and cuts off what does not fit, as it does
+    on x86 without VNNI (its documentation of quantisation: U8S8 saturates)."""
+    return "avx2" in extensions() and not has_int8_products()
+
+
 def has_amx() -> bool:
     """Whether there are AMX units for int8."""
     return "amx_int8" in extensions()

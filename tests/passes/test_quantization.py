@@ -16,7 +16,7 @@ from birdsonnx.model.preprocessing import of_mode
 from birdsonnx.passes import quantization, stem
 from birdsonnx.passes.quantization import METHODS, quantize
 from birdsonnx.passes.uint8_input import PREPROCESS, take_uint8, with_preprocessing
-from tests.graphs import answer, graph_of, operators
+from tests.graphs import answer, graph_of, int8_answer, operators
 from tests.tiny import SIZE, photos, residual_model, tiny_model
 
 node = helper.make_node
@@ -51,7 +51,7 @@ def test_it_agrees_with_float32(make, mode):
     scale = {"caffe": 1, "none": 1, "torch": 64, "tf": 128, "unit": 255}[mode]
     kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel) * scale, kernel.name))
     pixels = photos(40, seed=2)
-    expected, found = answer(model.proto, pixels), answer(int8_of(model), pixels)
+    expected, found = answer(model.proto, pixels), int8_answer(int8_of(model), pixels)
     np.testing.assert_allclose(found, expected, atol=CLOSE * max(1, np.abs(expected).max()))
     first, second = np.sort(expected)[:, ::-1][:, :2].T
     clear = first - second > 2 * np.abs(found - expected).max()
@@ -65,7 +65,7 @@ KERNELS = ("conv1/kernel", "stem/kernel")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_in_silence_and_with_batches_of_several_sizes(method, capfd):
     pixels = photos(10, seed=2)
-    expected, found = answer(tiny_model().proto, pixels), answer(int8_of(tiny_model(), method), pixels)
+    expected, found = answer(tiny_model().proto, pixels), int8_answer(int8_of(tiny_model(), method), pixels)
     np.testing.assert_allclose(found, expected, atol=3 * CLOSE)  # the others cut outliers off
     assert capfd.readouterr() == ("", "")
 
@@ -170,7 +170,7 @@ def test_networks_with_another_stem(options):
     on_uint8 = options.get("auto_pad") == "VALID"
     assert any(item.name.startswith(PREPROCESS) for item in found.graph.node) != on_uint8
     expected = answer(model, photos(8, 1))
-    np.testing.assert_allclose(answer(found, photos(8, 1)), expected, atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(int8_answer(found, photos(8, 1)), expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_another_reader_of_the_stems_bias_keeps_it():

@@ -45,6 +45,7 @@ def test_extensions(cpu, text, extensions, int8, amx):
     assert isa.extensions() == extensions
     assert isa.has_int8_products() == int8
     assert isa.has_amx() == amx
+    assert isa.adds_in_16_bits() == ("avx2" in extensions and not int8)
 
 
 def test_it_is_read_once(cpu):

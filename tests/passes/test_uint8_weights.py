@@ -1,19 +1,20 @@
-"""The AMX form of an int8 model against the form that is written."""
+"""The forms of an int8 model with uint8 weights against the form that is written."""
 
 import copy
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import ModelProto, helper
 
 from birdsonnx.model.graph import Graph
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes.amx_sums import NOT_SYMMETRIC, SHARED, sums_on_amx
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.passes.uint8_input import take_uint8
+from birdsonnx.passes.uint8_weights import NOT_SYMMETRIC, SHARED, exact_sums, sums_on_amx
 from birdsonnx.runtime import isa
 from tests.graphs import answer, graph_of
-from tests.tiny import SIZE, photos, tiny_model
+from tests.tiny import SIZE, photos, residual_model, tiny_model
 
 node = helper.make_node
 
@@ -108,3 +109,26 @@ def test_amx_leaves_float32_and_short_sums_alone():
     int8 = quantize(model.proto, model.metadata.preprocessing, iter([photos(16)]), "minmax")
     for proto in (int8, model.proto):
         assert on_amx(proto) == proto
+
+
+def by_plain_arithmetic(model: ModelProto, pixels: np.ndarray) -> np.ndarray:
+    """Each node on its own, in float32: what the file says, whatever the CPU's int8 kernels do."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    [values] = session.run(None, {"images": pixels})
+    return values
+
+
+@pytest.mark.parametrize("make", [tiny_model, residual_model])
+def test_without_vnni_every_layer_is_summed_exactly(make):
+    model = make()
+    int8 = quantize(model.proto, model.metadata.preprocessing, iter([photos(16)]), "minmax")
+    exact = copy.deepcopy(int8)
+    report = exact_sums(exact)
+    assert report.applied == sum(item.op_type in ("Conv", "Gemm") for item in int8.graph.node)
+    assert all(weights.dtype == np.uint8 for weights, _ in weights_of(exact))
+    pixels = photos(40, seed=2)
+    np.testing.assert_allclose(answer(exact, pixels), by_plain_arithmetic(int8, pixels), atol=1e-5)
