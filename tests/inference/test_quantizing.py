@@ -20,6 +20,7 @@ from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_
 from birdsonnx.model import model_file
 from birdsonnx.model.edits import set_constant
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.rewriting import Report
 from tests.conftest import disk_of
 from tests.tiny import SIZE, make_class_folders, photo, tiny_model
 
@@ -308,9 +309,9 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
 
     def sums_on_amx(model):
         moved.append(model)
-        return 0
+        return Report("", "")
 
-    monkeypatch.setattr("birdsonnx.passes.quantization.sums_on_amx", sums_on_amx)
+    monkeypatch.setattr("birdsonnx.passes.amx_sums.sums_on_amx", sums_on_amx)
     int8, float32 = OUTPUT.read_bytes(), Path("model.onnx").read_bytes()
     for amx in (False, True):
         monkeypatch.setattr("birdsonnx.runtime.isa.has_amx", lambda amx=amx: amx)
