@@ -84,7 +84,7 @@ def residual_model(
 ) -> BirdModel:
     """stem (16 filters, 3x3/2) - block_a (16, 3x3) - block_b (16, 3x3) + stem - max pool - last (32, 1x1/2) -
     global average - dense - log_softmax: what fine-tuning meets in a ResNet, in the channel counts that its
-    fastest convolutions want. `activation` is that behind block_a.
+    fastest convolutions want. `activation` is that after block_a.
     """
     generator = np.random.default_rng(seed)
     layers = {

@@ -1,5 +1,6 @@
 """`birdsonnx export`."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,16 +128,25 @@ def _show(job: Job, converted: "Conversion", file: Path) -> None:
         "parameters": vars(metadata.parameters),
         "parity": converted.parity.differences,
         "rewrites": rewritten,
+        "not_fused": converted.declined,
         "notes": converted.notes,
     }
     job.say(
         *converted.notes,
         f"preprocessing  {metadata.preprocessing.name}",
         f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
+        *(f"not fused      {line}" for line in _not_fused(converted.declined)),
         f"parity         {converted.parity}",
         f"wrote          {file} ({converted.model.num_classes} classes, "
         f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
     )
+
+
+def _not_fused(declined: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """`batch norm 2 (its convolution is called twice)`, a line for each kind of place and reason."""
+    for subject, reasons in declined.items():
+        for reason, count in reasons.items():
+            yield f"{subject} {count} ({reason})"
 
 
 def _export_to_keras(

@@ -1,4 +1,4 @@
-"""The end of the graph: log-probabilities, whatever scores the network ends in.
+"""The end of the graph: log-probabilities, of whichever scores the network ends in.
 
 With scores `s`, `softmax(s) = exp(s) / sum(exp(s))`, so that a network that ends in a softmax, in a
 log_softmax or in `s` itself names the same classes in the same order; `log_softmax(s)` gives the logarithm of

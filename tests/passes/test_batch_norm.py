@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from birdsonnx.passes import batch_norm
 from birdsonnx.passes.batch_norm import FoldBatchNorm
 from birdsonnx.passes.rewriting import apply
 from tests.graphs import answer, graph_of, operators, random
@@ -32,6 +33,7 @@ NORM = {
     "variance": random(5, seed=5) ** 2 + 0.1,
 }
 BATCH_NORM = [node("BatchNormalization", ["c", *NORM], ["y"], epsilon=1e-3)]
+MAPS = ["batch", 4, 3, 3]
 NORM_OF_4 = {name: value[:4] for name, value in NORM.items()}
 BATCH_NORM_OF_4 = [node("BatchNormalization", ["c", *NORM], ["y"])]
 MUL_ADD = [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "t"], ["y"])]
@@ -53,24 +55,42 @@ def test_fold_batch_norm(nodes, constants, folded, bias):
 
 
 @pytest.mark.parametrize(
-    "nodes",
+    ("nodes", "reasons"),
     [
-        [node("Add", ["c", "row"], ["y"])],
-        [node("Add", ["c", "c"], ["y"])],
-        [node("Relu", ["c"], ["r"]), node("Mul", ["r", "s"], ["y"])],
-        [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "c"], ["y"])],
-        [node("Shape", ["c"], ["n"]), node("Expand", ["s", "n"], ["e"]), node("Mul", ["c", "e"], ["y"])],
-        [
-            node("Abs", ["variance"], ["computed"]),
-            node("BatchNormalization", ["c", "gamma", "beta", "mean", "computed"], ["y"]),
-        ],
+        ([node("Add", ["c", "row"], ["y"])], []),
+        ([node("Add", ["c", "c"], ["y"])], []),
+        ([node("Relu", ["c"], ["r"]), node("Mul", ["r", "s"], ["y"])], []),
+        (
+            [node("Relu", ["c"], ["r"]), node("BatchNormalization", ["r", *NORM], ["y"])],
+            [batch_norm.NO_CONVOLUTION],
+        ),
+        (
+            [node("Mul", ["c", "s"], ["m"]), node("Add", ["m", "c"], ["y"])],
+            [batch_norm.READ_ELSEWHERE],
+        ),
+        (
+            [node("Shape", ["c"], ["n"]), node("Expand", ["s", "n"], ["e"]), node("Mul", ["c", "e"], ["y"])],
+            [],
+        ),
+        (
+            [
+                node("Abs", ["variance"], ["computed"]),
+                node("BatchNormalization", ["c", "gamma", "beta", "mean", "computed"], ["y"]),
+            ],
+            [batch_norm.NOT_CONSTANT],
+        ),
     ],
-    ids=["along the width", "itself", "behind a Relu", "two readers", "not constant", "no statistics"],
+    ids=[
+        *("along the width", "itself", "a product after a Relu", "after a Relu", "two readers"),
+        *("not constant", "no statistics"),
+    ],
 )
-def test_fold_batch_norm_leaves_alone(nodes):
+def test_fold_batch_norm_leaves_alone(nodes, reasons):
+    """What is no batch norm of a convolution is not reported either."""
     model = conv_then(nodes, {"row": random(6), "s": random(1, 5, 1, 1), **NORM})
     before = copy.deepcopy(model)
-    assert apply(FoldBatchNorm(), model.graph).applied == 0
+    report = apply(FoldBatchNorm(), model.graph)
+    assert (report.applied, report.declined) == (0, dict.fromkeys(reasons, 1))
     assert model == before
 
 
@@ -100,5 +120,27 @@ def test_fold_batch_norm_leaves_a_convolution_that_is_called_twice():
     constants = {"w": random(5, 4, 1, 1), "b": random(5, seed=1), **NORM}
     model = graph_of(nodes, constants, ["batch", 4, 3, 3], ["batch", 5, 3, 3])
     before = copy.deepcopy(model)
-    assert apply(FoldBatchNorm(), model.graph).applied == 0
+    report = apply(FoldBatchNorm(), model.graph)
+    assert (report.applied, report.declined) == (0, {batch_norm.CALLED_TWICE: 1})
     assert model == before
+
+
+def test_many_batch_norms_are_folded_in_one_go():
+    """One after the other, in parallel branches, and a Mul and Add after a BatchNormalization."""
+    nodes = [
+        node("Conv", ["x", "w0"], ["c0"]),
+        node("BatchNormalization", ["c0", *NORM_OF_4], ["n0"]),
+        node("Mul", ["n0", "s"], ["m0"]),
+        node("Relu", ["m0"], ["r0"]),
+        node("Conv", ["r0", "w1"], ["c1"]),
+        node("Conv", ["r0", "w2"], ["c2"]),
+        node("BatchNormalization", ["c2", *NORM_OF_4], ["n2"]),
+        node("BatchNormalization", ["c1", *NORM_OF_4], ["n1"]),
+        node("Add", ["n1", "n2"], ["y"]),
+    ]
+    kernels = {f"w{number}": random(4, 4, 1, 1, seed=number) for number in range(3)}
+    model = graph_of(nodes, {**kernels, "s": random(4, 1, 1), **NORM_OF_4}, MAPS, MAPS)
+    before = answer(model, random(2, 4, 3, 3))
+    assert apply(FoldBatchNorm(), model.graph).applied == 4
+    assert operators(model.graph) == ["Conv", "Relu", "Conv", "Conv", "Add"]
+    np.testing.assert_allclose(answer(model, random(2, 4, 3, 3)), before, **CLOSE)

@@ -23,7 +23,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), np.uint8)
 
 
 def convert(keras, body, head=True):
-    """What becomes of `body`, a function of a tensor of 12 x 12 x 6, behind a first convolution."""
+    """What becomes of `body`, a function of a tensor of 12 x 12 x 6, after a first convolution."""
     keras.utils.set_random_seed(1)
     layers = keras.layers
     inputs = keras.Input((12, 12, 3))
@@ -159,7 +159,7 @@ def test_it_acts_where_no_frozen_layer_follows(several, case):
 
 
 def test_features_are_those_in_front_of_it(several):
-    """Behind it they would be another each time."""
+    """After it they would be different each time."""
     network = Network(several[0].model, ["head"])
     [tensor] = network.boundaries()[0].tensors
     node = next(node for node in network.proto.graph.node if node.name == "last/Dropout")

@@ -36,7 +36,7 @@ def pooled(keras, x, units=4, **options):
 
 
 def network(keras, front=(), head=pooled, shape=SHAPE, dtype=None):
-    """Layers in front, a convolution with BatchNorm, a head."""
+    """Layers before, a convolution with BatchNorm, a head."""
     x = inputs = keras.Input(shape, dtype=dtype)
     for layer in front:
         x = layer(x)
@@ -157,7 +157,7 @@ def backbone(keras, twice=False):
 
 
 @pytest.mark.parametrize("twice", [False, True])
-@pytest.mark.parametrize("outside", ["Functional", "Sequential", "Sequential behind augmentation"])
+@pytest.mark.parametrize("outside", ["Functional", "Sequential", "Sequential after augmentation"])
 def test_nested_backbones(keras, outside, twice):
     layers, inner = keras.layers, backbone(keras, twice)
     if outside == "Functional":
@@ -165,7 +165,7 @@ def test_nested_backbones(keras, outside, twice):
         model = keras.Model(inputs, pooled(keras, inner(inputs, training=False)))
     else:
         front = (
-            [keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.1)])] if "behind" in outside else []
+            [keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.1)])] if "after" in outside else []
         )
         chain = [*front, inner, layers.GlobalMaxPooling2D(), layers.Dropout(0.5), layers.Dense(4)]
         model = keras.Sequential([keras.Input(SHAPE), *chain] if front else chain)
@@ -188,7 +188,7 @@ def test_nested_backbones(keras, outside, twice):
 
 
 def test_nested_weights_as_keras_2_named_them(keras):
-    """One group for the nested model, `:0` behind each name."""
+    """One group for the nested model, `:0` after each name."""
     model = keras.Sequential([backbone(keras), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
     generator = np.random.default_rng(1)
     values = {

@@ -45,9 +45,9 @@ POOL = node("GlobalAveragePool", ["m"], ["p"])
         [POOL, node("Flatten", ["p"], ["f"]), node("Softmax", ["f"], ["s"]), node("Identity", ["s"], ["y"])],
         [POOL, node("Flatten", ["p"], ["y"])],
     ],
-    ids=["softmax of maps", "log_softmax of maps", "flat", "behind an identity", "scores"],
+    ids=["softmax of maps", "log_softmax of maps", "flat", "before an identity", "scores"],
 )
-def test_end_in_log_probs_behind_other_layouts(nodes):
+def test_end_in_log_probs_with_other_layouts(nodes):
     model = pooled(*nodes)
     end_in_log_probs(model.graph)
     assert operators(model.graph).count("LogSoftmax") == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from birdsonnx.passes import max_pool_padding
 from birdsonnx.passes.max_pool_padding import PadIntoMaxPool
 from birdsonnx.passes.rewriting import apply
 from tests.graphs import answer, graph_of, operators, random
@@ -46,7 +47,7 @@ def test_zero_padding_would_win_over_negative_values():
 )
 def test_pad_into_max_pool(amounts):
     model = pad_and_pool(amounts=amounts)
-    value = random(3, 2, 8, 8) - 1  # mostly zeros behind the Relu: the padding would show
+    value = random(3, 2, 8, 8) - 1  # mostly zeros after the Relu: the padding would show
     before = answer(model, value)
     assert apply(PadIntoMaxPool(), model.graph).applied == 1
     assert operators(model.graph) == ["Relu", "MaxPool"]
@@ -54,31 +55,32 @@ def test_pad_into_max_pool(amounts):
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "reason"),
     [
-        pad_and_pool(first="Neg"),  # a zero pad would win over negative values
-        pad_and_pool(value=1.0),
-        pad_and_pool(amounts=(0, 0, 3, 3, 0, 0, 0, 0)),  # windows wholly in the padding
-        pad_and_pool(amounts=(0, 1, 1, 1, 0, 0, 1, 1)),  # a channel is added
-        pad_and_pool(amounts=(0, 0, -1, -1, 0, 0, 1, 1)),  # rows are cut off
-        pad_and_pool(pads=[1, 1, 1, 1]),
-        pad_and_pool(auto_pad="SAME_UPPER"),
-        pad_and_pool(mode="reflect"),
-        pad_read_twice(),
+        (pad_and_pool(first="Neg"), max_pool_padding.NEGATIVE_VALUES),
+        (pad_and_pool(value=1.0), max_pool_padding.NOT_ZEROS),
+        (pad_and_pool(amounts=(0, 0, 3, 3, 0, 0, 0, 0)), max_pool_padding.TOO_WIDE),
+        (pad_and_pool(amounts=(0, 1, 1, 1, 0, 0, 1, 1)), max_pool_padding.OTHER_AXES),
+        (pad_and_pool(amounts=(0, 0, -1, -1, 0, 0, 1, 1)), max_pool_padding.OTHER_AXES),
+        (pad_and_pool(pads=[1, 1, 1, 1]), max_pool_padding.POOL_PADS),
+        (pad_and_pool(auto_pad="SAME_UPPER"), max_pool_padding.POOL_PADS),
+        (pad_and_pool(mode="reflect"), max_pool_padding.NOT_ZEROS),
+        (pad_read_twice(), max_pool_padding.READ_ELSEWHERE),
     ],
     ids=[
-        "negative values",
+        "a zero pad would win over negative values",
         "not zero",
-        "wide",
-        "channels",
-        "negative pads",
+        "windows wholly in the padding",
+        "a channel is added",
+        "rows are cut off",
         "pool pads too",
         "pool pads by itself",
         "reflected",
         "two readers",
     ],
 )
-def test_pad_into_max_pool_leaves_alone(model):
+def test_pad_into_max_pool_leaves_alone(model, reason):
     before = copy.deepcopy(model)
-    assert apply(PadIntoMaxPool(), model.graph).applied == 0
+    report = apply(PadIntoMaxPool(), model.graph)
+    assert (report.applied, report.declined) == (0, {reason: 1})
     assert model == before

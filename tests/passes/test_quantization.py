@@ -203,7 +203,7 @@ def test_the_stems_bias_takes_up_the_rounding_of_its_weights(monkeypatch):
     graph = Graph(model.proto.graph)
     graph.constants["conv1/bias"].CopyFrom(
         onnx.numpy_helper.from_array(np.full(8, 30, np.float32), "conv1/bias")
-    )  # so that the Relu behind cuts hardly anything
+    )  # so that the Relu after it cuts hardly anything
     pixels = photos(20, seed=3)
     exact = run(model.proto, pixels, "c1")[1]
 

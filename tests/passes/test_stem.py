@@ -1,4 +1,4 @@
-"""The first convolution over blocks of pixels: the same answers as behind the preprocessing."""
+"""The first convolution over blocks of pixels: the same answers as after the preprocessing."""
 
 import copy
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 
 
 def network(kernel, mode, bias=True, size=(HEIGHT, WIDTH), nodes=None, **options) -> ModelProto:
-    """One convolution of random weights behind a preprocessing; `kernel` is `(height, width)`."""
+    """One convolution of random weights after a preprocessing; `kernel` is `(height, width)`."""
     generator = np.random.default_rng(0)
     channels = options.pop("channels", 3)
     fan_in = channels // options.get("group", 1)
@@ -74,7 +74,7 @@ def test_it_gives_the_same_answers(taps, stride, pads):
 )
 @pytest.mark.parametrize("stride", [1, 2])
 def test_every_preprocessing(mode, channels, stride):
-    """Padded: what lies outside the photo is 0 behind the preprocessing, not in front of it."""
+    """Padded: what lies outside the photo is 0 after the preprocessing, not before it."""
     model = network((5, 3), mode, channels=channels, strides=[stride] * 2, pads=[2, 1, 2, 1])
     require_same(model, of_mode(mode, channels))
 
@@ -119,18 +119,23 @@ def kernel_computed() -> ModelProto:
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "reason"),
     [
-        network((3, 3), "caffe", filters=6, group=3),
-        network((3, 3), "caffe", dilations=[2, 2]),
-        network((3, 3), "caffe", strides=[5, 5]),
-        network((3, 3), "caffe", strides=[4, 4], size=(24, 34)),
-        network((3, 3), "caffe", strides=[4, 4], size=(34, 24)),
-        network((3, 3), "caffe", strides=[1, 2]),
-        network((3, 3), "caffe", auto_pad="SAME_UPPER"),
-        network((3, 3), "caffe", nodes=[node("Relu", ["x"], ["r"]), node("Conv", ["r", "w", "b"], ["y"])]),
-        branched(),
-        kernel_computed(),
+        (network((3, 3), "caffe", filters=6, group=3), stem.NOT_PLAIN),
+        (network((3, 3), "caffe", dilations=[2, 2]), stem.NOT_PLAIN),
+        (network((3, 3), "caffe", strides=[5, 5]), stem.UNEVEN),
+        (network((3, 3), "caffe", strides=[4, 4], size=(24, 34)), stem.UNEVEN),
+        (network((3, 3), "caffe", strides=[4, 4], size=(34, 24)), stem.UNEVEN),
+        (network((3, 3), "caffe", strides=[1, 2]), stem.UNEVEN),
+        (network((3, 3), "caffe", auto_pad="SAME_UPPER"), stem.NOT_PLAIN),
+        (
+            network(
+                (3, 3), "caffe", nodes=[node("Relu", ["x"], ["r"]), node("Conv", ["r", "w", "b"], ["y"])]
+            ),
+            stem.NO_CONVOLUTION,
+        ),
+        (branched(), stem.SEVERAL_READERS),
+        (kernel_computed(), stem.NOT_PLAIN),
     ],
     ids=[
         "groups",
@@ -145,9 +150,10 @@ def kernel_computed() -> ModelProto:
         "kernel not constant",
     ],
 )
-def test_it_leaves_alone(model):
+def test_it_leaves_alone(model, reason):
     before = copy.deepcopy(model)
-    assert stem.fold_preprocessing_into_stem(model.graph, of_mode("caffe", 3)).applied == 0
+    report = stem.fold_preprocessing_into_stem(model.graph, of_mode("caffe", 3))
+    assert (report.applied, report.declined) == (0, {reason: 1})
     assert model == before
 
 

@@ -73,20 +73,24 @@ def test_strides_multiply():
 
 
 @pytest.mark.parametrize(
-    "nodes",
+    ("nodes", "declined"),
     [
-        [*BLOCK, conv("out", "wa", "a", stride=2), conv("out", "wb", "full"), *STAGE[1:]],
-        [conv("x", "w1", "c"), node("MaxPool", ["c"], ["out"], kernel_shape=[1, 1]), *STAGE],
-        [node("Relu", ["x"], ["out"]), *STAGE],
-        [conv("x", "w1", "c"), node("Add", ["c", "c"], ["out"]), *STAGE],
-        [conv("x", "w3", "c", pad=1), conv("c", "w3", "y", stride=2, pad=1)],
+        (
+            [*BLOCK, conv("out", "wa", "a", stride=2), conv("out", "wb", "full"), *STAGE[1:]],
+            {READ_IN_FULL: 1},
+        ),
+        ([conv("x", "w1", "c"), node("MaxPool", ["c"], ["out"], kernel_shape=[1, 1]), *STAGE], {}),
+        ([node("Relu", ["x"], ["out"]), *STAGE], {}),
+        ([conv("x", "w1", "c"), node("Add", ["c", "c"], ["out"]), *STAGE], {}),
+        ([conv("x", "w3", "c", pad=1), conv("c", "w3", "y", stride=2, pad=1)], {}),
     ],
     ids=["read in full too", "another operation", "nothing to spare", "twice the same", "3 x 3 reader"],
 )
-def test_what_stays(nodes):
+def test_what_stays(nodes, declined):
     network = model(nodes)
     before = network.SerializeToString()
-    assert move_strides_up(network.graph).applied == 0
+    report = move_strides_up(network.graph)
+    assert (report.applied, report.declined) == (0, declined)
     assert network.SerializeToString() == before
 
 
@@ -95,3 +99,18 @@ def test_a_graph_output_stays_whole():
     network.graph.output.append(helper.make_tensor_value_info("out", 1, SHAPE))
     assert move_strides_up(network.graph).declined == {READ_IN_FULL: 1}
     assert "MaxPool" not in operators(network.graph)
+
+
+def test_two_branches_of_one_shortcut_share_what_they_take_of_it():
+    """A graph may make each tensor once only."""
+    branch = [
+        conv("start", "w1", "c2"),
+        node("Add", ["c2", "start"], ["sum2"]),
+        conv("sum2", "wa", "a", stride=2),
+    ]
+    network = model([*BLOCK, *branch, conv("out", "wb", "b", stride=2), node("Add", ["a", "b"], ["y"])])
+    images = random(3, 4, 9, 8, seed=9)
+    before = answer(network, images)
+    assert move_strides_up(network.graph).applied == 3
+    assert [is_thinning(each) for each in network.graph.node].count(True) == 1
+    np.testing.assert_allclose(answer(network, images), before, rtol=1e-5, atol=1e-5)

@@ -209,9 +209,7 @@ class Layout:
         if self._tensors.is_small(data) and self._tensors.is_small(gradient) and self._keeps_size(rest):
             form, gap = self._form_for(rest)
             plain = Form.STACKED_PLAIN if form is Form.STACKED else Form.BESIDE_PLAIN
-            forms = [self._tensors.get(name, form, gap) for name in (gradient, data)]
-            forms = [self._tensors.get(name, plain, gap) for name in (gradient, data)]
-            rest.input[:] = [*forms, weight]
+            rest.input[:] = [*(self._tensors.get(name, plain, gap) for name in (gradient, data)), weight]
             self._tensors.keep(rest)
         else:
             self._keep(rest)

@@ -43,7 +43,7 @@ def test_average_pool_as_convolution(model):
     np.testing.assert_allclose(answer(model, value), before, **CLOSE)
 
 
-def test_average_pool_behind_a_concatenation():
+def test_average_pool_after_a_concatenation():
     model = averaged()
     model.graph.node[1].CopyFrom(node("Concat", ["c", "x"], ["r"], "join/Concat", axis=1))
     model.graph.node.insert(0, node("Conv", ["photo", "v"], ["x"], kernel_shape=[1, 1]))

@@ -13,7 +13,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def two_norms() -> ModelProto:
-    """One behind the convolution and one, of the same statistics, on the photos."""
+    """One after the convolution and one, of the same statistics, on the photos."""
     return graph_of(
         [
             node("BatchNormalization", ["x", *NORM], ["n"], "frozen_bn/BatchNormalization"),
