@@ -313,12 +313,8 @@ def test_many_photos_are_named_by_the_form_for_this_cpu(request_, monkeypatch):
         moved.append(model)
         return Report("", "")
 
-<<<<<<< HEAD
     monkeypatch.setattr("birdsonnx.passes.uint8_weights.sums_on_amx", sums_on_amx)
     monkeypatch.setattr("birdsonnx.runtime.isa.adds_in_16_bits", lambda: False)
-=======
-    monkeypatch.setattr("birdsonnx.passes.amx_sums.sums_on_amx", sums_on_amx)
->>>>>>> passes
     int8, float32 = OUTPUT.read_bytes(), Path("model.onnx").read_bytes()
     for amx in (False, True):
         monkeypatch.setattr("birdsonnx.runtime.isa.has_amx", lambda amx=amx: amx)
