@@ -6,7 +6,7 @@ from onnx import helper, numpy_helper
 
 from birdsonnx.keras_io.naming import layer_of, name_weights
 from tests.graphs import answer, graph_of
-from tests.passes.test_rewrites import random
+from tests.graphs import random
 
 node = helper.make_node
 
