@@ -13,6 +13,7 @@ from birdsonnx.keras_io import keras_source, parity
 from birdsonnx.keras_io.conversion import convert
 from birdsonnx.keras_io.keras_network import KerasNetwork
 from birdsonnx.passes import dropout
+from birdsonnx.passes.batch_norm import CALLED_TWICE
 from tests.graphs import answer, operators
 from tests.networks import keras_2_json, keras_warns
 
@@ -304,9 +305,10 @@ def test_a_convolution_called_twice_with_a_norm_each(keras):
     x = layers.BatchNormalization()(shared(body(keras, inputs)))
     y = layers.BatchNormalization()(shared(layers.ReLU()(x)))
     model = keras.Model(inputs, pooled(keras, layers.ReLU()(layers.Add()([x, y]))))
-    graph = converted(model).model.proto.graph
-    kernels = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    found = converted(model)
+    kernels = [node.input[1] for node in found.model.proto.graph.node if node.op_type == "Conv"]
     assert kernels[1:] == [f"{shared.name}/kernel"] * 2, "trained as one"
+    assert found.declined == {"batch norm": {CALLED_TWICE: 2}}
 
 
 def test_grouped_separable_and_normalised_layers(keras):
