@@ -1,4 +1,4 @@
-"""The whole road on images it makes itself: export, train on 2 ranks, sample, predict, evaluate, plot.
+"""All of birdsonnx on pictures it makes itself: export, train on 2 ranks, sample, predict, evaluate, plot.
 
 Each step is the command a user would type, run as one.
 """
@@ -70,7 +70,7 @@ def make_photos(folder: Path, seed: int = 0) -> None:
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
-    """Walk the road inside `folder`; returns what lies where, and the accuracies.
+    """Run every step inside `folder`; returns where the results lie, and the accuracies.
 
     Raises:
         DataError: the folder is not empty.

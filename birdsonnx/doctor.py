@@ -1,4 +1,4 @@
-"""What this installation and this machine can do, and what is in the way."""
+"""What this installation and this machine can do, and what does not work."""
 
 import os
 import platform
@@ -63,7 +63,7 @@ def examine() -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """`examine` for people."""
+    """The same as lines for people."""
     packages = ", ".join(f"{name} {number or 'missing'}" for name, number in found["packages"].items())
     limit = found["cgroup_cores"]
     text = [
@@ -98,7 +98,7 @@ def _version(package: str) -> str | None:
 
 
 def _alternative(extra: str) -> dict[str, str]:
-    """Packages that serve as well as the ones an extra installs."""
+    """Installed packages that do the same as those of an extra."""
     others = {"export": ("tensorflow",), "mpi": ("openmpi",), "opencv": ("opencv-python",)}
     return {name: found for name in others.get(extra, ()) if (found := _version(name))}
 

@@ -12,13 +12,13 @@ from birdsonnx.cli.options import Debug, Json
 from birdsonnx.errors import ConfigError
 
 LARGEST_BATCH = 1024
-"""Of a benchmark: beyond this a batch is a slip of the hand, and takes 10 GB with ResNet50."""
+"""Photos in a run: a larger number is a typing error; 1024 take 10 GB with ResNet50."""
 
 
 def benchmark(
     model: Annotated[
         Path | None,
-        typer.Argument(help="The .onnx (default: the newest checkpoint under model_checkpoints_save/)."),
+        typer.Argument(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
     ] = None,
     data: Annotated[
         str | None,
@@ -26,20 +26,24 @@ def benchmark(
             metavar="PHOTOS", help="Photo, folder or glob pattern to predict (default: JPEGs made for it)."
         ),
     ] = None,
-    seconds: Annotated[str, typer.Option(metavar="SECONDS", help="Time for all measuring together.")] = "60",
+    seconds: Annotated[
+        str, typer.Option(metavar="SECONDS", help="Time for all measurements together.")
+    ] = "60",
     batch_sizes: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Photos per run of the bare session.")
+        str, typer.Option(metavar="N,N,...", help="Photos per run, with pixels in memory.")
     ] = "1,4,8",
     threads: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help="Cores to use, may be repeated (default: 1, 2, 4 ... up to all)."),
+        typer.Option(
+            metavar="N", help="Cores to use; give it again for each number (default: 1, 2, 4 ... up to all)."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw speed and latency by batch as PNG.")] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model here: load, first prediction, speed and latency in memory and from files, memory."""
+    """Measure a model on this machine: time to load and to name a first photo, speed, latency, memory."""
     with running(json, debug, ranks="one") as job:
         from birdsonnx import artifacts, doctor
         from birdsonnx.inference import benchmark as measuring

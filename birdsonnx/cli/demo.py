@@ -10,16 +10,19 @@ from birdsonnx.cli.options import Debug, Json
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything goes; must be new or empty.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder for everything it writes; new or empty.")] = Path(
         "demo"
     ),
     weights: Annotated[
-        str, typer.Option(help="ResNet50 backbone weights: a file, imagenet (download), or none (random).")
+        str,
+        typer.Option(
+            help="Weights of ResNet50 without its head: a file, imagenet (download), or none (random)."
+        ),
     ] = "none",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The whole road in about two minutes on images it makes itself, offline."""
+    """Run every step in about two minutes, offline, on pictures it makes itself."""
     with running(json, debug, ranks="one") as job:
         from birdsonnx import demo as demonstration
 

@@ -5,7 +5,7 @@ from birdsonnx.cli.options import Debug, Json
 
 
 def doctor(json: Json = False, debug: Debug = False) -> None:
-    """What this installation and machine can do; exit code 1 where something is in the way."""
+    """Show what this installation and machine can do; the exit code is 1 where something does not work."""
     with running(json, debug, ranks="separate") as job:
         from birdsonnx import doctor as examination
 

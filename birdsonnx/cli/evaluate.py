@@ -14,20 +14,22 @@ def evaluate(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="The .onnx for a folder (default: the newest checkpoint under model_checkpoints_save/)."
+            help="The .onnx for a folder (default: the newest checkpoint in model_checkpoints_save/)."
         ),
     ] = None,
     tag: Tag = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV of name,class for an .h5 that does not tell.")
+        Path | None, typer.Option(help="CSV of name,class for an .h5 whose names do not begin with a class.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the per-class table and confusion matrix.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table of the classes and the confusion matrix.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
     threads: Threads = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Accuracy, top-5, loss, per-class table and confusion matrix."""
+    """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix."""
     with running(json, debug, ranks="all") as job:
         from birdsonnx.inference import evaluation
         from birdsonnx.reporting import tables

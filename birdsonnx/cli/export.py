@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="A Keras .h5 or .keras full model (or none: --arch, --weights); the .onnx for --to keras."
+        help="A full Keras model, .h5 or .keras (without it: --arch, --weights); for --to keras the .onnx."
     ),
 ]
 Output = Annotated[
@@ -29,7 +29,7 @@ Output = Annotated[
     ),
 ]
 To = Annotated[
-    str, typer.Option(help="onnx, or keras: put an .onnx's weights back into the network of --layers.")
+    str, typer.Option(help="onnx, or keras: put the weights of an .onnx back into the network of --layers.")
 ]
 Arch = Annotated[
     str | None,
@@ -37,11 +37,13 @@ Arch = Annotated[
         help="Network of keras.applications, built without SOURCE (default: resnet50); 'list' names all."
     ),
 ]
-Weights = Annotated[str, typer.Option(help="imagenet (Keras' download), none (random), or a weights file.")]
+Weights = Annotated[
+    str, typer.Option(help="imagenet (Keras downloads them), none (random), or a weights file.")
+]
 Layers = Annotated[
     Path | None,
     typer.Option(
-        help="Keras 2 or 3 JSON of the network, or an array of layers; weights by name from SOURCE."
+        help="Keras 2 or 3 JSON of the network, or an array of layers; SOURCE gives the weights, by name."
     ),
 ]
 Size = Annotated[
@@ -56,10 +58,13 @@ Labels = Annotated[
     Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
 ]
 Preprocess = Annotated[
-    str, typer.Option(help="auto (recognised by the layers), caffe, torch, tf, unit or none.")
+    str,
+    typer.Option(
+        help="How pixels become input: auto (known from the layers), caffe, torch, tf, unit or none."
+    ),
 ]
 Opset = Annotated[int, typer.Option(help="ONNX opset, 13 to 18.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of weights that start fresh.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of random weights.")]
 SaveLayers = Annotated[
     Path | None, typer.Option(help="Also write the network as Keras JSON, for the config's 'layers'.")
 ]

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options that several verbs have."""
 
 from typing import Annotated
 
@@ -17,5 +17,7 @@ Threads = Annotated[
 
 Tag = Annotated[
     str | None,
-    typer.Option(help="Name of the folders, anywhere below, that hold the class folders (training_tag's)."),
+    typer.Option(
+        help="Name of the folders, anywhere below, that hold the class folders (as training_tag does)."
+    ),
 ]

@@ -17,7 +17,8 @@ def plot(
     augmented: Annotated[
         Path | None,
         typer.Option(
-            metavar="CONFIG", help="Instead: training photos as this config's first epochs see them."
+            metavar="CONFIG",
+            help="Draw training photos instead, as the first epochs of this config see them.",
         ),
     ] = None,
     output: Annotated[
@@ -29,7 +30,7 @@ def plot(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw a run's loss and accuracy curves, or what its random transforms make of photos."""
+    """Draw the loss and accuracy curves of a training, or what its random transforms do to photos."""
     with running(json, debug, ranks="first") as job:
         if outfile is not None and augmented is None:
             path = _plot_curves(outfile, output)

@@ -20,28 +20,33 @@ def predict(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="The .onnx (default: the newest checkpoint under model_checkpoints_save/)."),
+        typer.Option(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Take model, input, output and transforms from a JSON config.")
+        Path | None,
+        typer.Option(
+            help="Take model, input, output and transforms from a JSON config; options replace them."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default predictions/).")
+        Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default: predictions/).")
     ] = None,
     threads: Threads = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); changes speed only.",
+            help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); only speed changes.",
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8: what the model must be (default: whatever it is).")
+        str | None, typer.Option(help="fp32 or int8: refuse a model of another kind (default: take any).")
     ] = None,
     tune: Annotated[
         bool,
-        typer.Option("--tune", help="First measure how this machine runs the model fastest; remembered."),
+        typer.Option(
+            "--tune", help="First measure how this machine runs the model fastest, and remember it."
+        ),
     ] = False,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to show per photo.")] = 1,
     csv: Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")] = None,

@@ -13,30 +13,35 @@ from birdsonnx.errors import ConfigError
 def quantize(
     model: Annotated[Path, typer.Argument(help="A float32 birdsonnx .onnx.")],
     calibrate: Annotated[
-        Path, typer.Option(help="Photos that show what the network will see, best the training folder.")
+        Path, typer.Option(help="Photos like those to name later; the training folder is best.")
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The .onnx to write (default: MODEL as .int8.onnx).")
     ] = None,
     photos: Annotated[
-        int, typer.Option(min=1, help="Photos to calibrate with, drawn evenly over the folders.")
+        int, typer.Option(min=1, help="Photos to calibrate with, as many from each folder.")
     ] = 128,
     method: Annotated[
         str,
-        typer.Option(help="Ranges by minmax, entropy or percentile (the last two: minutes, much memory)."),
+        typer.Option(
+            help="Ranges of values by minmax, entropy or percentile (these two: minutes, much memory)."
+        ),
     ] = "minmax",
     validate: Annotated[
         Path | None, typer.Option(help="Class folders to measure the accuracy on, before and after.")
     ] = None,
     tag: Tag = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Accuracy that --validate lets it cost; beyond: not written.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Accuracy that may be lost on --validate; if more is, nothing is written."
+        ),
     ] = 0.01,
     threads: Threads = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make an int8 model: about 3 times as fast on CPUs with VNNI or AMX, a quarter of the size."""
+    """Make an int8 model, which is about 3 times as fast on CPUs with VNNI or AMX, and a quarter as large."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.inference import quantizing
         from birdsonnx.passes import quantization

@@ -11,14 +11,14 @@ from birdsonnx.cli.options import Debug, Json, Tag
 
 def sample(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A folder of class folders.")],
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="The new folder.")],
-    per_class: Annotated[int, typer.Option(min=1, help="Photos of each class.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A folder that is new or empty.")],
+    per_class: Annotated[int, typer.Option(min=1, help="Photos to take of each class.")] = 1,
+    seed: Annotated[int, typer.Option(help="Another seed chooses other photos.")] = 0,
     tag: Tag = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Copy random photos of every class into one flat folder, named class + file name."""
+    """Copy random photos of every class into one folder; a copy is called class name + file name."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.images import sampling
 

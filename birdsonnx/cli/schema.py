@@ -17,7 +17,7 @@ def schema(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """The config as JSON Schema, with which editors complete and check it."""
+    """Print a JSON Schema of the config, with which editors complete and check it."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx import artifacts
         from birdsonnx.config.schema import config_schema

@@ -13,20 +13,22 @@ from birdsonnx.errors import ConfigError
 
 def train(
     config: Annotated[Path | None, typer.Argument(help="The JSON config.")] = None,
-    config_option: Annotated[Path | None, typer.Option("--config", help="The same, as an option.")] = None,
+    config_option: Annotated[
+        Path | None, typer.Option("--config", help="The JSON config, as an option.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE inside neural_network: data.batch_size=32.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in checkpoints.save.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint in checkpoints.save.")
     ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train the layers of a network that a config names or describes, alone or under mpirun.
+    """Train a network as a config says, in one process or under mpirun.
 
-    checkpoints.load names the network; layers alone describe one to train from fresh weights; both: the
-    network of layers, with the weights that fit."""
+    The config's checkpoints.load names the network. Without it, layers describe one, which starts from fresh
+    weights. With both, the network of layers takes over the weights that fit."""
     with running(json, debug, ranks="all") as job:
         from dataclasses import asdict
 

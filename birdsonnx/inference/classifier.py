@@ -19,11 +19,12 @@ QUANTIZED = b"QuantizeLinear"
 """The operation that an int8 model's file holds."""
 
 MANY = 500
-"""From here on it pays to make the model over for this CPU."""
+"""From so many photos on it pays to change the model for this CPU."""
 
 SIDE_BY_SIDE = 2000
-"""From here on it pays to lay small maps side by side: that takes 0.3 s for a float32 ResNet50, and saves
-0.7 ms a photo on 2 cores; for int8 0.1 s, and 0.05 (on AMX) to 0.25 ms. It also loads the onnx package."""
+"""From so many photos on it pays to lay small maps side by side: that takes 0.3 s for a float32 ResNet50, and
+saves 0.7 ms a photo on 2 cores; for int8 0.1 s, and 0.05 (on AMX) to 0.25 ms. It also loads the onnx
+package."""
 
 INT8_PHOTOS_PER_RUN = 8
 """With small maps side by side: 1.02 to 1.04 x the images/s of 4. In float32 it is 1.01 x, for 60 MB more."""
@@ -64,9 +65,9 @@ def open_classifier(
     """Load a birdsonnx `.onnx`, a file or its content, through the runtime alone (no onnx package: it
     starts faster).
 
-    `where` names it in messages, `transforms` override those of its training, and `photos` (of this rank)
-    decides how `threads` are used, unless `form` says it. `per_run` overrides the photos per run. With
-    `grayscale` photos must start gray.
+    `where` names it in messages, `transforms` override those of its training, and the number of `photos` of
+    this rank decides how `threads` are used, unless `form` does. `per_run` overrides the photos per run. With
+    `grayscale` photos become gray first.
 
     Raises:
         ModelError: missing, damaged, or not a birdsonnx model.

@@ -2,7 +2,7 @@
 
 When a write fails, the HDF5 library cannot flush its own caches any more: closing the file then floods
 stderr, and crashed the process in one of our trials. So HDF5 never sees a failure: what does not fit on the
-disk stays in memory (the few blocks that closing writes), and the writer asks `check` and gives up in time.
+disk stays in memory (the few blocks that closing writes), and the writer calls `check`, and stops in time.
 """
 
 import io

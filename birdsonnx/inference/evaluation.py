@@ -1,4 +1,4 @@
-"""How right the predictions are: accuracy, top-5, loss, per class, and who is taken for whom."""
+"""How right predictions are: accuracy, top-5, loss, per class, and which class is taken for which."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ from birdsonnx.runtime.ranks import Ranks
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate, and how right answers are known."""
+    """What to evaluate, and where the right classes come from."""
 
     target: Path
     """A folder of class folders, or a predictions file."""

@@ -48,7 +48,7 @@ class Request:
 
     @classmethod
     def from_config(cls, settings: Settings, inputs: Sequence[str] = ()) -> "Request":
-        """What a config asks for. `inputs` replace its test photos; its tag tells those apart, not these.
+        """What a config asks for. `inputs` replace its test photos, and its tag, which chooses among those.
 
         Raises:
             ConfigError: neither the config nor `inputs` name photos.

@@ -15,7 +15,7 @@ class Timing:
 
     durations_s: tuple[float, ...]
     elapsed_s: float
-    """From the start of the first to the end of the last, over all streams."""
+    """From the start of the first run to the end of the last, over all streams."""
 
     def percentile_s(self, percent: float) -> float:
         """A percentile of the durations, interpolated linearly between neighbours (numpy's default)."""
@@ -25,8 +25,8 @@ class Timing:
 def timed(work: Callable[[], object], until: float, streams: int = 1) -> Timing:
     """Run `work` over and over on `streams` threads at once, until `perf_counter()` comes to `until`.
 
-    Each stream's first run is a warm-up and not counted. Then it starts a run only where one more of the same
-    length ends in time, except that it has at least one.
+    The first run of each stream is a warm-up and not counted. After at least one more, a stream stops where
+    another run of the same length would end too late.
     """
 
     def repeat(_: int) -> list[float]:

@@ -16,7 +16,7 @@ from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
 
 PROBE_S = 0.5
-"""Per form; with the runs that warm up about 6 s in all on 2 cores."""
+"""Time for each form; with warm-up about 6 s in all on 2 cores."""
 PER_RUN = (1, 2, PHOTOS_PER_RUN, 8, 16)
 
 
@@ -44,7 +44,7 @@ class Tuning:
 
 
 def forms(threads: int) -> Iterator[Form]:
-    """What is tried: one single-threaded stream per core, or all cores inside each run."""
+    """The forms to try: one single-threaded stream per core, or all cores inside each run."""
     for per_run in PER_RUN:
         yield Form(threads, 1, per_run)
         if threads > 1:
@@ -73,7 +73,7 @@ def _rate(session: Session, form: Form, seconds: float) -> float:
 
 
 class Memory:
-    """Tunings in one JSON file of the cache folder; one that cannot be read holds nothing."""
+    """Tunings in one JSON file of the cache folder; a file that cannot be read counts as empty."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "tuned.json"
@@ -83,7 +83,7 @@ class Memory:
         return not self._path.exists()
 
     def recall(self, model: bytes, threads: int) -> Form | None:
-        """What was found for this model, so many threads, and this machine."""
+        """The form that was found for this model, this number of threads and this machine."""
         try:
             form = Form(**self._entries()[_key(model, threads)]["form"])
         except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What checkpoints and their int8 forms are called, and which of a folder is the newest."""
+"""What checkpoints and their int8 forms are called, and which one in a folder is the newest."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A few training photos as the network will see them: once as in evaluation, then epoch by epoch."""
+"""A few training photos as the network sees them: once in evaluation, then in each of the first epochs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Preview:
-    """What there is to show."""
+    """Photos before and after the transforms."""
 
     rows: tuple[Row, ...]
     epochs: tuple[int, ...]
@@ -42,10 +42,11 @@ class Preview:
 
 
 def preview(settings: Settings, say: Say) -> Preview:
-    """Photos of all over the training folder, with the very draws that a training by this config makes.
+    """Photos from all over the training folder, with the same random draws as a training by this config.
 
     Raises:
-        ConfigError: no training folder, no way to tell the network's input size, or transforms that miss it.
+        ConfigError: no training folder, an input size of the network that nothing says, or transforms that
+            end at another.
         DataError: a training folder that cannot be used.
         ImageError: a photo that cannot be decoded.
         ModelError: an `.onnx` in `checkpoints.load` that cannot be used.
@@ -70,7 +71,7 @@ def preview(settings: Settings, say: Say) -> Preview:
 
 def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:
     """`(height, width, channels)`: of `layers`, else of the `.onnx`, else (converting a Keras file takes
-    long) what the transforms end at."""
+    long) that at which the transforms end."""
     described = loading.described_size(settings)
     if described is not None:
         height, width, channels = described

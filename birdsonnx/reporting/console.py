@@ -1,4 +1,4 @@
-"""What a person sees while it runs: lines on stdout, a live bar on stderr where that is a terminal."""
+"""What a person sees while a verb runs: lines on stdout, and a bar on stderr where that is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator

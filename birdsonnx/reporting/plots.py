@@ -18,7 +18,7 @@ from birdsonnx.reporting.training_log import Curves
 NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
 
 SUFFIXES = ("", ".png", ".svg", ".pdf")
-"""What `require_drawable` lets through; without a suffix it is a PNG."""
+"""Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
 
 
 def require_drawable(path: Path) -> None:

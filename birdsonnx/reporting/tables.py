@@ -13,7 +13,7 @@ from birdsonnx.model.model_file import BirdModel
 
 
 def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
-    """All that `birdsonnx info` tells, ready for JSON."""
+    """All that `birdsonnx info` reports, ready for JSON."""
     metadata = model.metadata
     return {
         "file": str(path),
@@ -43,7 +43,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
 def info_lines(info: dict[str, Any]) -> list[str]:
     """`model_info` for people."""
     classes, parameters = info["classes"], info["parameters"]
-    shown = "not known yet: the first training takes them from its folders"
+    shown = "not known yet; the first training takes them from its folders"
     if classes is not None:
         shown = f"{len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
     lines = [
@@ -75,7 +75,7 @@ def _precision(quantization: dict[str, Any] | None) -> str:
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """Figures, the per-class table, and the confusions that happened."""
+    """Figures, the per-class table, and which classes were taken for which."""
     width = max(len(name) for name in ("class", *evaluation.classes))
     lines = [
         f"accuracy {evaluation.accuracy:.4f}   top-5 {evaluation.top5:.4f}   loss {evaluation.loss:.6f}   "

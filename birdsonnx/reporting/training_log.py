@@ -1,7 +1,7 @@
 """A training run as people and programs read it: lines on the console, two text files that numpy reads.
 
 `<stem>_train.txt`: per batch `time_s epoch batch loss grad_norm`; `<stem>_test.txt`: per evaluation
-`time_s epoch loss accuracy`. `outfile`'s suffix goes: `out.txt` gives `out_train.txt`.
+`time_s epoch loss accuracy`. The suffix of `outfile` is left out: `out.txt` gives `out_train.txt`.
 """
 
 import time
@@ -32,7 +32,7 @@ def log_paths(outfile: str) -> tuple[Path, Path]:
 
 
 class TrainingLog:
-    """Rank 0's voice during training. Ranks that do not speak pass `speaks=False` and write nothing."""
+    """Lines and logs of a training, by rank 0: the others pass `speaks=False`, which writes nothing."""
 
     def __init__(
         self, console: Console, outfile: str | None, epochs: int, verbose: bool, speaks: bool
