@@ -5,8 +5,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from birdsonnx.keras_io.naming import layer_of, name_weights
-from tests.graphs import answer, graph_of
-from tests.graphs import random
+from tests.graphs import answer, graph_of, random
 
 node = helper.make_node
 
