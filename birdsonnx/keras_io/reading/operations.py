@@ -40,7 +40,14 @@ NAMES = {
     "method": "interpolation",
 }
 """What our functions call an argument that TensorFlow and Keras call otherwise."""
-IDLE = {"name": None, "data_format": (None, "channels_last", "NHWC"), "dtype": (None,)}
+IDLE: dict[str, tuple[Any, ...] | None] = {
+    "name": None,
+    "data_format": (None, "channels_last", "NHWC"),
+    "dtype": (None,),
+    "conjugate": (False,),
+    "initial": (None,),
+    "where": (None,),
+}
 """Arguments that do nothing at these values; a name never does."""
 
 

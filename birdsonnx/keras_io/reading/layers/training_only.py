@@ -21,6 +21,7 @@ def _dropout(step: Step) -> Tensor:
 
 def _spatial_dropout(step: Step) -> Tensor:
     """Whole channels at once."""
+    step.options.only("noise_shape", None)
     return _dropped(step, (*[1] * (len(step.x.shape) - 1), step.x.shape[-1]))
 
 
