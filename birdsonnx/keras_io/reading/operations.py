@@ -400,6 +400,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "__operators__.mul": _binary("Mul"),
     "__operators__.truediv": _binary("Div"),
     "compat.v1.transpose": _transpose,
+    "compat.v1.squeeze": _squeeze,
     "nn.bias_add": _binary("Add"),
     "nn.sigmoid": _unary("Sigmoid"),
     "nn.tanh": _unary("Tanh"),
