@@ -39,6 +39,7 @@ def _batch_normalization(step: Step) -> Tensor:
     scale, center = options.flag("scale", True), options.flag("center", True)
     roles = {"gamma": scale, "beta": center, "moving_mean": True, "moving_variance": True}
     arrays = {role: step.array(role, *channels) for role, has in roles.items() if has}
+    _check_variance(arrays["moving_variance"], "moving_variance")
     if axis == x.rank - 1 and (x.maps or x.rank == 2):
         ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
         inputs = [
@@ -66,6 +67,11 @@ def batch_norm_affine(
     return factor, term if beta is None else term + beta
 
 
+def _check_variance(variance: Array, role: str) -> None:
+    if not (variance >= 0).all():  # not a number is none either
+        raise Refusal(f"its {role} has values below 0, which no variance can have")
+
+
 def _normalization_holds(config: Config) -> tuple[Variable, ...]:
     """Statistics that the config gives are in no file."""
     if config.get("mean") is not None:
@@ -88,6 +94,7 @@ def _normalization(step: Step) -> Tensor:
         mean, variance = (np.broadcast_to(np.asarray(v, np.float64), kept or ()).reshape(shape) for v in values)
     except (TypeError, ValueError):
         raise Refusal(f"its mean and variance do not fit the shape {list(kept)}") from None
+    _check_variance(variance, "variance")
     deviation = np.maximum(np.sqrt(variance), NORMALIZATION_EPSILON)
     if options.flag("invert", False):
         return canvas.binary("Add", canvas.binary("Mul", x, deviation), mean)
