@@ -1,12 +1,12 @@
-"""The arrays of a Keras file, given to the layers that they belong to: one class per format.
+"""The arrays of a Keras file, given to the layers that they belong to.
 
-Keras assigns by order, and so do these: names break where a layer was renamed. Where a name says what an array
-is (`gamma`), it must say what the order says. Every array must be used, and every layer filled.
+Keras assigns by order, and so do these: names break where a layer was renamed. Where a name says what an
+array is (`gamma`), it must say what the order says. Every array must be used, and every layer filled.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -58,7 +58,8 @@ def _array(dataset: h5py.Dataset, variable: Variable, owner: str, where: str) ->
         return np.asarray(dataset[()])
     if dataset.dtype.kind != "f":
         raise ModelError(
-            f"{where}: {variable.role} of layer {owner!r} is {dataset.dtype}; floating-point numbers can be read"
+            f"{where}: {variable.role} of layer {owner!r} is {dataset.dtype}; what can be read are "
+            "floating-point numbers"
         )
     return np.asarray(dataset[()], np.float32)
 
@@ -82,7 +83,7 @@ class _Numbered:
                     raise ModelError(f"{self._where}: no layer of the network wants its array {dataset.name}")
 
     def _model(self, network: Network, group: h5py.Group, above: Full) -> None:
-        inside = next((group[name] for name in NUMBERED if name in group), {})
+        inside: Any = next((group[name] for name in NUMBERED if name in group), {})
         times: dict[str, int] = {}
         for layer in network.layers:
             if (layer.is_operation and layer.generation == 3) or (
@@ -189,7 +190,11 @@ def _in_order(layer: Layer, held: list[_Held]) -> list[_Held]:
 
 
 def _fill(
-    weights: Weights, held: Sequence[_Held], group: str, arrays: Sequence[tuple[str, h5py.Dataset]], where: str
+    weights: Weights,
+    held: Sequence[_Held],
+    group: str,
+    arrays: Sequence[tuple[str, h5py.Dataset]],
+    where: str,
 ) -> None:
     if len(held) != len(arrays):
         raise ModelError(

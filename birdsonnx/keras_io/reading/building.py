@@ -1,4 +1,4 @@
-"""Records and arrays become a graph: calls in the order of what they read, each drawn by its layer's function."""
+"""Records and arrays become a graph: calls in order, each drawn by the function of its layer's class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +68,8 @@ class Drawing:
         """
         if len(inputs) != len(network.inputs):
             raise ModelError(
-                f"{self._where}: model {network.name!r} takes {len(network.inputs)} tensors, got {len(inputs)}"
+                f"{self._where}: model {network.name!r} takes {len(network.inputs)} tensors and gets "
+                f"{len(inputs)}"
             )
         results: Results = {
             (end.layer, end.call): [tensor] for end, tensor in zip(network.inputs, inputs, strict=True)
@@ -82,7 +83,9 @@ class Drawing:
                 else:
                     later.append((layer, at))
             if len(later) == len(waiting):
-                raise ModelError(f"{self._where}: layer {later[0][0].name!r} reads a tensor that nothing gives")
+                raise ModelError(
+                    f"{self._where}: layer {later[0][0].name!r} reads a tensor that nothing gives"
+                )
             waiting = later
         return [self._result(end, results) for end in network.outputs]
 
@@ -134,7 +137,9 @@ class Drawing:
     ) -> list[Tensor]:
         self.canvas.scope = path
         options = Options(layer.config)
-        step = Step(layer, options, self.canvas, arguments, keywords, self._weights.get(path, {}), self.dropouts)
+        step = Step(
+            layer, options, self.canvas, arguments, keywords, self._weights.get(path, {}), self.dropouts
+        )
         result = operations.draw(step) if layer.is_operation else LAYERS[layer.kind].draw(step)
         options.finish()
         if step.keywords:
@@ -154,15 +159,17 @@ def _is_ready(call: Call, results: Results) -> bool:
 
 
 def _check_training(layer: Layer, keywords: dict[str, Any]) -> None:
-    """Take out what a call says of masks and training. Keras 3 predicts without training whatever a call says;
-    Keras 2 does what it says."""
+    """Take out what a call says of masks and training. Keras 3 predicts without training whatever a call
+    says; Keras 2 does what it says."""
     if layer.generation == 3:
         keywords.pop("training", None)
     for key, values in IDLE_KEYWORDS.items():
         if key in keywords and any(keywords[key] is value for value in values):
             del keywords[key]
     if keywords.get("training") is not None:
-        raise Refusal("it is called with training=True: it would act at random, or by each batch, in prediction")
+        raise Refusal(
+            "it is called with training=True: it would act at random, or by each batch, in prediction"
+        )
 
 
 # --- The whole ------------------------------------------------------------------------------------------
@@ -179,14 +186,14 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
         shapes.append(list(shape) if isinstance(shape, list | tuple) else [])
     if len(shapes) != 1 or len(network.outputs) != 1 or len(shapes[0]) != 4:
         raise ModelError(
-            f"{where}: needs one image input and one score per class; {len(network.outputs)} output(s), inputs "
-            f"{', '.join(map(str, shapes))}"
+            f"{where}: needs one image input and one score per class; {len(network.outputs)} output(s), "
+            f"inputs {', '.join(map(str, shapes))}"
         )
     height, width, channels = shapes[0][1:]
     if not all(type(side) is int and side > 0 for side in (height, width)) or channels not in (1, 3):
         raise ModelError(
-            f"{where}: the input {tuple(shapes[0])} must have a fixed height and width and 1 or 3 channels; build "
-            "the network with an input_shape such as (224, 224, 3)"
+            f"{where}: the input {tuple(shapes[0])} must have a fixed height and width and 1 or 3 channels; "
+            "build the network with an input_shape such as (224, 224, 3)"
         )
     return height, width, channels
 
@@ -272,4 +279,3 @@ def _can_be_folded(node: NodeProto, graph: Graph) -> bool:
         and len(graph.consumers[maker.input[1]]) == 1
         and graph.only_consumer(maker.output[0]) is not None
     )
-

@@ -1,8 +1,8 @@
 """ONNX nodes under construction: tensors with their layout, nodes with names, weights once each.
 
-Keras has channels last. A graph wants maps, what a convolution makes, with channels first: each tensor here has
-its shape as Keras has it, and says how it is stored. Whoever needs the other layout asks for it, and gets one
-Transpose for all who ask.
+Keras has channels last. A graph wants maps, what a convolution makes, with channels first: each tensor here
+has its shape as Keras has it, and says how it is stored. Whoever needs the other layout asks for it, and gets
+one Transpose for all who ask.
 """
 
 import math
@@ -144,8 +144,14 @@ class Canvas:
     def laid(self, value: Any, x: Tensor) -> Array:
         """A constant, in Keras' order, so that it can be combined with a tensor."""
         array = np.asarray(value, np.float32)
-        if not np.isfinite(array).all() or array.ndim > x.rank or (array.ndim == x.rank and array.shape[0] != 1):
-            raise Refusal(f"a constant of the shape {list(array.shape)} cannot be combined with {list(x.shape)}")
+        if (
+            not np.isfinite(array).all()
+            or array.ndim > x.rank
+            or (array.ndim == x.rank and array.shape[0] != 1)
+        ):
+            raise Refusal(
+                f"a constant of the shape {list(array.shape)} cannot be combined with {list(x.shape)}"
+            )
         if array.ndim == x.rank:
             array = array[0]
         if not x.maps or array.size == 1:

@@ -44,7 +44,7 @@ def opened(path: Path) -> Iterator[Container]:
     """Open a `.h5`, `.keras` or `.weights.h5` file.
 
     Raises:
-        ModelError: it is missing, damaged or of another kind, or it would need more memory than its size says.
+        ModelError: it is missing, damaged, of another kind, or says that it is larger than it can be.
     """
     where = str(path)
     if not path.is_file():
@@ -63,7 +63,9 @@ def opened(path: Path) -> Iterator[Container]:
         _check_groups(file, where, path.stat().st_size)
         text = _attribute_text(file, "model_config", where)
         groups = file.get("model_weights", file)
-        version = _attribute_text(file, "keras_version", where) or _attribute_text(groups, "keras_version", where)
+        version = _attribute_text(file, "keras_version", where) or _attribute_text(
+            groups, "keras_version", where
+        )
         yield Container(where, None if text is None else decoded(text, where), version, file)
 
 
@@ -74,7 +76,9 @@ def _zipped(path: Path) -> Iterator[Container]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if WEIGHTS not in names and any(name.endswith(".npz") for name in names):
-                raise ModelError(f"{where}: its weights are a .npz; save the model again with Keras as it is installed")
+                raise ModelError(
+                    f"{where}: its weights are a .npz; save the model again with Keras as it is installed"
+                )
             text = _member(archive, CONFIG, where, MAX_JSON_BYTES)
             metadata = _member(archive, METADATA, where, MAX_JSON_BYTES) if METADATA in names else b"{}"
             weights = _member(archive, WEIGHTS, where)

@@ -111,7 +111,9 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
         content, where = layers_json, "layers"
     held = weights if weights is not None else path
     with containers.opened(Path(held)) as container:
-        network = parse(container.content if content is None else content, where, _version(container, content))
+        network = parse(
+            container.content if content is None else content, where, _version(container, content)
+        )
         paths = paths_of(network, where)
         found = arrays.read(container, network, paths, _variables(where))
     source = {"file": Path(held).name, "sha256": artifacts.sha256(Path(held))}
@@ -123,7 +125,8 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
 def _version(container: Container, content: Any) -> str | None:
     if container.content is None and content is None:
         raise ModelError(
-            f"{container.where}: holds weights only; give the network too, as the JSON that Keras' to_json() writes"
+            f"{container.where}: holds weights only; give the network too, as the JSON that Keras' to_json() "
+            "writes"
         )
     return container.version if content is None else None
 
@@ -173,7 +176,9 @@ def _notes(file: KerasFile) -> list[str]:
             "are the config's"
         )
     regularized = any(
-        value and key.endswith("_regularizer") for _, layer, _ in file.leaves for key, value in layer.config.items()
+        value and key.endswith("_regularizer")
+        for _, layer, _ in file.leaves
+        for key, value in layer.config.items()
     )
     if regularized:
         notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")

@@ -1,4 +1,4 @@
-"""The config of one layer, read strictly: each key is used, or known to do nothing, or refused by its name."""
+"""The config of one layer, read strictly: each key is used, known to do nothing, or refused by its name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,16 @@ from birdsonnx.config import nearest, shown
 
 IDLE = frozenset(
     (
-        *("name", "trainable", "dtype", "seed", "batch_input_shape", "batch_shape", "batch_size", "input_shape"),
+        *(
+            "name",
+            "trainable",
+            "dtype",
+            "seed",
+            "batch_input_shape",
+            "batch_shape",
+            "batch_size",
+            "input_shape",
+        ),
         *("input_dtype", "autocast"),
     )
 )
@@ -95,6 +104,13 @@ class Options:
             raise self.wrong(key, "one or more different axes behind that of the photos")
         return counted
 
+    def axis(self, key: str, rank: int, default: Any = REQUIRED) -> int:
+        """One axis, as `axes` counts it."""
+        axes = self.axes(key, rank, default)
+        if len(axes) > 1:
+            raise Refusal(f"{key} {list(axes)} is not read; one axis can be")
+        return axes[0]
+
     def only(self, key: str, *values: Any) -> None:
         """A key that can be read at these values alone; the first is Keras' default."""
         value = self.raw(key, values[0])
@@ -120,12 +136,18 @@ class Options:
                 continue
             if key in IDLE_AT or key in IDLE_IF_FALSE:
                 raise Refusal(f"{key} {shown(value)} is not read")
-            raise Refusal(f"its key {key!r} (with value {shown(value)}) is not known{nearest(key, self._used)}")
+            raise Refusal(
+                f"its key {key!r} (with value {shown(value)}) is not known{nearest(key, self._used)}"
+            )
 
 
 def _plain(value: Any) -> Any:
     """Keras 3 writes tuples as objects, where lists mean the same."""
-    if isinstance(value, dict) and value.get("class_name") == "__tuple__" and isinstance(value.get("items"), list):
+    if (
+        isinstance(value, dict)
+        and value.get("class_name") == "__tuple__"
+        and isinstance(value.get("items"), list)
+    ):
         return [_plain(each) for each in value["items"]]
     return value
 
@@ -143,5 +165,9 @@ def _check_dtype(value: Any) -> None:
 
 def is_mixed(value: Any) -> bool:
     """Whether a dtype says that Keras computed in fewer bits than the weights have."""
-    name = value["config"].get("name") if isinstance(value, dict) and isinstance(value.get("config"), dict) else value
+    name = (
+        value["config"].get("name")
+        if isinstance(value, dict) and isinstance(value.get("config"), dict)
+        else value
+    )
     return isinstance(name, str) and name.startswith(("mixed", "float16", "bfloat16"))

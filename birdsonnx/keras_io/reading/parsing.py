@@ -1,5 +1,6 @@
 """The JSON of a Keras model, of either generation, as records. Nothing is looked up, imported or run."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -95,12 +96,14 @@ class _Parser:
         if isinstance(config, list):  # a Sequential as Keras wrote it before 2.2.3
             config = {"name": "sequential", "layers": config}
         layers = config.get("layers") if isinstance(config, dict) else None
-        if not isinstance(layers, list) or not layers:
+        if not isinstance(config, dict) or not isinstance(layers, list) or not layers:
             raise self._refuse("this JSON describes no Keras model; its layers are not what Keras writes")
         if depth > MAX_DEPTH:
             raise self._refuse("its network description is nested too deeply")
         name = self._name(config, entry, kind)
-        records = [self._layer(layer, f"layers[{index}] of {name!r}", depth) for index, layer in enumerate(layers)]
+        records = [
+            self._layer(layer, f"layers[{index}] of {name!r}", depth) for index, layer in enumerate(layers)
+        ]
         if kind == "Sequential":
             return self._chain(name, entry, config, records)
         return self._graph(name, kind, config, records)
@@ -123,11 +126,11 @@ class _Parser:
             free = f"{records[0].name}_input"
             records.insert(0, Layer(free, INPUT, {"name": free, "batch_shape": shape}, self._generation))
         layers = [records[0]]
-        for before, layer in zip(records, records[1:], strict=False):
+        for before, layer in itertools.pairwise(records):
             layers.append(replace(layer, calls=(Call((Reference(before.name, 0, 0),)),)))
         trainable = config.get("trainable", True) is not False
-        ends = [(Reference(layer.name, 0, 0),) for layer in (layers[0], layers[-1])]
-        return Network(name, "Sequential", self._generation, tuple(layers), *ends, trainable)
+        first, last = ((Reference(layer.name, 0, 0),) for layer in (layers[0], layers[-1]))
+        return Network(name, "Sequential", self._generation, tuple(layers), first, last, trainable)
 
     @staticmethod
     def _sequential_shape(entry: Mapping[str, Any], config: Mapping[str, Any], first: Layer) -> Any:
@@ -153,7 +156,9 @@ class _Parser:
         if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
             raise self._refuse(f"{place} is no layer, got {shown(entry)}")
         config = entry.get("config", {})
-        inner = isinstance(config, list) or (isinstance(config, dict) and isinstance(config.get("layers"), list))
+        inner = isinstance(config, list) or (
+            isinstance(config, dict) and isinstance(config.get("layers"), list)
+        )
         if not inner and not isinstance(config, dict):
             raise self._refuse(f"{place}: the config of {entry['class_name']!r} must be an object")
         kind = self._own_class(entry, place)

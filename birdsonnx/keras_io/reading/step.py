@@ -59,7 +59,9 @@ class Step:
         if found is None:
             raise Refusal(f"the file has no {role} for it")
         if found.shape != shape:
-            raise Refusal(f"its {role} has the shape {list(found.shape)} in the file, the network needs {list(shape)}")
+            raise Refusal(
+                f"its {role} has the shape {list(found.shape)} in the file, the network needs {list(shape)}"
+            )
         return found
 
     def weight(self, role: str, shape: tuple[int, ...], form: Callable[[Array], Array] = np.asarray) -> str:

@@ -37,7 +37,9 @@ def test_a_file_answers_as_keras_did(keras_version, name, tmp_path):
 def test_other_opsets(keras_version, opset, tmp_path):
     for name in ("layer_norm.h5", "functions.h5", "merging.keras", "activations.keras", "unit_norm.h5"):
         path = written.file(keras_version, name, tmp_path)
-        assert is_near(written.answered(path, keras_version, opset), written.wanted(keras_version, name)), name
+        assert is_near(written.answered(path, keras_version, opset), written.wanted(keras_version, name)), (
+            name
+        )
 
 
 @every_file
@@ -93,6 +95,7 @@ CHANGES = {
 }
 """Keys of configs, and another value for each."""
 
+
 def _changed(config, key):
     """How many layers have the key with a value that the change changes."""
     changed = []
@@ -139,7 +142,9 @@ def test_another_value_of_a_key_gives_another_answer(keras_version, name, tmp_pa
         written.edit_config(path, lambda _, edited=config: edited)
         tried += 1
         try:
-            assert not is_near(written.answered(path, keras_version), expected), f"{key} of {kinds} does nothing"
+            assert not is_near(written.answered(path, keras_version), expected), (
+                f"{key} of {kinds} does nothing"
+            )
         except ModelError:
             continue
     assert tried or not any(entry["config"].keys() & CHANGES.keys() for entry in written.layers_in(config))

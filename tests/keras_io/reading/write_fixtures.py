@@ -3,9 +3,9 @@
     .venv-keras2/bin/python tests/keras_io/reading/write_fixtures.py   # writes fixtures/keras2.tar.xz
     .venv/bin/python tests/keras_io/reading/write_fixtures.py          # writes fixtures/keras3.tar.xz
 
-The archive holds for each NAME: NAME.h5 and NAME.keras as Keras saves them, and NAME.npy, what `predict` answers to
-photos.npy. Sides of photos differ, weights are no defaults, so that a wrong epsilon, padding, axis or order of
-weights shows. Nothing of birdsonnx is imported.
+The archive holds for each NAME: NAME.h5 and NAME.keras as Keras saves them, and NAME.npy, what `predict`
+answers to photos.npy. Sides of photos differ, weights are no defaults, so that a wrong epsilon, padding, axis
+or order of weights shows. Nothing of birdsonnx is imported.
 """
 
 import os
@@ -58,7 +58,12 @@ CHAINS = {
         L.AveragePooling3D((1, 2, 2), padding="same"),
         L.GlobalAveragePooling3D(),
     ],
-    "dense": lambda: [L.Flatten(), L.Dense(5, activation="tanh"), L.BatchNormalization(), L.Dense(4, "softmax")],
+    "dense": lambda: [
+        L.Flatten(),
+        L.Dense(5, activation="tanh"),
+        L.BatchNormalization(),
+        L.Dense(4, "softmax"),
+    ],
     "dense_on_maps": lambda: [L.Dense(4, activation="gelu"), L.Conv2D(2, 2)],
     "max_pooling": lambda: [L.MaxPooling2D(3, 2, padding="same")],
     "max_pooling_padded": lambda: [L.ReLU(), L.ZeroPadding2D(1), L.MaxPooling2D(3, 2)],
@@ -72,7 +77,10 @@ CHAINS = {
     "batch_norm_of_rows": lambda: [L.BatchNormalization(axis=1)],
     "layer_norm": lambda: [L.LayerNormalization(epsilon=0.1)],
     "layer_norm_of_all": lambda: [L.LayerNormalization(axis=[1, 2, 3])],
-    "layer_norm_plain": lambda: [L.Conv2D(4, 2), L.LayerNormalization(axis=[2, 3], center=False, scale=False)],
+    "layer_norm_plain": lambda: [
+        L.Conv2D(4, 2),
+        L.LayerNormalization(axis=[2, 3], center=False, scale=False),
+    ],
     "group_norm": lambda: [L.Conv2D(6, 2), L.GroupNormalization(groups=2, epsilon=0.1)],
     "unit_norm": lambda: [L.UnitNormalization(axis=[1, 3])],
     "normalization": lambda: [L.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 0.5, 4.0])],
@@ -120,7 +128,18 @@ CHAINS = {
 """Layers one after the other."""
 
 COMMON = (
-    *("relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "exponential", "swish"),
+    *(
+        "relu",
+        "elu",
+        "selu",
+        "sigmoid",
+        "hard_sigmoid",
+        "tanh",
+        "softplus",
+        "softsign",
+        "exponential",
+        "swish",
+    ),
     *("gelu", "softmax", "linear", "mish", "log_softmax", "leaky_relu", "relu6"),
 )
 NEW = (
@@ -209,7 +228,9 @@ def functions(x):
         x = tf.concat([x[:, 1:, :, :2], 1.0 - x[:, :-1]], axis=-1)
         x = tf.nn.gelu(x) + tf.nn.swish(x) + tf.math.sqrt(tf.math.square(x) + 0.1)
         y = tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, 5, 56])
-        y = tf.math.reduce_mean(y, axis=-1, keepdims=True) * tf.expand_dims(tf.math.reduce_max(y, axis=[2]), 2)
+        y = tf.math.reduce_mean(y, axis=-1, keepdims=True) * tf.expand_dims(
+            tf.math.reduce_max(y, axis=[2]), 2
+        )
         return tf.nn.softmax(tf.squeeze(y, axis=2)) + tf.math.l2_normalize(y[:, :, 0], axis=-1)
     ops = keras.ops
     x = ops.relu6(x[..., ::-1] / 2.0 - 1.0) * np.array([1.0, 2.0, 3.0], np.float32)

@@ -1,7 +1,8 @@
 """The layers of Keras that can be read, by family: one small function per class, listed in a table.
 
-To add one: write a function from a `Step` to the `Tensor` that comes out, which reads every key of the layer's
-config through `step.options`, and put it into the `LAYERS` of its family's file with the arrays that it holds.
+To add one: write a function from a `Step` to the `Tensor` that comes out, which reads every key of the
+layer's config through `step.options`, and put it into the `LAYERS` of its family's file with the arrays that
+it holds.
 """
 
 from birdsonnx.keras_io.reading.layers import (

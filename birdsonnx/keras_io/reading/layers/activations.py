@@ -32,7 +32,7 @@ def softmax(canvas: Canvas, x: Tensor, axes: Sequence[int] = (-1,), operation: s
 
 def clip(canvas: Canvas, x: Tensor, low: float | None, high: float | None) -> Tensor:
     """Values cut off at one or two limits."""
-    limits = ["" if limit is None else np.float32(limit) for limit in (low, high)]
+    limits = ["" if limit is None else limit for limit in (low, high)]
     return canvas.on("Clip", x, *(limits if high is not None else limits[:1]))
 
 
@@ -157,7 +157,9 @@ def by_value(step: Step, x: Tensor, value: Any) -> Tensor:
     if isinstance(inner, dict) and value.get("class_name") in LAYERS:
         kind = LAYERS[value["class_name"]]
         if kind.holds(inner):
-            raise Refusal(f"its activation is a {value['class_name']} with arrays of its own, which is not read")
+            raise Refusal(
+                f"its activation is a {value['class_name']} with arrays of its own, which is not read"
+            )
         nested = Step(step.layer, Options(inner), step.canvas, (x,), {}, {}, step.dropouts)
         result = kind.draw(nested)
         nested.options.finish()

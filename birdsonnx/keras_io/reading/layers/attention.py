@@ -20,7 +20,9 @@ PROJECTIONS = {
 
 def _heads_hold(config: Config) -> tuple[Variable, ...]:
     roles = ("kernel", "bias") if config.get("use_bias", True) is not False else ("kernel",)
-    return tuple(Variable(f"{name}/{role}", part=part) for name, part in PROJECTIONS.items() for role in roles)
+    return tuple(
+        Variable(f"{name}/{role}", part=part) for name, part in PROJECTIONS.items() for role in roles
+    )
 
 
 def _multi_head(step: Step) -> Tensor:
@@ -38,11 +40,15 @@ def _multi_head(step: Step) -> Tensor:
     q = canvas.on("Mul", _projected(step, query, "query", heads, key_dim, bias), 1 / math.sqrt(key_dim))
     k = _projected(step, key, "key", heads, key_dim, bias)
     v = _projected(step, value, "value", heads, value_dim, bias)
-    scores = canvas.node("Softmax", canvas.node("MatMul", q.name, canvas.node("Transpose", k.name, perm=[0, 1, 3, 2])), axis=-1)
+    scores = canvas.node(
+        "Softmax", canvas.node("MatMul", q.name, canvas.node("Transpose", k.name, perm=[0, 1, 3, 2])), axis=-1
+    )
     name = canvas.node("Transpose", canvas.node("MatMul", scores, v.name), perm=[0, 2, 1, 3])
     length, wide = query.shape[0], heads * value_dim
     name = canvas.node("Reshape", name, np.array([-1, length, wide], np.int64))
-    kernel = step.weight("attention_output/kernel", (heads, value_dim, out), lambda array: array.reshape(wide, out))
+    kernel = step.weight(
+        "attention_output/kernel", (heads, value_dim, out), lambda array: array.reshape(wide, out)
+    )
     name = canvas.node("MatMul", name, kernel)
     if bias:
         name = canvas.node("Add", name, step.weight("attention_output/bias", (out,)))
@@ -55,7 +61,9 @@ def _projected(step: Step, x: Tensor, role: str, heads: int, size: int, bias: bo
     kernel = step.weight(f"{role}/kernel", (x.shape[-1], heads, size), lambda array: array.reshape(-1, wide))
     name = canvas.node("MatMul", x.name, kernel)
     if bias:
-        name = canvas.node("Add", name, step.weight(f"{role}/bias", (heads, size), lambda array: array.reshape(-1)))
+        name = canvas.node(
+            "Add", name, step.weight(f"{role}/bias", (heads, size), lambda array: array.reshape(-1))
+        )
     name = canvas.node("Reshape", name, np.array([-1, x.shape[0], heads, size], np.int64))
     return Tensor(canvas.node("Transpose", name, perm=[0, 2, 1, 3]), (heads, x.shape[0], size))
 
@@ -88,7 +96,9 @@ def _attention(step: Step) -> Tensor:
     if step.keywords.pop("use_causal_mask", None) or step.keywords.pop("return_attention_scores", None):
         raise Refusal("use_causal_mask and return_attention_scores are not read")
     if len(given) not in (2, 3) or any(x.rank != 3 for x in given):
-        raise Refusal("it must be called on two or three sequences, tensors of three axes with that of the photos")
+        raise Refusal(
+            "it must be called on two or three sequences, tensors of three axes with that of the photos"
+        )
     query, value, key = (canvas.as_keras(x) for x in (*given, given[1])[:3])
     scores = canvas.node("MatMul", query.name, canvas.node("Transpose", key.name, perm=[0, 2, 1]))
     if scale:

@@ -32,7 +32,11 @@ def padding_of(
 
 
 def windows(
-    sides: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], pads: Sequence[int]
+    sides: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    pads: Sequence[int],
 ) -> tuple[int, ...]:
     """How many windows fit along each side."""
     return tuple(
@@ -47,7 +51,9 @@ def _settings(step: Step, dims: int) -> tuple[tuple[int, ...], tuple[int, ...], 
     kernel = options.integers("kernel_size", dims)
     strides = options.integers("strides", dims, 1)
     dilation = options.integers("dilation_rate", dims, 1)
-    padding = options.choice("padding", ("valid", "same", "causal") if dims == 1 else ("valid", "same"), "valid")
+    padding = options.choice(
+        "padding", ("valid", "same", "causal") if dims == 1 else ("valid", "same"), "valid"
+    )
     return kernel, strides, dilation, padding
 
 
@@ -90,7 +96,9 @@ def _convolution(dims: int) -> Kind:
         settings, filters = _settings(step, dims), step.options.integer("filters")
         group = step.options.integer("groups", 1)
         if x.shape[-1] % group or filters % group:
-            raise Refusal(f"groups {group} divides not both its {x.shape[-1]} channels and its {filters} filters")
+            raise Refusal(
+                f"groups {group} divides not both its {x.shape[-1]} channels and its {filters} filters"
+            )
         shape = (*settings[0], x.shape[-1] // group, filters)
         weight = step.weight("kernel", shape, _channels_first)
         bias = step.options.flag("use_bias", True)
@@ -182,6 +190,14 @@ def _transposed(dims: int) -> Kind:
 LAYERS: dict[str, Kind] = {
     **{name.format(dims): _convolution(dims) for dims in (1, 2, 3) for name in ("Conv{}D", "Convolution{}D")},
     **{f"DepthwiseConv{dims}D": _depthwise(dims) for dims in (1, 2)},
-    **{name.format(dims): _separable(dims) for dims in (1, 2) for name in ("SeparableConv{}D", "SeparableConvolution{}D")},
-    **{name.format(dims): _transposed(dims) for dims in (1, 2, 3) for name in ("Conv{}DTranspose", "Convolution{}DTranspose")},
+    **{
+        name.format(dims): _separable(dims)
+        for dims in (1, 2)
+        for name in ("SeparableConv{}D", "SeparableConvolution{}D")
+    },
+    **{
+        name.format(dims): _transposed(dims)
+        for dims in (1, 2, 3)
+        for name in ("Conv{}DTranspose", "Convolution{}DTranspose")
+    },
 }

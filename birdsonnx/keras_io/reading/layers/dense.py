@@ -1,7 +1,5 @@
 """Dense layers."""
 
-import numpy as np
-
 from birdsonnx.keras_io.reading.canvas import Tensor
 from birdsonnx.keras_io.reading.layers.activations import activated
 from birdsonnx.keras_io.reading.step import Kind, Step, holding
@@ -33,7 +31,7 @@ def _layer_scale(step: Step) -> Tensor:
 def _scaled_sum(step: Step) -> Tensor:
     """InceptionResNetV2's: `x + scale * y`."""
     x, y = step.canvas.alike(step.tensors)
-    scaled = step.canvas.on("Mul", y, np.float32(step.options.number("scale")))
+    scaled = step.canvas.on("Mul", y, step.options.number("scale"))
     return step.canvas.binary("Add", x, scaled)
 
 

@@ -2,8 +2,6 @@
 
 from functools import reduce
 
-import numpy as np
-
 from birdsonnx.keras_io.reading.canvas import Tensor
 from birdsonnx.keras_io.reading.options import Refusal
 from birdsonnx.keras_io.reading.step import Kind, Step
@@ -12,7 +10,10 @@ from birdsonnx.keras_io.reading.step import Kind, Step
 def _of_one_rank(step: Step) -> list[Tensor]:
     """The inputs; Keras gives those of fewer axes further ones behind the photos."""
     rank = max(x.rank for x in step.tensors)
-    return [step.canvas.reshape(x, (*[1] * (rank - x.rank), *x.shape)) if x.rank < rank else x for x in step.tensors]
+    return [
+        step.canvas.reshape(x, (*[1] * (rank - x.rank), *x.shape)) if x.rank < rank else x
+        for x in step.tensors
+    ]
 
 
 def _pairwise(operation: str) -> Kind:
@@ -27,7 +28,7 @@ def _subtract(step: Step) -> Tensor:
 
 def _average(step: Step) -> Tensor:
     total: Tensor = reduce(lambda x, y: step.canvas.binary("Add", x, y), _of_one_rank(step))
-    return step.canvas.on("Mul", total, np.float32(1 / len(step.tensors)))
+    return step.canvas.on("Mul", total, 1 / len(step.tensors))
 
 
 def concatenated(step: Step, tensors: list[Tensor], axis: int) -> Tensor:
@@ -45,11 +46,13 @@ def concatenated(step: Step, tensors: list[Tensor], axis: int) -> Tensor:
     shape = list(tensors[0].shape)
     shape[at] = sum(x.shape[at] for x in tensors)
     names = [x.name for x in tensors]
-    return Tensor(step.canvas.node("Concat", *names, axis=tensors[0].axis(axis)), tuple(shape), tensors[0].maps)
+    return Tensor(
+        step.canvas.node("Concat", *names, axis=tensors[0].axis(axis)), tuple(shape), tensors[0].maps
+    )
 
 
 def _concatenate(step: Step) -> Tensor:
-    [axis] = step.options.axes("axis", step.tensors[0].rank, -1)
+    axis = step.options.axis("axis", step.tensors[0].rank, -1)
     return concatenated(step, step.tensors, axis)
 
 
@@ -64,7 +67,7 @@ def _dot(step: Step) -> Tensor:
         raise Refusal("it is read for tensors of two or three axes, batch included")
     ends = []
     for each, axis in zip((x, y), axes, strict=True):
-        if type(axis) is not int or not 0 < axis % each.rank:
+        if type(axis) is not int or axis % each.rank == 0:
             raise step.options.wrong("axes", "one axis behind that of the photos for each tensor")
         ends.append(axis % each.rank)
     if step.options.flag("normalize", False):
@@ -74,7 +77,12 @@ def _dot(step: Step) -> Tensor:
     if left.shape[-1] != right.shape[0]:
         raise Refusal(f"the axes of {list(x.shape)} and {list(y.shape)} differ")
     product = Tensor(step.canvas.node("MatMul", left.name, right.name), (left.shape[0], right.shape[1]))
-    rest = [side for each, axis in zip((x, y), ends, strict=True) for at, side in enumerate(each.shape, 1) if at != axis]
+    rest = [
+        side
+        for each, axis in zip((x, y), ends, strict=True)
+        for at, side in enumerate(each.shape, 1)
+        if at != axis
+    ]
     return step.canvas.reshape(product, rest or [1])
 
 
@@ -90,7 +98,7 @@ def unit_length(step: Step, x: Tensor, axes: list[int]) -> Tensor:
     """Values divided by the root of the sum of their squares, which is at least 1e-12."""
     canvas = step.canvas
     squares = canvas.reduce("ReduceSum", canvas.on("Mul", x, x.name), axes)
-    length = canvas.on("Sqrt", canvas.on("Clip", squares, np.float32(1e-12)))
+    length = canvas.on("Sqrt", canvas.on("Clip", squares, 1e-12))
     return canvas.binary("Div", x, length)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from birdsonnx.keras_io.reading.canvas import Tensor
 from birdsonnx.keras_io.reading.layers.merging import unit_length
 from birdsonnx.keras_io.reading.options import Refusal
-from birdsonnx.keras_io.reading.step import Config, Kind, Step
 from birdsonnx.keras_io.reading.records import Variable
+from birdsonnx.keras_io.reading.step import Config, Kind, Step
 from birdsonnx.model.graph import Array
 
 NORMALIZATION_EPSILON = 1e-7
@@ -33,7 +33,7 @@ def _batch_normalization(step: Step) -> Tensor:
     """One BatchNormalization where the channels are its axis: the builder folds it or writes it out."""
     x, options, canvas = step.x, step.options, step.canvas
     options.idle("momentum", "synchronized", "fused", "virtual_batch_size")
-    [axis] = options.axes("axis", x.rank, -1)
+    axis = options.axis("axis", x.rank, -1)
     epsilon = options.number("epsilon", 1e-3)
     channels = (x.shape[axis - 1],)
     scale, center = options.flag("scale", True), options.flag("center", True)
@@ -58,7 +58,11 @@ def _batch_normalization(step: Step) -> Tensor:
 
 
 def batch_norm_affine(
-    epsilon: float, moving_mean: Array, moving_variance: Array, gamma: Array | None = None, beta: Array | None = None
+    epsilon: float,
+    moving_mean: Array,
+    moving_variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
 ) -> tuple[Array, Array]:
     """What a BatchNorm multiplies by and adds, computed in float64."""
     factor = 1 / np.sqrt(moving_variance.astype(np.float64) + epsilon)
@@ -91,7 +95,9 @@ def _normalization(step: Step) -> Tensor:
     if values[0] is None:
         values = [step.array(role, *kept) for role in ("mean", "variance")]
     try:
-        mean, variance = (np.broadcast_to(np.asarray(v, np.float64), kept or ()).reshape(shape) for v in values)
+        mean, variance = (
+            np.broadcast_to(np.asarray(v, np.float64), kept or ()).reshape(shape) for v in values
+        )
     except (TypeError, ValueError):
         raise Refusal(f"its mean and variance do not fit the shape {list(kept)}") from None
     _check_variance(variance, "variance")
@@ -108,19 +114,23 @@ def _scaled(step: Step, x: Tensor, axes: Sequence[int]) -> Tensor:
     """A normalized tensor times gamma plus beta, which have the sides along these axes."""
     shape = tuple(x.shape[axis - 1] for axis in axes)
     wide = [side if axis in axes else 1 for axis, side in enumerate(x.shape, 1)]
+
+    def laid(array: Array) -> Array:
+        return step.canvas.laid(array.reshape(wide), x)
+
+    result = x
     for key, role, operation in (("scale", "gamma", "Mul"), ("center", "beta", "Add")):
         if step.options.flag(key, True):
-            weight = step.weight(role, shape, lambda array: step.canvas.laid(array.reshape(wide), x))
-            x = step.canvas.on(operation, x, weight)
-    return x
+            result = step.canvas.on(operation, result, step.weight(role, shape, laid))
+    return result
 
 
 def _without_mean(step: Step, x: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
     """`(x - mean) / sqrt(variance + epsilon)`, in the form that ONNX Runtime makes one operation of."""
     canvas = step.canvas
     centred = canvas.binary("Sub", x, canvas.reduce("ReduceMean", x, axes))
-    variance = canvas.reduce("ReduceMean", canvas.on("Pow", centred, np.float32(2)), axes)
-    deviation = canvas.on("Sqrt", canvas.on("Add", variance, np.float32(epsilon)))
+    variance = canvas.reduce("ReduceMean", canvas.on("Pow", centred, 2), axes)
+    deviation = canvas.on("Sqrt", canvas.on("Add", variance, epsilon))
     return canvas.binary("Div", centred, deviation)
 
 
@@ -137,7 +147,7 @@ def _layer_normalization(step: Step) -> Tensor:
 def _group_normalization(step: Step) -> Tensor:
     """Each group of channels, over all places, by its own mean and variance."""
     x, options, canvas = step.x, step.options, step.canvas
-    [axis] = options.axes("axis", x.rank, -1)
+    axis = options.axis("axis", x.rank, -1)
     if axis != x.rank - 1:
         raise Refusal("axis is read where it is the last one")
     channels = x.shape[-1]
@@ -155,9 +165,9 @@ def _group_normalization(step: Step) -> Tensor:
 
 def _rms_normalization(step: Step) -> Tensor:
     x, canvas = step.x, step.canvas
-    [axis] = step.options.axes("axis", x.rank, -1)
+    axis = step.options.axis("axis", x.rank, -1)
     squares = canvas.reduce("ReduceMean", canvas.on("Mul", x, x.name), (axis,))
-    epsilon = np.float32(step.options.number("epsilon", 1e-6))
+    epsilon = step.options.number("epsilon", 1e-6)
     normal = canvas.binary("Div", x, canvas.on("Sqrt", canvas.on("Add", squares, epsilon)))
     wide = [side if at == axis else 1 for at, side in enumerate(x.shape, 1)]
     scale = step.weight("scale", (x.shape[axis - 1],), lambda array: canvas.laid(array.reshape(wide), x))

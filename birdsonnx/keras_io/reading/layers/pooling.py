@@ -39,14 +39,12 @@ def _whole(average: bool, dims: int) -> Kind:
     return Kind(draw)
 
 
-LAYERS: dict[str, Kind] = {
-    name.format(dims): kind(dims)
-    for dims in (1, 2, 3)
-    for names, kind in (
-        (("MaxPooling{}D", "MaxPool{}D"), lambda dims: _windowed("MaxPool", dims)),
-        (("AveragePooling{}D", "AvgPool{}D"), lambda dims: _windowed("AveragePool", dims)),
-        (("GlobalAveragePooling{}D", "GlobalAvgPool{}D"), lambda dims: _whole(True, dims)),
-        (("GlobalMaxPooling{}D", "GlobalMaxPool{}D"), lambda dims: _whole(False, dims)),
-    )
-    for name in names
-}
+LAYERS: dict[str, Kind] = {}
+for _dims in (1, 2, 3):
+    for _names, _kind in (
+        (("MaxPooling", "MaxPool"), _windowed("MaxPool", _dims)),
+        (("AveragePooling", "AvgPool"), _windowed("AveragePool", _dims)),
+        (("GlobalAveragePooling", "GlobalAvgPool"), _whole(True, _dims)),
+        (("GlobalMaxPooling", "GlobalMaxPool"), _whole(False, _dims)),
+    ):
+        LAYERS |= {f"{_name}{_dims}D": _kind for _name in _names}

@@ -43,10 +43,7 @@ def _repeat_vector(step: Step) -> Tensor:
     if x.rank != 2:
         raise Refusal("it must be called on a vector per photo")
     row = step.canvas.reshape(x, (1, *x.shape))
-    ones = np.ones((1, count, 1), np.float32)
-    return Tensor(step.canvas.node("Mul", row.name, ones), (count, *x.shape), maps=False) if not row.maps else (
-        Tensor(step.canvas.node("Mul", row.name, np.ones((1, 1, count), np.float32)), (count, *x.shape), maps=True)
-    )
+    return step.canvas.binary("Mul", row, np.ones((count, 1), np.float32))
 
 
 def _margins(step: Step, key: str, dims: int, default: Any) -> list[tuple[int, int]]:
@@ -55,9 +52,17 @@ def _margins(step: Step, key: str, dims: int, default: Any) -> list[tuple[int, i
     values = [value] * dims if type(value) is int else value
     if dims == 1 and isinstance(values, list | tuple) and len(values) == 2:
         values = [values]
-    pairs = [[each, each] if type(each) is int else each for each in values] if isinstance(values, list | tuple) else []
+    pairs = (
+        [[each, each] if type(each) is int else each for each in values]
+        if isinstance(values, list | tuple)
+        else []
+    )
     whole = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
-    if len(pairs) != dims or not whole or not all(type(side) is int and side >= 0 for pair in pairs for side in pair):
+    if (
+        len(pairs) != dims
+        or not whole
+        or not all(type(side) is int and side >= 0 for pair in pairs for side in pair)
+    ):
         raise step.options.wrong(key, f"how much before and behind each of {dims} side(s)")
     return [(pair[0], pair[1]) for pair in pairs]
 

@@ -1,7 +1,7 @@
 """Layers that change the size of maps: enlarging, resizing, cutting to a size.
 
-Each side is interpolated by a matrix of our own making, so that all ways of Keras are read alike and there are
-gradients. TensorFlow's are those of half-pixel centres.
+Each side is interpolated by a matrix of our own making, so that all ways of Keras are read alike and there
+are gradients. TensorFlow's are those of half-pixel centres.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,15 @@ def interpolation(old: int, new: int, way: str, antialias: bool = False) -> Arra
     """float32 `[new, old]`: the share that each old value has in each new one."""
     if old * new > MAX_VALUES:
         raise Refusal(f"it resizes a side of {old} to {new}, which no network can have")
-    at = (np.arange(new) + 0.5) * (old / new)
+    at, places = (np.arange(new)[:, None] + 0.5) * (old / new), np.arange(old)
     if way == "nearest":
-        nearest = np.minimum(np.floor(at), old - 1)
-        return (np.arange(old) == nearest[:, None]).astype(np.float32)
-    width = max(old / new, 1.0) if antialias else 1.0
-    if antialias:
-        shares = np.maximum(1 - np.abs(np.arange(old) + 0.5 - at[:, None]) / width, 0)
-        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
-    at = np.clip(at - 0.5, 0, old - 1)
-    return np.maximum(1 - np.abs(np.arange(old) - at[:, None]), 0).astype(np.float32)
+        shares = (places == np.minimum(np.floor(at), old - 1)).astype(np.float64)
+    elif antialias:
+        shares = np.maximum(1 - np.abs(places + 0.5 - at) / max(old / new, 1.0), 0)
+    else:
+        shares = np.maximum(1 - np.abs(places - np.clip(at - 0.5, 0, old - 1)), 0)
+    matrix: Array = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return matrix
 
 
 def resized(step: Step, x: Tensor, sides: Sequence[int], way: str, antialias: bool = False) -> Tensor:
@@ -78,7 +77,9 @@ def _cut_to_aspect(step: Step, x: Tensor, sides: tuple[int, int]) -> Tensor:
     """The largest part in the middle that has the aspect of `sides`."""
     height, width = x.shape[:2]
     wanted = [int(width * sides[0] / sides[1]), int(height * sides[1] / sides[0])]
-    return _middle(step, x, [max(min(side, want), 1) for side, want in zip((height, width), wanted, strict=True)])
+    return _middle(
+        step, x, [max(min(side, want), 1) for side, want in zip((height, width), wanted, strict=True)]
+    )
 
 
 def _middle(step: Step, x: Tensor, sides: Sequence[int]) -> Tensor:
@@ -98,8 +99,8 @@ def _center_crop(step: Step) -> Tensor:
 
 
 def _random_crop(step: Step) -> Tensor:
-    """At random in training. In prediction Keras 2 cuts the middle to the aspect and resizes it; Keras 3 leaves
-    the photo as it is."""
+    """At random in training. In prediction Keras 2 cuts the middle to the aspect and resizes it; Keras 3
+    leaves the photo as it is."""
     x = step.maps(4)
     sides = step.options.integer("height"), step.options.integer("width")
     if x.shape[:2] == sides or step.layer.generation == 3:

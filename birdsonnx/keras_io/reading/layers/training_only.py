@@ -16,7 +16,9 @@ def _dropout(step: Step) -> Tensor:
     fits = all(size in (None, 1, side) for size, side in zip(noise[1:], x.shape, strict=True))
     if noise[0] == 1 or not fits:
         raise Refusal(f"noise_shape {list(noise)} is not read; each size may be null or 1, the first null")
-    return _dropped(step, tuple(1 if size == 1 else side for size, side in zip(noise[1:], x.shape, strict=True)))
+    return _dropped(
+        step, tuple(1 if size == 1 else side for size, side in zip(noise[1:], x.shape, strict=True))
+    )
 
 
 def _spatial_dropout(step: Step) -> Tensor:
