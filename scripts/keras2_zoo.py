@@ -4,11 +4,11 @@
     .venv-keras2-2.15.1/bin/python scripts/keras2_zoo.py OUT [NAME ...]
 
 For each NAME: NAME.h5 and NAME.keras (full models), NAME.json with NAME.weights.h5, NAME.npy (float32
-[6, classes], what `predict` answers to photos.npy, uint8 [6, 96, 96, 3], after the network's own preprocessing
+[6, classes], what `predict` answers to photos.npy, uint8 [6, 96, 96, 3], after the network's preprocessing
 where that is not a layer), NAME.f64.npy (the same network computed in float64: the truth that rounding is
-measured against) and NAME.preprocess (the name of that preprocessing). Random weights amplify rounding: a right
-conversion is about as far from the float64 answer as Keras' own float32 is, a wrong one far more. Nothing of
-birdsonnx is imported.
+measured against) and NAME.preprocess (the name of that preprocessing). Random weights amplify rounding: a
+right conversion is about as far from the float64 answer as Keras' own float32 is, a wrong one far more.
+Nothing of birdsonnx is imported.
 """
 
 import os
@@ -52,7 +52,7 @@ def head(features):
 
 
 def take_statistics(model, pixels):
-    """BatchNorm statistics of these photos: with those of a fresh network every photo gets the same answer."""
+    """BatchNorm statistics of these photos: a fresh network gives every photo the same answer."""
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, L.BatchNormalization)]
     for layer in norms:
         layer.momentum = 0.0
@@ -69,7 +69,7 @@ def flat(name):
 
 
 def nested(rescale):
-    """TensorFlow's transfer-learning guide: the backbone is one layer, preprocessing and augmentation inside."""
+    """TensorFlow's transfer-learning guide: the backbone is a layer, preprocessing is inside."""
     base = A.MobileNetV2(include_top=False, weights=None, input_shape=SHAPE)
     take_statistics(base, MODES["tf"](PHOTOS.astype("f4")))
     base.trainable = False
@@ -112,7 +112,7 @@ MAKERS = {
 
 
 def in_float64(name, model, pixels, answers):
-    """What the same network answers when all of it is computed in float64; `answers` where a layer of this Keras cannot."""
+    """What the same network answers in float64; `answers` where a layer of this Keras has none."""
     keras.backend.set_floatx("float64")
     try:
         exact, _ = MAKERS[name]()

@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.config import nearest
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io.reading import operations
+from birdsonnx.keras_io.reading import batch_norms, operations
 from birdsonnx.keras_io.reading.arrays import Weights
 from birdsonnx.keras_io.reading.canvas import Canvas, Tensor
 from birdsonnx.keras_io.reading.layers import LAYERS, NOT_READ, RUN_CODE
-from birdsonnx.keras_io.reading.layers.normalization import batch_norm_affine
 from birdsonnx.keras_io.reading.options import Options, Refusal
 from birdsonnx.keras_io.reading.parsing import INPUT, INPUT_SHAPES
 from birdsonnx.keras_io.reading.paths import Full, Paths
 from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable
 from birdsonnx.keras_io.reading.step import Step
-from birdsonnx.model.graph import Graph, drop_unused, set_constant
 from birdsonnx.model.metadata import Dropout
 from birdsonnx.passes.rewrites import NETWORK_INPUT
 
@@ -199,7 +197,7 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
 
 
 def model_of(
-    network: Network, weights: Weights, paths: Paths, opset: int, where: str
+    network: Network, weights: Weights, paths: Paths, opset: int, where: str, fold: bool = True
 ) -> tuple[ModelProto, tuple[Dropout, ...]]:
     """The network as a float32 graph from `[batch, channels, height, width]`, and its Dropout nodes.
 
@@ -211,71 +209,39 @@ def model_of(
     height, width, channels = input_size(network, where)
     drawing = Drawing(weights, paths, opset, where)
     [result] = drawing.network(network, [Tensor(NETWORK_INPUT, (height, width, channels), maps=True)])
-    drawing.canvas.scope = network.name
-    result = drawing.canvas.as_keras(result)
     canvas = drawing.canvas
-    if result.name == NETWORK_INPUT:
+    canvas.scope = network.name
+    result = canvas.as_keras(result)
+    nodes = _needed(canvas.nodes, result.name)
+    if not nodes:
         raise ModelError(f"{where}: the network has no layer that does anything")
-    graph = helper.make_graph(
-        canvas.nodes,
-        "birdsonnx",
-        [_float_value(NETWORK_INPUT, (channels, height, width))],
-        [_float_value(result.name, result.shape)],
-        list(canvas.constants.values()),
-    )
-    drop_unused(graph)
-    write_out_batch_norms(graph, canvas.batch_norms)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    nodes = batch_norms.settle(nodes, canvas.constants, result.name, canvas.batch_norms, fold)
+    model = ModelProto(producer_name="birdsonnx")
+    model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = min(10, helper.find_min_ir_version_for(list(model.opset_import)))
-    model.producer_name, model.producer_version = "birdsonnx", ""
-    left = {node.name for node in graph.node}
+    graph = model.graph
+    graph.name = "birdsonnx"
+    graph.node.extend(nodes)
+    graph.input.append(_float_value(NETWORK_INPUT, (channels, height, width)))
+    graph.output.append(_float_value(result.name, result.shape))
+    read = {name for node in nodes for name in node.input}
+    for name in [name for name in canvas.constants if name in read]:
+        value = np.asarray(canvas.constants.pop(name), order="C")  # gone from here, so that no two are kept
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        graph.initializer.add(name=name, dims=value.shape, data_type=kind, raw_data=value.tobytes())
+    left = {node.name for node in nodes}
     return model, tuple(each for each in drawing.dropouts if each.node in left)
+
+
+def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:
+    """The nodes that an output needs, in order."""
+    needed, kept = {output}, []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 def _float_value(name: str, shape: Sequence[int]) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
-
-
-def write_out_batch_norms(graph: GraphProto, known: Mapping[str, tuple[int, float]]) -> int:
-    """A BatchNorm that cannot be folded into a convolution in front of it as `<layer>/scale` and
-    `<layer>/shift`. Returns how many.
-
-    Args:
-        known: by the name of the node, how many axes its maps have behind the channels, and its epsilon.
-    """
-    view = Graph(graph)
-    nodes: list[NodeProto] = []
-    written = 0
-    for node in graph.node:
-        if node.op_type != "BatchNormalization" or _can_be_folded(node, view):
-            nodes.append(node)
-            continue
-        values = [view.constant(name) for name in node.input[1:5]]
-        gamma, beta, mean, variance = (np.asarray(value) for value in values)
-        axes, epsilon = known[node.name]
-        factor, term = batch_norm_affine(epsilon, mean, variance, gamma, beta)
-        path, x = node.name.rpartition("/")[0], node.input[0]
-        for operation, role, value in (("Mul", "scale", factor), ("Add", "shift", term)):
-            name = f"{path}/{role}"
-            set_constant(graph, name, value.reshape(-1, *[1] * axes).astype(np.float32))
-            last = role == "shift"
-            made = node.name.replace("BatchNormalization", operation)
-            output = node.output[0] if last else f"{made}:0"
-            nodes.append(helper.make_node(operation, [x, name], [output], name=made))
-            x = output
-        written += 1
-    del graph.node[:]
-    graph.node.extend(nodes)
-    drop_unused(graph)
-    return written
-
-
-def _can_be_folded(node: NodeProto, graph: Graph) -> bool:
-    """Whether `rewrites.fold_batch_norm` will: a convolution that only this BatchNorm reads, called once."""
-    maker = graph.producers.get(node.input[0])
-    return (
-        maker is not None
-        and maker.op_type == "Conv"
-        and len(graph.consumers[maker.input[1]]) == 1
-        and graph.only_consumer(maker.output[0]) is not None
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper
 
 from birdsonnx.keras_io.reading.options import Refusal
 from birdsonnx.model.graph import Array
@@ -65,7 +65,7 @@ class Canvas:
         self.scope = ""
         """The path of the layer that is being drawn: nodes are called after it."""
         self.nodes: list[NodeProto] = []
-        self.constants: dict[str, TensorProto] = {}
+        self.constants: dict[str, Array] = {}
         self._weights: set[str] = set()
         self._names: dict[str, int] = {}
         self._twins: dict[str, Tensor] = {}
@@ -95,7 +95,7 @@ class Canvas:
         name = f"{self.scope}/{role}"
         if name not in self._weights:
             self._weights.add(name)
-            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name)
+            self.constants[name] = np.asarray(value, np.float32)
         return name
 
     def has_weight(self, role: str) -> bool:
@@ -106,7 +106,7 @@ class Canvas:
             return value
         array = np.asarray(value)
         kind = np.int64 if array.dtype.kind in "iub" and isinstance(value, np.ndarray) else np.float32
-        self.constants[name] = numpy_helper.from_array(np.asarray(array, kind, order="C"), name)
+        self.constants[name] = np.asarray(array, kind)
         return name
 
     def _free(self, name: str) -> str:

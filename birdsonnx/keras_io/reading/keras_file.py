@@ -135,13 +135,14 @@ def _variables(where: str) -> Callable[[Layer], tuple[Variable, ...]]:
     return lambda layer: building.variables_of(layer, where)
 
 
-def graph_of(file: KerasFile, opset: int = 17) -> KerasGraph:
-    """The network as a graph of `ai.onnx` operations of this opset.
+def graph_of(file: KerasFile, opset: int = 17, fold: bool = True) -> KerasGraph:
+    """The network as a graph of `ai.onnx` operations of this opset; with `fold`, each BatchNorm is part of
+    the convolution in front of it where there is one.
 
     Raises:
         ModelError: it takes no one image, or a layer of it cannot be read.
     """
-    model, dropout = building.model_of(file.network, file.weights, file.paths, opset, file.where)
+    model, dropout = building.model_of(file.network, file.weights, file.paths, opset, file.where, fold)
     return KerasGraph(model, dropout)
 
 

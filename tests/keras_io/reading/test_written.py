@@ -11,6 +11,7 @@ import pytest
 
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import graph_of, read
+from birdsonnx.passes import rewrites
 from tests.graphs import operators
 from tests.keras_io.reading import written
 
@@ -241,13 +242,27 @@ def test_graphs_are_lean(tmp_path):
     """No transposes between maps, no zeros padded where a convolution can, one node per place."""
     for name, expected in {
         "conv2d_padded.h5": {"Conv": 1, "Transpose": 1},  # channels come out last, as Keras has them
-        "conv2d_batch_norm.h5": {"Conv": 1, "BatchNormalization": 1, "Relu": 1, "Transpose": 1},
+        "conv2d_batch_norm.h5": {"Conv": 1, "Relu": 1, "Transpose": 1},
         "global_average.h5": {"GlobalAveragePool": 1, "Conv": 1, "Reshape": 1},
         "dense.h5": {"Transpose": 1, "Reshape": 1, "Gemm": 2, "Tanh": 1, "Mul": 1, "Add": 1, "Softmax": 1},
     }.items():
         graph = graph_of(read(written.file(2, name, tmp_path))).model.graph
         found = operators(graph)
         assert {kind: found.count(kind) for kind in found} == expected, name
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2d_batch_norm.h5", "batch_norm_no_scale.h5", "nested.keras", "same_names.h5"]
+)
+def test_batch_norms_are_folded_as_the_rewrite_folds_them(name, tmp_path):
+    file = read(written.file(2, name, tmp_path))
+    folded, plain = graph_of(file).model.graph, graph_of(file, fold=False).model.graph
+    assert rewrites.fold_batch_norm(plain) == operators(plain).count("Conv") > 0
+    expected = {tensor.name.replace("kernel/bias", "bias"): tensor.raw_data for tensor in plain.initializer}
+    found = {tensor.name: tensor.raw_data for tensor in folded.initializer}
+    assert {key: found[key] for key in found if "conv" in key} == {
+        key: expected[key] for key in found if "conv" in key
+    }
 
 
 @pytest.mark.parametrize("keras_version", [2, 3])
