@@ -24,8 +24,9 @@ Weights = dict[str, dict[str, Array]]
 Variables = Callable[[Layer], tuple[Variable, ...]]
 """What a layer holds."""
 
-NUMBERED = ("layers", "_layer_checkpoint_dependencies")
-"""The group of a model's layers in the numbered format; the second is Keras 2.12's."""
+DOUBLED = "_layer_checkpoint_dependencies"
+NUMBERED = ("layers", DOUBLED)
+"""The group of a model's layers in the numbered format; the second is that of Keras 2.12."""
 RANDOM_STATE = re.compile(r"(^|/)_?(seed_generator|random_generator|_random_generator)/")
 """Arrays of a layer that hold no weights: where its random numbers go on."""
 OWN = "top_level_model_weights"
@@ -92,7 +93,9 @@ class _Numbered:
                 continue
             name = keras_snake_case(layer.kind)
             number = times.get(name, 0)
-            times[name] = number + 1
+            # Keras 2.12 counts a layer that holds arrays twice, and keeps them under its first number.
+            twice = DOUBLED in group and bool(_wanted(layer, self._paths, self._variables, above))
+            times[name] = number + (2 if twice else 1)
             name = f"{name}_{number}" if number else name
             if layer.shared in self._met:  # its arrays are where it was met first
                 continue
@@ -172,10 +175,11 @@ class _Held(NamedTuple):
     variable: Variable
 
 
-def _wanted(layer: Layer, paths: Paths, variables: Variables) -> list[_Held]:
+def _wanted(layer: Layer, paths: Paths, variables: Variables, above: Full = ()) -> list[_Held]:
     """All that a layer, or a model's layers, hold, in the order of the layers; nothing twice."""
-    inner = [((layer.name,), layer)] if layer.network is None else leaves(layer.network, (layer.name,))
-    held = [_Held(paths[full], leaf, variable) for full, leaf in inner for variable in variables(leaf)]
+    full = (*above, layer.name)
+    inner = [(full, layer)] if layer.network is None else leaves(layer.network, full)
+    held = [_Held(paths[place], leaf, each) for place, leaf in inner for each in variables(leaf)]
     return list({(each.path, each.variable.role): each for each in reversed(held)}.values())[::-1]
 
 

@@ -3,7 +3,7 @@
     norm(conv(x, w) + b) = conv(x, w * factor) + b * factor + term,
     factor = gamma / sqrt(variance + epsilon), term = beta - mean * factor
 
-as `passes.rewrites.fold_batch_norm` does it, bit for bit; in one pass over the nodes, and before there are
+as `passes.rewrites.fold_batch_norm` does it; in one pass over the nodes, and before there are
 any protos whose arrays would be copied. A convolution that is called twice keeps its kernel, which is one for
 all calls.
 """
