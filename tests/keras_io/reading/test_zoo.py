@@ -14,6 +14,8 @@ ZOOS = sorted((Path(__file__).resolve().parents[3] / "build").glob("keras2-*"))
 NETWORKS = [network for zoo in ZOOS for network in sorted(zoo.glob("*.preprocess"))]
 FLOOR = 1e-6
 """Where Keras' float32 happens to be the float64 answer."""
+WITHOUT_TRUTH = 1e-5
+"""Keras 2.12 has no float64 of ConvNeXt's LayerScale: then two float32 answers are compared."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,6 +36,7 @@ def test_a_network_is_as_near_to_the_truth_as_keras(network, suffix):
     model = graph_of(file).model
     rewrites.pad_into_max_pool(model.graph)
     strides.move_strides_up(model.graph)
-    assert np.abs(answer(model, pixels) - exact).max() <= 5 * rounding + FLOOR
+    allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH
+    assert np.abs(answer(model, pixels) - exact).max() <= allowed
     counts = file.parameters
     assert counts.total == sum(array.size for held in file.weights.values() for array in held.values())
