@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config import nearest
+from birdsonnx.config.section import nearest
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import batch_norms, operations
 from birdsonnx.keras_io.reading.arrays import Weights
@@ -18,7 +18,7 @@ from birdsonnx.keras_io.reading.paths import Full, Paths
 from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable
 from birdsonnx.keras_io.reading.step import Step
 from birdsonnx.model.metadata import Dropout
-from birdsonnx.passes.rewrites import NETWORK_INPUT
+from birdsonnx.passes.uint8_input import NETWORK_INPUT
 
 OPSETS = range(13, 19)
 IDLE_KEYWORDS = {"mask": (None,), "training": (None, False)}

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import graph_of, read
-from birdsonnx.model.graph import drop_unused
+from birdsonnx.model.edits import drop_unused
 from birdsonnx.passes import rewrites
 from tests.graphs import operators
 from tests.keras_io.reading import written
