@@ -30,8 +30,9 @@ from PIL import Image
 from birdsonnx import config
 from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.inference.timing import timed
-from birdsonnx.keras_io import architectures, conversion, keras_source, parity, recognition
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io import architectures, parity, recognition
+from birdsonnx.keras_io.tf2onnx_road import conversion, keras_source
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.model.metadata import INPUT, OUTPUT
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weights import having_weights

@@ -90,7 +90,7 @@ def fine_tuning(workspace: Path, training_config: Callable[..., dict[str, Any]])
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras, imported once."""
-    from birdsonnx.keras_io.keras_source import import_keras
+    from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras
 
     return import_keras()
 

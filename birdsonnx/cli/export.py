@@ -12,7 +12,7 @@ from birdsonnx.cli.options import Debug, Json, Tag
 from birdsonnx.errors import ConfigError
 
 if TYPE_CHECKING:
-    from birdsonnx.keras_io.conversion import Conversion
+    from birdsonnx.keras_io.export import Exported
 
 Source = Annotated[
     Path | None,
@@ -55,13 +55,17 @@ Channels = Annotated[
 ]
 Classes = Annotated[int | None, typer.Option(min=2, help="Number of classes of the new head (default 400).")]
 Labels = Annotated[
-    Path | None, typer.Option(help="Folder of class folders that names and counts the classes.")
+    Path | None,
+    typer.Option(help="Names the classes: a folder of class folders, or a text file, one name a line."),
 ]
 Preprocess = Annotated[
     str,
     typer.Option(
         help="How pixels become input: auto (known from the layers), caffe, torch, tf, unit or none."
     ),
+]
+Converter = Annotated[
+    str, typer.Option(help="own, or tf2onnx: by Keras and tf2onnx, for layers that own does not know.")
 ]
 Opset = Annotated[int, typer.Option(help="ONNX opset, 13 to 18.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of random weights.")]
@@ -84,6 +88,7 @@ def export(
     labels: Labels = None,
     tag: Tag = None,
     preprocess: Preprocess = "auto",
+    converter: Converter = "own",
     opset: Opset = 17,
     seed: Seed = 0,
     save_layers: SaveLayers = None,
@@ -97,6 +102,8 @@ def export(
 
         if to not in ("onnx", "keras"):
             raise ConfigError(f"--to {to!r} is neither onnx nor keras")
+        if converter not in ("own", "tf2onnx"):
+            raise ConfigError(f"--converter {converter!r} is neither own nor tf2onnx")
         if to == "keras":
             _export_to_keras(job, context, source, layers, output)
             return
@@ -115,6 +122,7 @@ def export(
             classes=classes,
             labels=labels,
             preprocess=preprocess,
+            converter=converter,
             opset=opset,
             seed=seed,
             save_layers=save_layers,
@@ -123,7 +131,8 @@ def export(
         _show(job, exporting.export(request), request.file)
 
 
-def _show(job: Job, converted: "Conversion", file: Path) -> None:
+def _show(job: Job, exported: "Exported", file: Path) -> None:
+    converted = exported.conversion
     metadata, rewritten = converted.model.metadata, converted.rewritten
     job.result = {
         "output": str(file),
@@ -131,7 +140,8 @@ def _show(job: Job, converted: "Conversion", file: Path) -> None:
         "preprocessing": metadata.preprocessing.name,
         "trainable": list(metadata.trainable),
         "parameters": vars(metadata.parameters),
-        "parity": converted.parity.differences,
+        "parity": getattr(exported.parity, "differences", None),
+        "parity_not_checked": getattr(exported.parity, "reason", None),
         "rewrites": rewritten,
         "not_fused": converted.declined,
         "notes": converted.notes,
@@ -141,7 +151,7 @@ def _show(job: Job, converted: "Conversion", file: Path) -> None:
         f"preprocessing  {metadata.preprocessing.name}",
         f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
         *(f"not fused      {line}" for line in _not_fused(converted.declined)),
-        f"parity         {converted.parity}",
+        f"parity         {exported.parity}",
         f"wrote          {file} ({converted.model.num_classes} classes, "
         f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
     )

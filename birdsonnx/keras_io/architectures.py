@@ -5,8 +5,8 @@ from pathlib import Path
 
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import keras_source
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 
 DEFAULT_SIZES = {
     "ResNet50": 224,

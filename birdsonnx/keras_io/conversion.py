@@ -1,270 +1,136 @@
-"""Keras to a birdsonnx `.onnx`: tf2onnx, then our rewrites, then the parity check."""
+"""A Keras network to a birdsonnx `.onnx`: the reader's graph, then our passes. Keras is not imported."""
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
-import numpy as np
 from onnx import ModelProto
 
 from birdsonnx import __version__
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import keras_source, naming, parity, recognition
-from birdsonnx.keras_io.dropout_marks import Marks
-from birdsonnx.keras_io.keras_network import (
-    KerasNetwork,
-    layers_of,
-    models_and_layers,
-    parameters_of,
-    training_notes,
-)
-from birdsonnx.keras_io.tf2onnx_repairs import (
-    dense_as_gemm,
-    dense_on_maps,
-    erfc_as_erf,
-    shapes_as_constants,
-    zero_below,
-)
+from birdsonnx.keras_io import recognition
+from birdsonnx.keras_io.reading import KerasFile, graph_of
+from birdsonnx.keras_io.reading.building import OPSETS
 from birdsonnx.model import preprocessing
-from birdsonnx.model.graph import Array
-from birdsonnx.model.metadata import Dropout, Metadata
+from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
-from birdsonnx.passes.batch_norm import FoldBatchNorm
 from birdsonnx.passes.finishing import finish
 from birdsonnx.passes.log_probs_output import end_in_log_probs
 from birdsonnx.passes.max_pool_padding import PadIntoMaxPool
-from birdsonnx.passes.rewriting import applied_of, apply, declined_of
+from birdsonnx.passes.rewriting import Report, applied_of, apply, declined_of
 from birdsonnx.passes.strides import move_strides_up
 from birdsonnx.passes.uint8_input import take_uint8
-
-OPSETS = range(13, 19)
-"""What both tf2onnx 1.17 writes and our rewrites know."""
-
-TINY, RANGE = 1e-30, 1e-8
-"""Stands for 0 while tf2onnx works; no real weights are all below `TINY / RANGE`, whatever they are folded
-with."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model, and what there is to say about it."""
+    """The converted model and what is known about how it came about."""
 
     model: BirdModel
-    parity: parity.Parity
     rewritten: dict[str, int]
-    """Nodes changed by each rewrite."""
+    """What each rewrite changed, by name: how many nodes."""
     notes: list[str]
+    """What the user should know."""
     declined: dict[str, dict[str, int]] = field(default_factory=dict)
     """What a rewrite left as it was, by name: how many places, by reason."""
 
 
 def convert(
-    network: KerasNetwork,
+    file: KerasFile,
     where: str,
     preprocess: str = "auto",
     opset: int = 17,
     classes: Sequence[str] | None = None,
+    unrecognised: str | None = None,
 ) -> Conversion:
-    """Convert, rewrite and compare with Keras.
+    """Convert a network that was read.
+
+    Args:
+        file: the network and its arrays.
+        where: names it in messages.
+        preprocess: of its pixels: a mode, or `auto` to recognise it by the layers.
+        opset: of the ONNX operations.
+        classes: names in index order, where they are known.
+        unrecognised: the mode where `auto` does not recognise one; None: that is refused.
 
     Raises:
         ConfigError: an unknown preprocessing or opset, or a class list of another length.
-        ModelError: the network is no single-image classifier, or the result differs from Keras.
+        ModelError: the network is no single-image classifier, or a layer of it cannot be read.
     """
     if opset not in OPSETS:
         raise ConfigError(f"--opset {opset}: choose {OPSETS.start} to {OPSETS.stop - 1}")
-    _, _, channels = input_size(network, where)
-    notes = list(network.notes)
-    if _compute_in_float32(network.model):
-        notes.append("trained with mixed precision; computes in float32, as its weights are")
-    mode = _mode(network, preprocess, where)
-    try:
-        before = preprocessing.of_mode(mode, channels)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
-    proto, rewritten, declined, dropout = graph_of(network, before, opset, where)
-
-    layers = layers_of(network)
+    *_, channels = file.input_size
+    graph = graph_of(file, opset)
+    weighted = {layer.name for layer in file.layers if layer.kind != "Normalization"}
+    steps = [(layer.kind, layer.config) for _, layer, _ in file.leaves if not layer.is_operation]
+    notes = list(file.notes)
+    if preprocess == "auto":
+        found = recognition.preprocessing_of(graph.model, weighted, steps)
+        preprocess = settled_mode(found or unrecognised, channels, where, notes)
+    before = preprocessing_for(preprocess, channels, where)
+    reports = finished(graph.model, before, where)
+    layers = file.layers
     metadata = Metadata(
         preprocessing=before,
         layers=layers,
         trainable=tuple(layer.name for layer in layers if layer.trainable),
-        parameters=parameters_of(network),
-        dropout=dropout,
+        parameters=file.parameters,
+        dropout=graph.dropout,
         classes=None if classes is None else tuple(classes),
-        source=network.source,
-        versions={
-            "birdsonnx": __version__,
-            **{name: version(name) for name in ("keras", "tensorflow-cpu", "tf2onnx", "onnx") if _has(name)},
-        },
+        source=file.source,
+        versions={"birdsonnx": __version__, "onnx": version("onnx")},
     )
-    model = BirdModel(proto, metadata, where)
-    if classes is not None and len(classes) != model.num_classes:
-        raise ConfigError(f"{where}: the network has {model.num_classes} classes, the labels {len(classes)}")
-    found = parity.check(model.serialized(), network.model, before, where)
-    notes += training_notes(network)
-    return Conversion(model, found, rewritten, notes, declined)
+    model = BirdModel(graph.model, metadata, where)
+    require_classes(model, classes)
+    return Conversion(model, applied_of(reports), notes, declined_of(reports))
 
 
-def graph_of(
-    network: KerasNetwork, before: Preprocessing, opset: int, where: str
-) -> tuple[ModelProto, dict[str, int], dict[str, dict[str, int]], tuple[Dropout, ...]]:
-    """The network as a graph from uint8 pixels to log-probabilities, how many nodes each rewrite changed, how
-    many places it left and why, and what is dropped in training.
+def settled_mode(found: str | None, channels: int, where: str, notes: list[str]) -> str:
+    """The mode to use where it was to be recognised. Raises ModelError where it was not."""
+    if found in ("none", "unit") or (found is not None and channels == 3):
+        return found
+    if channels == 1:  # as rmldnn feeds them: keras.applications' own modes are for 3 channels
+        notes.append(
+            f"{where}: takes one channel, values in [0, 1] (preprocessing unit); --preprocess says otherwise"
+        )
+        return "unit"
+    raise ModelError(
+        f"{where}: the preprocessing of this network is not recognised from its layers; say which one it "
+        f"was trained with: birdsonnx export --preprocess {' | '.join(preprocessing.MODES)}"
+    )
+
+
+def preprocessing_for(mode: str, channels: int, where: str) -> Preprocessing:
+    """The preprocessing of a mode. Raises ConfigError for an unknown one, or one for other channels."""
+    if mode not in preprocessing.MODES:
+        raise ConfigError(f"--preprocess {mode}: choose auto, {', '.join(preprocessing.MODES)}")
+    try:
+        return preprocessing.of_mode(mode, channels)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; say another with --preprocess") from None
+
+
+def finished(model: ModelProto, before: Preprocessing, where: str) -> list[Report]:
+    """Tidy a float32 graph and let it go from uint8 pixels to log-probabilities, in place; what was done.
 
     Raises:
-        ModelError: no single-image classifier, or operations that tf2onnx does not know.
+        ModelError: it ends in anything but class scores.
     """
-    marks = Marks(network.all_layers)
-    with _nothing_zero(network):
-        proto = _tf2onnx(network.model, input_size(network, where), opset, where, marks)
-        graph = proto.graph
-        rewritten = {"erfc as erf": erfc_as_erf(graph)}
-        reports = [apply(FoldBatchNorm(), graph), apply(PadIntoMaxPool(), graph)]
-        rewritten |= applied_of(reports)
-        rewritten |= {
-            "dense as gemm": dense_as_gemm(graph, _dense_weights(network)),
-            "dense on maps": dense_on_maps(proto),
-            "shapes as constants": shapes_as_constants(proto),
-        }
-    zero_below(graph, TINY / RANGE)
-    naming.name_weights(graph, {layer.name: type(layer).__name__ for layer in network.all_layers})
-    dropout = marks.settle(proto)
-    reports.append(move_strides_up(graph))
-    rewritten |= applied_of(reports)
+    graph = model.graph
+    reports = [apply(PadIntoMaxPool(), graph), move_strides_up(graph)]
     try:
         end_in_log_probs(graph)
         take_uint8(graph, before)
-        finish(proto)
+        finish(model)
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
-    return proto, rewritten, declined_of(reports), dropout
+    return reports
 
 
-def _mode(network: KerasNetwork, preprocess: str, where: str) -> str:
-    if preprocess != "auto":
-        if preprocess not in preprocessing.MODES:
-            raise ConfigError(f"--preprocess {preprocess}: choose auto, {', '.join(preprocessing.MODES)}")
-        return preprocess
-    mode = recognition.preprocessing_of(network.model)
-    if mode is None:
-        raise ModelError(
-            f"{where}: the preprocessing of this network is not recognised from its layers; say which one it "
-            f"was trained with: birdsonnx export --preprocess {' | '.join(preprocessing.MODES)}"
+def require_classes(model: BirdModel, classes: Sequence[str] | None) -> None:
+    """Raises ConfigError where the network has another number of classes than there are names."""
+    if classes is not None and len(classes) != model.num_classes:
+        raise ConfigError(
+            f"{model.where}: the network has {model.num_classes} classes, the labels {len(classes)}"
         )
-    return mode
-
-
-def input_size(network: KerasNetwork, where: str) -> tuple[int, int, int]:
-    """`(height, width, channels)` of the network's one image. Raises ModelError for any other input."""
-    inputs, outputs = list(network.model.inputs), list(network.model.outputs)
-    shape = tuple(inputs[0].shape)
-    if len(inputs) != 1 or len(outputs) != 1 or len(shape) != 4 or len(outputs[0].shape) != 2:
-        raise ModelError(
-            f"{where}: needs one image input and one score per class; inputs {_shapes_of(inputs)}, "
-            f"outputs {_shapes_of(outputs)}"
-        )
-    if outputs[0].shape[1] == 1:
-        raise ModelError(
-            f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
-        )
-    for layer in models_and_layers(network.model):
-        _refuse_layer(layer, where)
-    height, width, channels = shape[1:]
-    if height is None or width is None or channels not in (1, 3):
-        raise ModelError(
-            f"{where}: the input {shape} must have a fixed height and width and 1 or 3 channels; build the "
-            "network with an input_shape such as (224, 224, 3)"
-        )
-    return height, width, channels
-
-
-def _refuse_layer(layer: Any, where: str) -> None:
-    if getattr(layer, "data_format", None) == "channels_first":
-        raise ModelError(
-            f"{where}: layer {layer.name!r} is channels_first, which TensorFlow does not compute on a CPU; "
-            "build the network with data_format='channels_last' (the weights are the same)"
-        )
-    if not re.fullmatch(r"[A-Za-z0-9_.>-]+", layer.name):
-        raise ModelError(
-            f"{where}: TensorFlow cannot run a layer called {layer.name!r}; rename it with letters, digits "
-            "and _ . - > only"
-        )
-    if not hasattr(layer, "layers") and layer.weights and layer.variable_dtype != "float32":
-        raise ModelError(f"{where}: layer {layer.name!r} has {layer.variable_dtype} weights, not float32")
-
-
-def _compute_in_float32(model: Any) -> bool:
-    """Let a network that was trained with mixed precision compute in the float32 that its weights have."""
-    mixed = [layer for layer in models_and_layers(model) if layer.compute_dtype != "float32"]
-    for layer in mixed:
-        layer.dtype_policy = "float32"
-    return bool(mixed)
-
-
-def _tf2onnx(model: Any, size: tuple[int, int, int], opset: int, where: str, marks: Marks) -> ModelProto:
-    import keras
-    import tensorflow as tf
-    import tf2onnx
-
-    if isinstance(model, keras.Sequential):  # tf2onnx loses the names of its tensors
-        model = keras.Model(model.inputs, model.outputs)
-    signature = (tf.TensorSpec((None, *size), tf.float32, name="input"),)
-    # Keras wraps grouped convolutions in a function of its own for XLA, which tf2onnx does not look into.
-    # Without functions inside the traced one, the convolution itself is in the graph.
-    tf.config.run_functions_eagerly(True)
-    try:
-        with marks.visible():
-            proto, _ = tf2onnx.convert.from_keras(
-                model,
-                input_signature=signature,
-                opset=opset,
-                inputs_as_nchw=["input"],
-                custom_op_handlers=marks.handlers,
-            )
-    except Exception as error:
-        raise ModelError(
-            f"{where}: tf2onnx cannot convert this network ({keras_source.one_line(error)})"
-        ) from None
-    finally:
-        tf.config.run_functions_eagerly(False)
-    marks.name(proto.graph)
-    return proto
-
-
-@contextmanager
-def _nothing_zero(network: KerasNetwork) -> Iterator[None]:
-    """Weights of zeros as weights of `TINY` meanwhile: TensorFlow's optimizer drops what adds 0, as biases
-    and BatchNorms do until they are trained, and the graph would have nothing there to train or to load."""
-    zeros = [weight for layer in network.layers for weight in layer.weights if not np.any(np.asarray(weight))]
-    try:
-        for weight in zeros:
-            weight.assign(np.full(weight.shape, TINY, np.float32))
-        yield
-    finally:
-        for weight in zeros:
-            weight.assign(np.zeros(weight.shape, np.float32))
-
-
-def _dense_weights(network: KerasNetwork) -> dict[str, tuple[Array, Array | None]]:
-    """Kernel and bias of each Dense on `[batch, inputs]`; on pictures (ConvNeXt) a Dense is a MatMul."""
-    weights = {}
-    for layer in network.layers:
-        if type(layer).__name__ == "Dense" and len(layer.get_build_config()["input_shape"]) == 2:
-            bias = np.asarray(layer.bias) if layer.use_bias else None
-            weights[layer.name] = (np.asarray(layer.kernel), bias)
-    return weights
-
-
-def _shapes_of(tensors: Sequence[Any]) -> str:
-    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-
-
-def _has(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec({"tensorflow-cpu": "tensorflow"}.get(package, package)) is not None

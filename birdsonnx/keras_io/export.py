@@ -1,17 +1,22 @@
 """`birdsonnx export`: which Keras network, which weights, which classes; then convert and save. Or back."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.keras_io import architectures, conversion, keras_source, keras_target, parity
+from birdsonnx.keras_io import architectures, conversion, keras_target, label_file, parity
 from birdsonnx.keras_io.conversion import Conversion
-from birdsonnx.keras_io.keras_network import KerasNetwork, layers_json
-from birdsonnx.keras_io.parity import Parity
+from birdsonnx.keras_io.parity import NotChecked, Parity
+from birdsonnx.keras_io.reading import KerasFile, containers, read
+from birdsonnx.keras_io.reading.fitting import read_into
+from birdsonnx.keras_io.tf2onnx_road.keras_network import layers_json
 from birdsonnx.model import model_file
+from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
 
 DEFAULT_ARCH = "resnet50"
@@ -34,6 +39,8 @@ class Request:
     opset: int = 17
     seed: int = 0
     save_layers: Path | None = None
+    converter: str = "own"
+    """`own`: read by ourselves; `tf2onnx`: by Keras and tf2onnx."""
     tag: str | None = None
     """Name of the folders in `labels` that hold the class folders; None: it does."""
 
@@ -44,29 +51,88 @@ class Request:
         return self.output or Path("models") / f"{name}_birds.onnx"
 
 
-def export(request: Request) -> Conversion:
-    """Build or read the network, convert it, check it against Keras, write the `.onnx`.
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how it compares with Keras."""
+
+    conversion: Conversion
+    parity: Parity | NotChecked
+    content: Any
+    """The network's JSON, decoded."""
+
+
+def export(request: Request) -> Exported:
+    """Read the network, convert it, compare it with Keras where that is installed, write the `.onnx`.
 
     Raises:
         BirdsonnxError: options that contradict each other, files that cannot be used, no parity.
     """
-    if request.tag is not None and request.labels is None:
-        raise ConfigError("--tag is for the folder of --labels, and there is none")
-    names = None if request.labels is None else read_class_folders(request.labels, request.tag).classes
+    names = _class_names(request)
     if request.classes is not None and names is not None and request.classes != len(names):
         raise ConfigError(f"--classes {request.classes}, but {request.labels} has {len(names)} class folders")
     wanted = request.classes or (len(names) if names else None)
-    network = _network(request, wanted)
     where = str(request.source or request.layers or request.arch or DEFAULT_ARCH)
-    has = network.model.outputs[0].shape[-1]
-    if wanted is not None and has != wanted:
+    exported = (
+        _by_tf2onnx(request, where) if request.converter == "tf2onnx" else _by_reading(request, where, wanted)
+    )
+    model = exported.conversion.model
+    if wanted is not None and model.num_classes != wanted:
         asked = f"--labels {request.labels} has {wanted}" if names else f"--classes {wanted}"
-        raise ConfigError(f"{asked}, but {where} has {has} classes; its head stays as it is")
-    converted = conversion.convert(network, where, request.preprocess, request.opset, names)
-    converted.model.save(request.file)
+        raise ConfigError(f"{asked}, but {where} has {model.num_classes} classes; its head stays as it is")
+    if names is not None:
+        model = BirdModel(model.proto, model.metadata.having(classes=tuple(names)), model.where)
+        exported = replace(exported, conversion=replace(exported.conversion, model=model))
+    model.save(request.file)
     if request.save_layers is not None:
-        artifacts.write_json(request.save_layers, layers_json(network))
-    return converted
+        artifacts.write_json(request.save_layers, exported.content)
+    return exported
+
+
+def _class_names(request: Request) -> Sequence[str] | None:
+    """The names that `--labels` gives. Raises ConfigError or DataError."""
+    if request.labels is None:
+        if request.tag is not None:
+            raise ConfigError("--tag is for the folder of --labels, and there is none")
+        return None
+    if request.labels.is_file():
+        if request.tag is not None:
+            raise ConfigError(f"--tag is for a folder, and --labels {request.labels} is a file")
+        return label_file.read(request.labels)
+    return read_class_folders(request.labels, request.tag).classes
+
+
+def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
+    file = _network(request, classes)
+    converted = conversion.convert(file, where, request.preprocess, request.opset)
+
+    def load() -> Any:
+        from birdsonnx.keras_io import oracle  # imports TensorFlow's helpers
+
+        whole = request.source is not None and request.layers is None
+        return oracle.model_of_file(Path(str(request.source))) if whole else oracle.model_like(file)
+
+    return Exported(converted, parity.compare(converted.model, file, load), file.content)
+
+
+def _by_tf2onnx(request: Request, where: str) -> Exported:
+    """The old road, for layers that `reading` does not know. Needs the `export` extra."""
+    from birdsonnx.keras_io.tf2onnx_road import conversion as old_road
+    from birdsonnx.keras_io.tf2onnx_road import keras_source
+
+    if request.source is None and request.layers is None:
+        raise ConfigError("--converter tf2onnx is for a SOURCE or --layers")
+    _refuse_arch_options(request)
+    keras_source.import_keras()
+    if request.layers is not None:
+        config = keras_source.read_layers(request.layers)
+        weights = _weights_of_layers(request)
+        network = keras_source.from_layers(config, str(request.layers), weights, request.seed)
+    else:
+        network = keras_source.full_model(Path(str(request.source)))
+    converted = old_road.convert(network, where, request.preprocess, request.opset)
+    model = converted.model
+    found = parity.check(model.serialized(), network.model, model.metadata.preprocessing, where)
+    return Exported(converted, found, layers_json(network))
 
 
 @dataclass(frozen=True)
@@ -102,6 +168,8 @@ def to_keras(request: BackToKeras) -> Returned:
         raise ModelError(
             f"{source}: an int8 model has no Keras form; give the float32 model it was made from"
         )
+    from birdsonnx.keras_io.tf2onnx_road import keras_source
+
     config = keras_source.read_layers(request.layers)
     network = keras_source.from_layers(config, str(request.layers), None, seed=0)
     keras_target.put_weights(network, model)
@@ -111,32 +179,38 @@ def to_keras(request: BackToKeras) -> Returned:
     return Returned(preprocessing, found)
 
 
-def _network(request: Request, classes: int | None) -> KerasNetwork:
+def _network(request: Request, classes: int | None) -> KerasFile:
     if request.layers is None and request.source is None:
         if request.channels not in (None, 1, 3):
             raise ConfigError(f"--channels {request.channels}: choose 1 (grayscale) or 3")
         size = None if request.size is None else _size(request.size)
         arch, channels = request.arch or DEFAULT_ARCH, request.channels or 3
         return architectures.build(arch, classes or 400, request.weights, request.seed, size, channels)
+    _refuse_arch_options(request)
+    if request.layers is not None:
+        content = containers.read_json(request.layers)
+        return read_into(content, _weights_of_layers(request), request.seed, str(request.layers))
+    if request.weights != "imagenet":
+        raise ConfigError("--weights is for a network without SOURCE; SOURCE has its own weights")
+    return read(Path(str(request.source)))
+
+
+def _refuse_arch_options(request: Request) -> None:
     given = {"--arch": request.arch, "--size": request.size, "--channels": request.channels}
     for option, value in given.items():
         if value is not None:
             file = "--layers" if request.layers is not None else "SOURCE"
             kind = f"without {file}" if option == "--arch" else "of --arch"
             raise ConfigError(f"{option} {value} is for a network {kind}; {file} says all about its own")
-    if request.layers is not None:
-        if request.source is not None:
-            weights: Path | None = request.source
-        elif request.weights == "imagenet":
-            raise ConfigError("--layers takes its weights from SOURCE, --weights FILE or --weights none")
-        else:
-            weights = None if request.weights == "none" else Path(request.weights)
-        config = keras_source.read_layers(request.layers)
-        return keras_source.from_layers(config, str(request.layers), weights, request.seed)
-    assert request.source is not None
-    if request.weights != "imagenet":
-        raise ConfigError("--weights is for a network without SOURCE; SOURCE has its own weights")
-    return keras_source.full_model(request.source)
+
+
+def _weights_of_layers(request: Request) -> Path | None:
+    """The file with the weights of `--layers`; None: they start fresh."""
+    if request.source is not None:
+        return request.source
+    if request.weights == "imagenet":
+        raise ConfigError("--layers takes its weights from SOURCE, --weights FILE or --weights none")
+    return None if request.weights == "none" else Path(request.weights)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -16,9 +16,9 @@ from onnx import GraphProto, TensorProto, numpy_helper
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io import conversion
-from birdsonnx.keras_io.keras_network import KerasNetwork
-from birdsonnx.keras_io.naming import layer_of
+from birdsonnx.keras_io.tf2onnx_road import conversion
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
+from birdsonnx.keras_io.tf2onnx_road.naming import layer_of
 from birdsonnx.model.graph import Array, Graph, opset_of
 from birdsonnx.model.model_file import BirdModel
 

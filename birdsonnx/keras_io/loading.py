@@ -1,20 +1,20 @@
 """The network that a config asks for: what `checkpoints.load` names, what `layers` describe, or both."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from birdsonnx import __version__, artifacts
+from birdsonnx import artifacts
 from birdsonnx.config.section import nearest
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import keras_source, recognition
-from birdsonnx.keras_io.keras_network import KerasNetwork
-from birdsonnx.keras_io.keras_source import Architecture
+from birdsonnx.keras_io import conversion
+from birdsonnx.keras_io.reading import building, containers, read
+from birdsonnx.keras_io.reading.fitting import read_into
+from birdsonnx.keras_io.reading.parsing import parse
+from birdsonnx.keras_io.reading.paths import paths_of
+from birdsonnx.keras_io.reading.records import leaves
 from birdsonnx.model import model_file, transfer
 from birdsonnx.model.metadata import Layer, Metadata
 from birdsonnx.model.model_file import BirdModel
@@ -25,18 +25,14 @@ from birdsonnx.passes.uint8_input import with_preprocessing
 Say = Callable[[str], None]
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-CONVERTERS = ("keras", "tf2onnx", "onnx", "tensorflow-cpu", "tensorflow")
-"""Packages that read Keras files and make the graph; the last two are the same program."""
 WEIGHTED = ("Conv", "Dense", "BatchNormalization")
 """Class names of layers that hold weights contain one of these."""
 
 
 def to_train(settings: Settings, say: Say) -> BirdModel:
-    """The network to train, behind the preprocessing that the config asks for: what `checkpoints.load` names;
+    """The network to train, with the preprocessing that the config asks for: what `checkpoints.load` names;
     with `layers` beside it that describe another network, that one, with the weights that fit; with `layers`
     alone, that network from fresh weights.
-
-    What Keras builds is converted once: the result is kept in the cache folder, if there is one.
 
     Raises:
         ConfigError: neither `load` nor `layers`, or a file of an unknown kind.
@@ -146,7 +142,7 @@ def _differences(
         say(f"{layers} is not there; not needed: {where} holds the whole network")
         return []
     config, source = _architecture(layers)
-    described = {name: (kind, units) for name, kind, units in keras_source.layers_in(config, source)}
+    described = {name: (kind, units) for name, kind, units in _layers_in(config, source)}
     ours = {layer.name: layer.units for layer in known}
     found = [
         f"{source} has a layer {name!r} that {where} has not{nearest(name, ours)}"
@@ -163,7 +159,7 @@ def _differences(
         for name, units in ours.items()
         if name in described and described[name][1] != units
     ]
-    size = keras_source.input_size_in(config, source)
+    size = _size_in(config, source)
     if input_size is not None and size not in (None, input_size):
         found.append(f"{source} takes photos of {_by(size)}, {where} of {_by(input_size)}")
     return found
@@ -175,43 +171,56 @@ def described_size(settings: Settings) -> tuple[int, ...] | None:
     layers = settings.layers
     if layers is None or (isinstance(layers, str) and not Path(layers).is_file()):
         return None
-    return keras_source.input_size_in(*_architecture(layers))
+    return _size_in(*_architecture(layers))
+
+
+def _layers_in(content: Any, where: str) -> list[tuple[str, str, int | None]]:
+    """Path, Keras class, and units or filters of every layer, nested models flattened. Raises ModelError."""
+    network = parse(content, where)
+    paths = paths_of(network, where)
+    return [(paths[full], layer.kind, layer.width) for full, layer in leaves(network)]
+
+
+def _size_in(content: Any, where: str) -> tuple[int, ...] | None:
+    """`(height, width, channels)` of the photos that a network takes, where it says so."""
+    network = parse(content, where)
+    try:
+        return building.input_size(network, where)
+    except ModelError:
+        return None
 
 
 def _by(size: Iterable[int]) -> str:
     return " x ".join(map(str, size))
 
 
-def _architecture(layers: str | Architecture) -> tuple[Architecture, str]:
+def _architecture(layers: str | Any) -> tuple[Any, str]:
     """What the config's `layers` describe, and their name in messages."""
     if isinstance(layers, str):
-        return keras_source.read_layers(Path(layers)), layers
+        return containers.read_json(Path(layers)), layers
     return layers, "neural_network.layers"
 
 
-# --- Networks that Keras builds -------------------------------------------------------------------------
+# --- Networks of Keras ----------------------------------------------------------------------------------
 
 
 def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) -> BirdModel:
-    """The network of `layers` with fresh weights, behind the preprocessing `before` where the channels are
-    its; else behind its own where that is recognised, else with pixels in [0, 1]."""
+    """The network of `layers` with fresh weights, with the preprocessing `before` where the channels are its;
+    else with its own where that is recognised, else with pixels in [0, 1]."""
     assert settings.layers is not None
     config, where = _architecture(settings.layers)
-    keras_source.layers_in(config, where)  # refuse a damaged array before TensorFlow takes its seconds
     seed = settings.birdsonnx.seed
-    replaced = _normalize(settings) is not None
-    channels = None if before is None else len(before.scale)
-
-    def build() -> tuple[KerasNetwork, str]:
-        network = keras_source.from_layers(config, where, None, seed)
-        if replaced or network.model.inputs[0].shape[-1] == channels:
-            return network, "none"
-        return network, recognition.preprocessing_of(network.model) or "unit"
-
     if before is None:
         say(f"{where}: a new network with fresh weights (seed {seed})")
-    model = _built(build, [config, seed, replaced, channels], where, settings, say)
-    if before is not None and channels == model.input_size[2]:
+    file = read_into(config, None, seed, where)
+    replaced = _normalize(settings) is not None
+    theirs = before is not None and file.input_size[2] == len(before.scale)
+    mode = "none" if replaced or theirs else "auto"
+    converted = conversion.convert(file, where, mode, unrecognised="unit")
+    model = converted.model
+    for note in file.notes:
+        say(note)
+    if before is not None and theirs:
         return with_preprocessing(model, before)
     if before is None and any(layer.kind == "BatchNormalization" for layer in model.metadata.layers):
         say(f"{where}: its BatchNorm keeps the statistics that it starts with (mean 0, variance 1)")
@@ -238,66 +247,15 @@ def _transferred(checkpoint: BirdModel, settings: Settings, say: Say) -> BirdMod
 
 def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
     """A Keras file, or the network of `layers` with its weights."""
-    keras_source.read_config(path)  # refuse a damaged file before TensorFlow takes its seconds
-    config, where = (None, "") if settings.layers is None else _architecture(settings.layers)
-    seed = settings.birdsonnx.seed
     # A normalize transform replaces the network's own preprocessing, which then need not be recognised.
-    preprocess = "auto" if _normalize(settings) is None else "none"
-
-    def build() -> tuple[KerasNetwork, str]:
-        if config is None:
-            return keras_source.full_model(path), preprocess
-        return keras_source.from_layers(config, where, path, seed), preprocess
-
-    return _built(build, [artifacts.sha256(path), config, seed, preprocess], str(path), settings, say)
-
-
-def _cache_key(facts: Sequence[Any]) -> str:
-    """Names a converted network in the cache: another version of what read or converted it is another
-    conversion. The versions come from the installed packages' records: importing TensorFlow takes seconds."""
-    versions: dict[str, str | None] = {"birdsonnx": __version__}
-    for package in CONVERTERS:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return hashlib.sha256(json.dumps([*facts, versions], sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _built(
-    build: Callable[[], tuple[KerasNetwork, str]],
-    facts: Sequence[Any],
-    name: str,
-    settings: Settings,
-    say: Say,
-) -> BirdModel:
-    """A network of Keras as ONNX, from the cache where the same `facts` made it before.
-
-    Args:
-        build: gives the network and its preprocessing.
-        facts: all that its result depends on.
-        name: of the network, in messages.
-    """
-    cache = settings.birdsonnx.cache_folder
-    kept = None if cache is None else cache / f"converted-{_cache_key(facts)}.onnx"
-    if kept is not None and kept.is_file():
-        try:
-            model = model_file.load(kept)
-        except ModelError:
-            say(f"{kept} is damaged, and made again")
-        else:
-            say(f"{name}: converted before, loading {kept}")
-            return BirdModel(model.proto, model.metadata, name)
-
-    from birdsonnx.keras_io import conversion  # imports TensorFlow's helpers
-
-    say(f"converting {name} to ONNX (about half a minute for a ResNet50)")
-    network, preprocess = build()
-    converted = conversion.convert(network, name, preprocess)
+    mode = "auto" if _normalize(settings) is None else "none"
+    if settings.layers is None:
+        file = read(path)
+    else:
+        config, where = _architecture(settings.layers)
+        file = read_into(config, path, settings.birdsonnx.seed, where)
+    converted = conversion.convert(file, str(path), mode)
     for note in converted.notes:
         say(note)
-    say(f"same answers as Keras: {converted.parity}")
-    if kept is not None:
-        converted.model.save(kept)
-    # Read back from its own bytes, so that a first run and a later one start from the very same model.
-    return model_file.parse(converted.model.serialized(), name)
+    # Read back from its own bytes, as it will be from a checkpoint: the very same model.
+    return model_file.parse(converted.model.serialized(), str(path))

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import NodeProto
 
 from birdsonnx.model.edits import Editor, set_attribute
-from birdsonnx.model.graph import Graph, attribute, pads_are_given
+from birdsonnx.model.graph import Graph, attribute, integers, pads_are_given
 
 NEGATIVE_VALUES = "no Relu before it, and negative values lose against zeros"
 NOT_ZEROS = "it does not pad with zeros alone"
@@ -44,7 +44,7 @@ class PadIntoMaxPool:
         constant = attribute(pad, "mode", b"constant") == b"constant"
         if amounts is None or value is None or np.any(value != 0) or not constant:
             return NOT_ZEROS
-        if not pads_are_given(pool) or attribute(pool, "pads"):
+        if not pads_are_given(pool) or any(integers(pool, "pads", 0)):
             return POOL_PADS
         begin, end = np.split(amounts.astype(np.int64), 2)
         if len(pad.input) > 3 or (amounts < 0).any() or begin[:2].any() or end[:2].any():

@@ -39,12 +39,13 @@ class Session:
         model: the serialized model; never a path, next to which the runtime would look for more files.
         threads: threads inside one run; 1 lets several streams share the session without a pool.
         where: what the model is called in messages.
+        plain: whether each node runs as it stands, in its plain layout: slower, and sums in another order.
 
     Raises:
         ModelError: the runtime cannot load the model.
     """
 
-    def __init__(self, model: bytes, threads: int = 1, where: str = "the model") -> None:
+    def __init__(self, model: bytes, threads: int = 1, where: str = "the model", plain: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -53,6 +54,8 @@ class Session:
         # Else runs of several sizes beside each other keep a block each: full fine-tuning 4.5 GB, so 3.0.
         options.enable_mem_pattern = False
         options.log_severity_level = 3
+        if plain:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # A spinning pool takes cores from decoding and from other ranks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -20,7 +20,7 @@ pytestmark = [
 @pytest.fixture
 def network(workspace):
     """A Keras classifier for the workspace's three classes, its head trainable."""
-    from birdsonnx.keras_io.keras_source import import_keras
+    from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras
 
     keras = import_keras()
     keras.utils.set_random_seed(0)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.keras_io import keras_source
+from birdsonnx.keras_io.tf2onnx_road import keras_source
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.digits import lenet, make_digits
 from tests.networks import keras_warns

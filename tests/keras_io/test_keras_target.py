@@ -6,8 +6,8 @@ from onnx import numpy_helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import keras_target
-from birdsonnx.keras_io.conversion import convert
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io.tf2onnx_road.conversion import convert
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.model.edits import set_constant
 from birdsonnx.model.weights import with_weights
 from tests.graphs import answer

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io import keras_source, layer_list
+from birdsonnx.keras_io import layer_list
+from birdsonnx.keras_io.tf2onnx_road import keras_source
 from tests.digits import lenet
 from tests.networks import keras_warns
 

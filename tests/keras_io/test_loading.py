@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from birdsonnx.config.reading import parse
 from birdsonnx.config.transforms import Normalize
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import conversion, keras_source, loading
-from birdsonnx.keras_io.keras_network import KerasNetwork, layers_json
+from birdsonnx.keras_io import loading
+from birdsonnx.keras_io.tf2onnx_road import conversion, keras_source
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, layers_json
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import of_mode, of_normalize

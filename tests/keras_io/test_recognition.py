@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.networks import mode_of
-from birdsonnx.keras_io import architectures, keras_source, recognition
+from birdsonnx.keras_io import architectures, recognition
 from birdsonnx.keras_io.recognition import preprocessing_of
+from birdsonnx.keras_io.tf2onnx_road import keras_source
 from tests.networks import keras_2_json, keras_warns, small_network
 
 pytestmark = keras_warns

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from birdsonnx.keras_io.tf2onnx_repairs import dense_as_gemm, dense_on_maps, erfc_as_erf
+from birdsonnx.keras_io.tf2onnx_road.tf2onnx_repairs import dense_as_gemm, dense_on_maps, erfc_as_erf
 from tests.graphs import answer, graph_of, operators, random
 
 node = helper.make_node

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from birdsonnx.keras_io import conversion
-from birdsonnx.keras_io.dropout_marks import Marks
-from birdsonnx.keras_io.keras_network import KerasNetwork, training_notes
+from birdsonnx.keras_io.tf2onnx_road import conversion
+from birdsonnx.keras_io.tf2onnx_road.dropout_marks import Marks
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, training_notes
 from birdsonnx.model.graph import Graph
 from birdsonnx.model.metadata import INPUT, Dropout
 from birdsonnx.model.model_file import parse

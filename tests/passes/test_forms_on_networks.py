@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks.networks import realistic
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io import keras_source, parity
-from birdsonnx.keras_io.conversion import convert
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io import parity
+from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road.conversion import convert
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.passes import dropout
 from birdsonnx.passes.batch_norm import CALLED_TWICE
 from tests.graphs import answer, operators

@@ -395,7 +395,7 @@ def test_every_gradient_of_resnet50_is_that_of_keras():
     import tensorflow as tf
 
     from birdsonnx.keras_io import architectures
-    from birdsonnx.keras_io.conversion import convert
+    from birdsonnx.keras_io.tf2onnx_road.conversion import convert
 
     paths = sorted((REAL_DATA / "birds12" / "valid").glob("*/*.jpg"))[:2]
     pixels = np.stack(

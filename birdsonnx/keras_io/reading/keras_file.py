@@ -46,6 +46,8 @@ class KerasFile:
     """File name and SHA-256 of what was read."""
     notes: list[str] = field(default_factory=list)
     """What the user should know."""
+    content: Any = None
+    """The JSON of the network, decoded."""
 
     @cached_property
     def leaves(self) -> list[tuple[str, Layer, bool]]:
@@ -62,7 +64,7 @@ class KerasFile:
     def layers(self) -> tuple[Described, ...]:
         """The layers that hold weights, as the `.onnx` records them."""
         return tuple(
-            Described(path, layer.kind, _width(layer), trained and _has_trained(variables))
+            Described(path, layer.kind, layer.width, trained and _has_trained(variables))
             for path, layer, trained in self.leaves
             if (variables := self.variables(layer))
         )
@@ -117,7 +119,8 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
         paths = paths_of(network, where)
         found = arrays.read(container, network, paths, _variables(where))
     source = {"file": Path(held).name, "sha256": artifacts.sha256(Path(held))}
-    file = KerasFile(where, network, paths, found, source)
+    said = container.content if content is None else content
+    file = KerasFile(where, network, paths, found, source, content=said)
     file.notes.extend(_notes(file))
     return file
 
@@ -157,12 +160,6 @@ def _models(network: Network, full: Full = ()) -> list[tuple[Full, Network]]:
 
 def _has_trained(variables: tuple[Variable, ...]) -> bool:
     return any(variable.trainable for variable in variables)
-
-
-def _width(layer: Layer) -> int | None:
-    """Units of a Dense, filters of a convolution."""
-    value = layer.config.get("units", layer.config.get("filters"))
-    return value if type(value) is int else None
 
 
 def _notes(file: KerasFile) -> list[str]:

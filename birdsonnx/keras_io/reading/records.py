@@ -52,6 +52,12 @@ class Layer:
     def trainable(self) -> bool:
         return self.config.get("trainable", True) is not False
 
+    @property
+    def width(self) -> int | None:
+        """Units of a Dense, filters of a convolution; None for other layers."""
+        value = self.config.get("units", self.config.get("filters"))
+        return value if type(value) is int else None
+
 
 @dataclass(frozen=True)
 class Network:

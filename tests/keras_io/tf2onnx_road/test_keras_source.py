@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io import keras_source
-from birdsonnx.keras_io.keras_network import KerasNetwork, layers_of, parameters_of
+from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, layers_of, parameters_of
 from tests.networks import keras_2_json, keras_warns, small_network
 
 pytestmark = keras_warns

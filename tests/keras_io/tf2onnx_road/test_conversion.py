@@ -7,9 +7,10 @@ import pytest
 from onnx import numpy_helper
 
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import keras_source, parity
-from birdsonnx.keras_io.conversion import convert
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io import parity
+from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road.conversion import convert
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.model.preprocessing import Preprocessing, of_mode
 from birdsonnx.passes import uint8_input
 from tests.graphs import answer, operators

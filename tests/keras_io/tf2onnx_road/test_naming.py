@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from birdsonnx.keras_io.naming import layer_of, name_weights
+from birdsonnx.keras_io.tf2onnx_road.naming import layer_of, name_weights
 from tests.graphs import answer, graph_of, random
 
 node = helper.make_node

@@ -7,9 +7,10 @@ import pytest
 
 from benchmarks import networks
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.keras_io import architectures, keras_source, parity
-from birdsonnx.keras_io.conversion import convert
-from birdsonnx.keras_io.keras_network import KerasNetwork
+from birdsonnx.keras_io import architectures, parity
+from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road.conversion import convert
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.passes.uint8_input import with_preprocessing
 from tests.networks import keras_warns
 

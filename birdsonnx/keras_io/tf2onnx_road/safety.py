@@ -9,7 +9,7 @@ import h5py
 
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import ModelError
-from birdsonnx.keras_io.keras_network import MODELS
+from birdsonnx.keras_io.tf2onnx_road.keras_network import MODELS
 
 RUNS_CODE = frozenset(
     ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "function")

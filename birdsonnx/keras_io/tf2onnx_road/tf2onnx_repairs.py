@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 
-from birdsonnx.keras_io.naming import layer_of
+from birdsonnx.keras_io.tf2onnx_road.naming import layer_of
 from birdsonnx.model.edits import Editor, drop_unused, set_constant
 from birdsonnx.model.graph import Array, Graph, shapes_per_photo
 

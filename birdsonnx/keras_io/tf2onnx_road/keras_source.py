@@ -18,8 +18,8 @@ import numpy as np
 from birdsonnx import artifacts
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io import layer_list
-from birdsonnx.keras_io.keras_network import KerasNetwork, shapes_of
-from birdsonnx.keras_io.safety import _unexported, refuse_foreign_code, refuse_links
+from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, shapes_of
+from birdsonnx.keras_io.tf2onnx_road.safety import _unexported, refuse_foreign_code, refuse_links
 from birdsonnx.model import transfer
 from birdsonnx.model.graph import Array
 
