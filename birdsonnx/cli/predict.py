@@ -14,42 +14,48 @@ if TYPE_CHECKING:
     from birdsonnx.inference.requests import Precision, Request
 
 
+Inputs = Annotated[
+    list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, glob patterns.")
+]
+Model = Annotated[
+    Path | None, typer.Option(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/).")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="Take model, input, output and transforms from a JSON config; options replace them."),
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default: predictions/).")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); only speed changes.",
+    ),
+]
+Wanted = Annotated[
+    str | None, typer.Option(help="fp32 or int8: refuse a model of another kind (default: take any).")
+]
+Tune = Annotated[
+    bool,
+    typer.Option("--tune", help="First measure how this machine runs the model fastest, and remember it."),
+]
+TopK = Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")]
+CSV = Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")]
+
+
 def predict(
-    inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, glob patterns.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="Take model, input, output and transforms from a JSON config; options replace them."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default: predictions/).")
-    ] = None,
+    inputs: Inputs = None,
+    model: Model = None,
+    config: Config = None,
+    output: Output = None,
     threads: Threads = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); only speed changes.",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8: refuse a model of another kind (default: take any).")
-    ] = None,
-    tune: Annotated[
-        bool,
-        typer.Option(
-            "--tune", help="First measure how this machine runs the model fastest, and remember it."
-        ),
-    ] = False,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes to show per photo.")] = 1,
-    csv: Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")] = None,
+    batch_size: BatchSize = None,
+    precision: Wanted = None,
+    tune: Tune = False,
+    top_k: TopK = 1,
+    csv: CSV = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

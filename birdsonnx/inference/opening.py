@@ -115,5 +115,5 @@ def _require_precision(request: Request, classifier: Classifier, where: str) -> 
         raise ModelError(f"{where} is a float32 model, --precision asks for int8; {HOW_TO_QUANTIZE}")
     if request.precision == "fp32" and is_int8:
         raise ModelError(
-            f"{where} is an int8 model, --precision asks for fp32; give the model it was made from"
+            f"{where} is an int8 model, --precision asks for fp32; give the model it was made of"
         )

@@ -43,7 +43,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
 def info_lines(info: dict[str, Any]) -> list[str]:
     """`model_info` for people."""
     classes, parameters = info["classes"], info["parameters"]
-    shown = "not known yet; the first training takes them from its folders"
+    shown = "not known yet: the first training takes them from its folders"
     if classes is not None:
         shown = f"{len(classes)}: {', '.join(classes[:5])}{', …' if len(classes) > 5 else ''}"
     lines = [
