@@ -118,7 +118,7 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
         found = arrays.read(container, network, paths, _variables(where))
     source = {"file": Path(held).name, "sha256": artifacts.sha256(Path(held))}
     file = KerasFile(where, network, paths, found, source)
-    file.notes.extend(_notes(file))
+    file.notes.extend(notes_on(file))
     return file
 
 
@@ -165,7 +165,7 @@ def _width(layer: Layer) -> int | None:
     return value if type(value) is int else None
 
 
-def _notes(file: KerasFile) -> list[str]:
+def notes_on(file: KerasFile) -> list[str]:
     """What acts in Keras' training and not here, and what is computed otherwise."""
     notes = []
     idle = [(path, layer) for path, layer, _ in file.leaves if _acts_in_keras_training_only(layer)]
