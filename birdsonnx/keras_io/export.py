@@ -185,7 +185,7 @@ def _network(request: Request, classes: int | None) -> KerasFile:
             raise ConfigError(f"--channels {request.channels}: choose 1 (grayscale) or 3")
         size = None if request.size is None else _size(request.size)
         arch, channels = request.arch or DEFAULT_ARCH, request.channels or 3
-        return architectures.build(arch, classes or 400, request.weights, request.seed, size, channels)
+        return architectures.read(arch, classes or 400, request.weights, request.seed, size, channels)
     _refuse_arch_options(request)
     if request.layers is not None:
         content = containers.read_json(request.layers)

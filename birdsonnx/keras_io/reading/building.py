@@ -15,8 +15,8 @@ from birdsonnx.keras_io.reading.layers import LAYERS, NOT_READ, RUN_CODE
 from birdsonnx.keras_io.reading.options import Options, Refusal
 from birdsonnx.keras_io.reading.parsing import INPUT, INPUT_SHAPES
 from birdsonnx.keras_io.reading.paths import Full, Paths
-from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable
-from birdsonnx.keras_io.reading.step import Step
+from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable, leaves
+from birdsonnx.keras_io.reading.step import Step, Unfilled
 from birdsonnx.model.metadata import Dropout
 from birdsonnx.passes.uint8_input import NETWORK_INPUT
 
@@ -194,6 +194,25 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
             "build the network with an input_shape such as (224, 224, 3)"
         )
     return height, width, channels
+
+
+def array_shapes(network: Network, paths: Paths, where: str) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The shape of each array that the network holds, by the path of its layer and its role.
+
+    Raises:
+        ModelError: it is no network of one image, or a layer of it cannot be read.
+    """
+    blank = {path: Unfilled() for path in paths.values()}
+    drawing = Drawing(dict(blank), paths, OPSETS.stop - 1, where)
+    drawing.network(network, [Tensor(NETWORK_INPUT, input_size(network, where), maps=True)])
+    shapes = {}
+    for full, layer in leaves(network):
+        if held := variables_of(layer, where):
+            asked = blank[paths[full]]
+            shapes[paths[full]] = {
+                each.role: asked[each.role].shape if each.role in asked else () for each in held
+            }
+    return shapes
 
 
 def model_of(

@@ -121,7 +121,7 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
     source = {"file": Path(held).name, "sha256": artifacts.sha256(Path(held))}
     said = container.content if content is None else content
     file = KerasFile(where, network, paths, found, source, content=said)
-    file.notes.extend(_notes(file))
+    file.notes.extend(notes_on(file))
     return file
 
 
@@ -162,7 +162,7 @@ def _has_trained(variables: tuple[Variable, ...]) -> bool:
     return any(variable.trainable for variable in variables)
 
 
-def _notes(file: KerasFile) -> list[str]:
+def notes_on(file: KerasFile) -> list[str]:
     """What acts in Keras' training and not here, and what is computed otherwise."""
     notes = []
     idle = [(path, layer) for path, layer, _ in file.leaves if _acts_in_keras_training_only(layer)]

@@ -15,6 +15,15 @@ from birdsonnx.model.metadata import Dropout
 Config = Mapping[str, Any]
 
 
+class Unfilled(dict[str, Array]):
+    """Arrays of a layer that nobody has yet: whatever it asks for is there, in the shape that it asks for."""
+
+    def asked(self, role: str, shape: tuple[int, ...]) -> Array:
+        """Ones that take no memory."""
+        self[role] = np.broadcast_to(np.float32(1), shape)
+        return self[role]
+
+
 @dataclass(frozen=True)
 class Step:
     """One call of one layer."""
@@ -55,6 +64,8 @@ class Step:
 
     def array(self, role: str, *shape: int) -> Array:
         """One of the layer's arrays, which must have this shape."""
+        if isinstance(self.arrays, Unfilled):
+            return self.arrays.asked(role, shape)
         found = self.arrays.get(role)
         if found is None:
             raise Refusal(f"the file has no {role} for it")

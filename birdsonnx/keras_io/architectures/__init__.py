@@ -1,10 +1,15 @@
 """The classifiers of keras.applications that `birdsonnx export --arch` builds, by name."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from birdsonnx.config.section import nearest
 from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.keras_io.architectures import descriptions, imagenet
+from birdsonnx.keras_io.reading import KerasFile, read_into
+from birdsonnx.keras_io.reading.keras_file import notes_on
 from birdsonnx.keras_io.tf2onnx_road import keras_source
 from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 
@@ -67,6 +72,61 @@ def named(name: str) -> str:
             f"choose {', '.join(DEFAULT_SIZES)}, or give a SOURCE file"
         )
     return spellings[name.lower()]
+
+
+def read(
+    name: str,
+    classes: int,
+    weights: str = "imagenet",
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+) -> KerasFile:
+    """A network of keras.applications, frozen, average-pooled, and a Dense with log_softmax named `dense`.
+
+    `weights` is `imagenet` (Keras' download), `none` (fresh weights by the seed), or a file; `size` is
+    `(height, width)`, by default what the network was trained at.
+
+    Raises:
+        ConfigError: an unknown name, or a size or channels that Keras does not build it with.
+        ModelError: ImageNet weights that cannot be downloaded, or a file that does not fit.
+    """
+    name, content = described(name, classes, weights, size, channels)
+    where, source = f"--arch {name}", {"file": f"keras.applications.{name} ({weights})"}
+    if weights != "imagenet":
+        return read_into(content, None if weights == "none" else Path(weights), seed, where, source)
+    height, width = size or (DEFAULT_SIZES[name],) * 2
+    file = imagenet.local_file(descriptions.load(name).imagenet_file(height, width))
+    found = read_into(content, file, seed, where)
+    return replace(found, source=source, notes=notes_on(found))  # that the head is new goes without saying
+
+
+def described(
+    name: str,
+    classes: int,
+    weights: str = "imagenet",
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+) -> tuple[str, dict[str, Any]]:
+    """Keras' spelling of a network's name, and the JSON of that network with its head, as `read` has it.
+
+    Raises:
+        ConfigError: an unknown name, or a size or channels that Keras does not build it with.
+    """
+    name = named(name)
+    height, width = size or (DEFAULT_SIZES[name],) * 2
+    description = descriptions.load(name)
+    refusal = None
+    if weights == "imagenet" and channels != 3:
+        refusal = "the input must have 3 channels for ImageNet's weights"
+    elif min(height, width) < description.least:
+        refusal = f"height and width must be at least {description.least}x{description.least}"
+    if refusal:
+        raise ConfigError(
+            f"--arch {name}: Keras does not build it for {width}x{height} images of {channels} channel(s) "
+            f"and --weights {weights} ({refusal})"
+        )
+    return name, description.layers_json(height, width, channels, weights == "imagenet", classes)
 
 
 def build(
