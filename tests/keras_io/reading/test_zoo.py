@@ -7,7 +7,9 @@ import pytest
 
 from birdsonnx.keras_io.reading import graph_of, read
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import rewrites, strides
+from birdsonnx.passes import strides
+from birdsonnx.passes.max_pool_padding import PadIntoMaxPool
+from birdsonnx.passes.rewriting import apply
 from tests.graphs import answer
 
 ZOOS = sorted((Path(__file__).resolve().parents[3] / "build").glob("keras2-*"))
@@ -34,7 +36,7 @@ def test_a_network_is_as_near_to_the_truth_as_keras(network, suffix):
     file = read(network.with_suffix(f".{suffix}"), weights=weights)
     pixels = of_mode(network.read_text(), 3)(photos).transpose(0, 3, 1, 2)
     model = graph_of(file).model
-    rewrites.pad_into_max_pool(model.graph)
+    apply(PadIntoMaxPool(), model.graph)
     strides.move_strides_up(model.graph)
     allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH
     assert np.abs(answer(model, pixels) - exact).max() <= allowed
