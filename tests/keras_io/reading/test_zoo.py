@@ -16,8 +16,9 @@ ZOOS = sorted((Path(__file__).resolve().parents[3] / "build").glob("keras2-*"))
 NETWORKS = [network for zoo in ZOOS for network in sorted(zoo.glob("*.preprocess"))]
 FLOOR = 1e-6
 """Where Keras' float32 happens to be the float64 answer."""
-WITHOUT_TRUTH = 1e-5
-"""Keras 2.12 has no float64 of ConvNeXt's LayerScale: then two float32 answers are compared."""
+WITHOUT_TRUTH = 2e-5
+"""Of the largest answer, where Keras 2 has no float64 (ConvNeXt's LayerScale in 2.12, operations outside
+layers): then two float32 answers are compared."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,7 +39,7 @@ def test_a_network_is_as_near_to_the_truth_as_keras(network, suffix):
     model = graph_of(file).model
     apply(PadIntoMaxPool(), model.graph)
     strides.move_strides_up(model.graph)
-    allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH
+    allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH * max(1, np.abs(exact).max())
     assert np.abs(answer(model, pixels) - exact).max() <= allowed
     counts = file.parameters
     assert counts.total == sum(array.size for held in file.weights.values() for array in held.values())
