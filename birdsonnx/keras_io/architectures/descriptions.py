@@ -62,6 +62,7 @@ class Description:
                     _padding(half, -((lost - side) // stride)) for side in (height, width)
                 ]
         config["layers"][0]["config"]["batch_shape"] = [None, height, width, channels]
+        config["trainable"] = True
         config["layers"].append(_head(classes, config["output_layers"]))
         config["output_layers"] = ["dense", 0, 0]
         return {**content, "keras_version": KERAS_VERSION}
@@ -93,7 +94,12 @@ def _head(classes: int, reads: Any) -> dict[str, Any]:
         "name": "dense",
         "inbound_nodes": [
             {
-                "args": [{"class_name": "__keras_tensor__", "config": {"keras_history": reads}}],
+                "args": [
+                    {
+                        "class_name": "__keras_tensor__",
+                        "config": {"shape": [], "dtype": "float32", "keras_history": reads},
+                    }
+                ],
                 "kwargs": {},
             }
         ],
