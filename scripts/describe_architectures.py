@@ -162,7 +162,9 @@ def described(name: str) -> dict[str, Any]:
     """All that there is to say about one network."""
     side = DEFAULT_SIZES[name]
     with intercepted() as seen:
-        models = [(size, built(name, size)) for size in ((side, side), *SIZES)]
+        models = [((side, side), built(name, (side, side)))]
+        # Where nothing asks for the size, one more shows it.
+        models += [(size, built(name, size)) for size in (SIZES if "padding" in seen else SIZES[:1])]
     moving = moving_paddings(models)
     assert seen.count("padding") == len(models) * len(moving), (name, "choose other sizes", moving)
     networks = [without_moving(network_of(model), moving) for _, model in models]

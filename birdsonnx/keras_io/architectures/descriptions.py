@@ -6,6 +6,7 @@
 import copy
 import json
 import lzma
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,13 @@ def _head(classes: int, reads: Any) -> dict[str, Any]:
     }
 
 
+def lines() -> Iterator[str]:
+    """The file, network by network."""
+    with lzma.open(FILE, "rt", encoding="utf-8") as file:
+        yield from file
+
+
 def load(name: str) -> Description:
     """The description of one network, by Keras' spelling of its name."""
     start = f'{{"name":"{name}",'
-    with lzma.open(FILE, "rt", encoding="utf-8") as lines:
-        line = next(line for line in lines if line.startswith(start))
-    return Description(**json.loads(line))
+    return Description(**json.loads(next(line for line in lines() if line.startswith(start))))

@@ -221,7 +221,7 @@ def _number(dataset: Any, where: str) -> Array:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise ModelError(f"{where}: {getattr(dataset, 'name', dataset)} is no array of numbers")
     value = np.asarray(dataset[()])
-    return value.astype(np.float32) if value.dtype.kind == "f" else value
+    return value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
 
 
 def _in_role_order(roles: Mapping[str, Any], held: Sequence[tuple[str, Array]]) -> list[Array]:
