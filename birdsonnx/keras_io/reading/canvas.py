@@ -96,10 +96,9 @@ class Canvas:
         if name not in self._weights:
             self._weights.add(name)
             self.constants[name] = np.asarray(value, np.float32)
+        elif not np.array_equal(self.constants[name], np.asarray(value, np.float32)):
+            raise Refusal(f"it is called on tensors that need its {role} in two forms")
         return name
-
-    def has_weight(self, role: str) -> bool:
-        return f"{self.scope}/{role}" in self._weights
 
     def _constant(self, name: str, value: "str | float | Array") -> str:
         if isinstance(value, str):
