@@ -221,8 +221,10 @@ class Canvas:
             return x
         shape = list(x.shape)
         shape[axis % x.rank - 1] = len(taken)
-        end = stop if stop >= 0 else -(2**31)
-        bounds = [np.array([value], np.int64) for value in (start, end, x.axis(axis), step)]
+        if step < 0:  # a Slice that goes backwards has no gradient
+            name = self.node("Gather", x.name, np.array(taken, np.int64), axis=x.axis(axis))
+            return Tensor(name, tuple(shape), x.maps)
+        bounds = [np.array([value], np.int64) for value in (start, stop, x.axis(axis), step)]
         return Tensor(self.node("Slice", x.name, *bounds), tuple(shape), x.maps)
 
     def pad(self, x: Tensor, before: Sequence[int], behind: Sequence[int], value: float = 0.0) -> Tensor:
