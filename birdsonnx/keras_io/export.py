@@ -98,7 +98,10 @@ def _class_names(request: Request) -> Sequence[str] | None:
         if request.tag is not None:
             raise ConfigError(f"--tag is for a folder, and --labels {request.labels} is a file")
         return label_file.read(request.labels)
-    return read_class_folders(request.labels, request.tag).classes
+    names = read_class_folders(request.labels, request.tag).classes
+    if len(names) < 2:
+        raise ConfigError(f"--labels {request.labels} has one class folder; a classifier needs two or more")
+    return names
 
 
 def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
