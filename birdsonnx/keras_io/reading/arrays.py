@@ -94,7 +94,7 @@ class _Numbered:
             name = keras_snake_case(layer.kind)
             number = times.get(name, 0)
             # Keras 2.12 counts a layer that holds arrays twice, and keeps them under its first number.
-            twice = DOUBLED in group and bool(_wanted(layer, self._paths, self._variables, above))
+            twice = DOUBLED in group and bool(wanted(layer, self._paths, self._variables, above))
             times[name] = number + (2 if twice else 1)
             name = f"{name}_{number}" if number else name
             if layer.shared in self._met:  # its arrays are where it was met first
@@ -144,16 +144,16 @@ def _named(container: Container, network: Network, paths: Paths, variables: Vari
     unlisted -= {each.name for _, arrays in groups for _, each in arrays}
     if unlisted:
         raise ModelError(f"{where}: no layer of the network wants its array {min(unlisted)}")
-    wanted = [(layer, _wanted(layer, paths, variables)) for layer in network.layers]
-    wanted = [(layer, held) for layer, held in wanted if held]
-    if len(groups) != len(wanted):
+    layers = [(layer, wanted(layer, paths, variables)) for layer in network.layers]
+    layers = [(layer, held) for layer, held in layers if held]
+    if len(groups) != len(layers):
         raise ModelError(
-            f"{where}: it holds arrays of {len(groups)} layers, the network has {len(wanted)} layers with "
-            f"weights{_odd_one_out([name for name, _ in groups], [layer.name for layer, _ in wanted])}"
+            f"{where}: it holds arrays of {len(groups)} layers, the network has {len(layers)} layers with "
+            f"weights{_odd_one_out([name for name, _ in groups], [layer.name for layer, _ in layers])}"
         )
     weights: Weights = {}
-    for (layer, held), (name, arrays) in zip(wanted, groups, strict=True):
-        _fill(weights, _in_order(layer, held), name, arrays, where)
+    for (layer, held), (name, arrays) in zip(layers, groups, strict=True):
+        _fill(weights, in_order(layer, held), name, arrays, where)
     return weights
 
 
@@ -167,7 +167,7 @@ def _listed(group: h5py.Group, where: str) -> list[tuple[str, h5py.Dataset]]:
     return [(name, group[name]) for name in containers.names_in(group, "weight_names", where)]
 
 
-class _Held(NamedTuple):
+class Held(NamedTuple):
     """An array that a layer wants."""
 
     path: str
@@ -175,15 +175,15 @@ class _Held(NamedTuple):
     variable: Variable
 
 
-def _wanted(layer: Layer, paths: Paths, variables: Variables, above: Full = ()) -> list[_Held]:
+def wanted(layer: Layer, paths: Paths, variables: Variables, above: Full = ()) -> list[Held]:
     """All that a layer, or a model's layers, hold, in the order of the layers; nothing twice."""
     full = (*above, layer.name)
     inner = [(full, layer)] if layer.network is None else leaves(layer.network, full)
-    held = [_Held(paths[place], leaf, each) for place, leaf in inner for each in variables(leaf)]
+    held = [Held(paths[place], leaf, each) for place, leaf in inner for each in variables(leaf)]
     return list({(each.path, each.variable.role): each for each in reversed(held)}.values())[::-1]
 
 
-def _in_order(layer: Layer, held: list[_Held]) -> list[_Held]:
+def in_order(layer: Layer, held: list[Held]) -> list[Held]:
     """What a group holds, in its order: all that is trained, layer by layer, and then the rest. Keras 3 does
     not divide where the model itself is frozen."""
     if layer.generation == 3 and not layer.trainable:
@@ -195,7 +195,7 @@ def _in_order(layer: Layer, held: list[_Held]) -> list[_Held]:
 
 def _fill(
     weights: Weights,
-    held: Sequence[_Held],
+    held: Sequence[Held],
     group: str,
     arrays: Sequence[tuple[str, h5py.Dataset]],
     where: str,
