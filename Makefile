@@ -2,7 +2,7 @@
 PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench bench-road bench-train clean
+.PHONY: demo test test-slow lint bench bench-road bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -29,6 +29,11 @@ bench-road: .venv/all
 
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py
+
+# Files as Keras 2 wrote them, with its own answers, in build/: what the slow tests of the reader want.
+keras2:
+	scripts/keras2 python3.11 2.15.1
+	scripts/keras2 python3.11 2.12.1
 
 clean:
 	rm -rf .venv .venv-onnxruntime demo build dist

@@ -4,7 +4,7 @@
     python scripts/describe_architectures.py --check  # compares the file with what Keras builds
 
 Each network is built without its top and average-pooled, at several sizes, without any weights being made.
-What depends on the size must be paddings alone (see `Padding`); the file has one network a line.
+What depends on the size must be paddings alone; the file has one network a line.
 """
 
 import argparse
@@ -40,10 +40,11 @@ UNUSED = ("build_config", "registered_name", "build_input_shape", "dtype", "seed
 
 @contextmanager
 def intercepted() -> Iterator[list[Any]]:
-    """What Keras would download is recorded, and the least size of the network that is built; no weights are
-    loaded."""
+    """What Keras would download is recorded, the least size of the network that is built, and `padding` for
+    each padding that depends on the size; no weights are loaded."""
     seen: list[Any] = []
     get_file, least = file_utils.get_file, imagenet_utils.obtain_input_shape
+    correct_pad = imagenet_utils.correct_pad
     load_weights = keras.Model.load_weights
 
     def download(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
@@ -54,12 +55,18 @@ def intercepted() -> Iterator[list[Any]]:
         seen.append(options["min_size"])
         return least(*args, **options)
 
+    def padding(*args: Any) -> Any:
+        seen.append("padding")
+        return correct_pad(*args)
+
     file_utils.get_file, imagenet_utils.obtain_input_shape = download, obtain_input_shape
+    imagenet_utils.correct_pad = padding
     keras.Model.load_weights = lambda *_, **__: None
     try:
         yield seen
     finally:
         file_utils.get_file, imagenet_utils.obtain_input_shape = get_file, least
+        imagenet_utils.correct_pad = correct_pad
         keras.Model.load_weights = load_weights
 
 
@@ -81,23 +88,19 @@ def of_imagenet(name: str, size: tuple[int, int]) -> tuple[Any, list[Any]]:
     return model, file
 
 
-def stripped(value: Any, inside: bool = False) -> Any:
-    """JSON without what a reader does not need; sizes of tensors, which depend on the input's, are null."""
+def stripped(value: Any) -> Any:
+    """JSON without what a reader does not need, and without sizes of tensors, which depend on the input's.
+    Keras reads it still: it wants some shape and type for each tensor, and looks at neither."""
     if isinstance(value, list):
-        return [stripped(each, inside) for each in value]
+        return [stripped(each) for each in value]
     if not isinstance(value, dict):
         return value
     if value.get("class_name") == "__keras_tensor__":
         history = value["config"]["keras_history"]
-        return {"class_name": "__keras_tensor__", "config": {"keras_history": history}}
-    kept = {
-        key: stripped(each, True) for key, each in value.items() if each is not None and key not in UNUSED
-    }
+        return {**value, "config": {"shape": [], "dtype": "float32", "keras_history": history}}
+    kept = {key: stripped(each) for key, each in value.items() if each is not None and key not in UNUSED}
     if kept.get("class_name") == "InputLayer":
-        shape = kept["config"]["batch_shape"]
-        kept["config"]["batch_shape"] = [None, None, None, shape[-1]]
-    if str(value.get("class_name", "")).startswith("__"):
-        return value
+        kept["config"]["batch_shape"] = [None, None, None, kept["config"]["batch_shape"][-1]]
     return kept
 
 
@@ -159,8 +162,11 @@ def described(name: str) -> dict[str, Any]:
     """All that there is to say about one network."""
     side = DEFAULT_SIZES[name]
     with intercepted() as seen:
-        models = [(size, built(name, size)) for size in ((side, side), *SIZES)]
+        models = [((side, side), built(name, (side, side)))]
+        # Where nothing asks for the size, one more shows it.
+        models += [(size, built(name, size)) for size in (SIZES if "padding" in seen else SIZES[:1])]
     moving = moving_paddings(models)
+    assert seen.count("padding") == len(models) * len(moving), (name, "choose other sizes", moving)
     networks = [without_moving(network_of(model), moving) for _, model in models]
     for network in networks:
         pairs = zip(network["config"]["layers"], networks[0]["config"]["layers"], strict=True)
@@ -197,10 +203,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     options = parser.parse_args()
-    lines = [
-        json.dumps(described(name), separators=(",", ":"))
-        for name in (os.environ.get("ONLY", "").split() or DEFAULT_SIZES)
-    ]
+    lines = [json.dumps(described(name), separators=(",", ":")) for name in DEFAULT_SIZES]
     text = "".join(f"{line}\n" for line in lines)
     if options.check:
         same = lzma.decompress(FILE.read_bytes()).decode() == text

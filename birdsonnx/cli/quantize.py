@@ -37,6 +37,10 @@ def quantize(
             min=0, max=1, help="Accuracy that may be lost on --validate; if more is, nothing is written."
         ),
     ] = 0.01,
+    min_agreement: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the calibration photos that must keep float32's class."),
+    ] = 0.9,
     threads: Threads = None,
     json: Json = False,
     debug: Debug = False,
@@ -50,18 +54,21 @@ def quantize(
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
-        request = quantizing.Request(model, calibrate, output, photos, method, validate, max_drop, tag)
+        request = quantizing.Request(
+            model, calibrate, output, photos, method, validate, max_drop, min_agreement, tag
+        )
         done = quantizing.quantize(request, sharing.share(job.ranks, threads).threads, job.console())
         job.result = {
             "output": str(done.output),
             "calibrated_on": done.photos,
             "method": method,
             "bytes": {"float32": done.bytes_before, "int8": done.bytes_after},
+            "agreement": done.agreement,
             "validation": None if done.comparison is None else done.comparison.as_json(),
         }
         if done.comparison is not None:
             job.say(*tables.quantization_lines(done.comparison))
         job.say(
             f"wrote {done.output} ({done.bytes_after / 1e6:.1f} MB instead of {done.bytes_before / 1e6:.1f}, "
-            f"calibrated on {done.photos} photos)"
+            f"calibrated on {done.photos} photos, {done.agreement:.4f} of them named as float32 names them)"
         )

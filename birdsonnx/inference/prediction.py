@@ -124,11 +124,12 @@ def _follow(
 def _draw(model: ChosenModel, outfile: str) -> Path:
     """Write the model's graph beside the outfile."""
     from birdsonnx.model import dot, model_file
+    from birdsonnx.model.weight_names import weights_by_layer
 
     loaded = model_file.parse(model.read(), model.where)
     graph = loaded.proto.graph
-    layers = set(loaded.metadata.trainable)
-    trained = {tensor.name for tensor in graph.initializer if tensor.name.rpartition("/")[0] in layers}
+    held = weights_by_layer(graph, {layer.name for layer in loaded.metadata.layers})
+    trained = {name for layer in loaded.metadata.trainable for name in held.get(layer, ())}
     path = dot.path_beside(outfile)
     dot.write(path, graph, trained)
     return path

@@ -13,7 +13,7 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo, fitted, read_class_folders
 from birdsonnx.images.inputs import collect
-from birdsonnx.inference import evaluation
+from birdsonnx.inference import evaluation, int8_agreement
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
@@ -45,6 +45,8 @@ class Request:
     """Class folders that the accuracy is measured on; None: it is not."""
     max_drop: float = 0.01
     """Of accuracy, in [0, 1]; beyond it nothing is written."""
+    min_agreement: float = int8_agreement.LEAST
+    """Share of the calibration photos that int8 must give float32's class; below it nothing is written."""
     tag: str | None = None
     """Name of the folders in `validate` that hold the class folders; None: it does."""
 
@@ -84,6 +86,8 @@ class Outcome:
     """Calibrated with."""
     bytes_before: int
     bytes_after: int
+    agreement: float
+    """Share of the photos calibrated with that int8 and float32 give the same class."""
     comparison: Comparison | None
 
 
@@ -104,7 +108,7 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
         raise ConfigError("--tag is for the folder of --validate, and there is none")
     photos = evenly(collect([str(request.calibrate)], say=audience.say), request.photos)
     with audience.progress("calibration", len(photos)) as advance:
-        quantized = quantized_model(model, photos, request.method, threads, advance)
+        quantized = quantized_model(model, photos, request.method, threads, advance, request.min_agreement)
     content = quantized.serialized()
     comparison = None
     if request.validate is not None:
@@ -116,7 +120,8 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
                 f"{request.max_drop:g}; nothing was written; try more --photos or --method percentile"
             )
     quantized.save(output)
-    return Outcome(output, len(photos), len(model.serialized()), len(content), comparison)
+    agreement = float((quantized.metadata.quantization or {})["agreement"])
+    return Outcome(output, len(photos), len(model.serialized()), len(content), agreement, comparison)
 
 
 def quantized_model(
@@ -125,11 +130,12 @@ def quantized_model(
     method: Method,
     threads: int,
     advance: Callable[[int], None] = lambda _: None,
+    min_agreement: float = int8_agreement.LEAST,
 ) -> BirdModel:
-    """The int8 form of a model, which remembers how it was made.
+    """The int8 form of a model, which remembers how it was made and how well it agrees with float32.
 
     Raises:
-        ModelError: it cannot be quantised.
+        ModelError: it cannot be quantised, or names too many of the photos otherwise.
         DataError: photos that cannot be decoded, all of them listed.
     """
     decode_photo = decoder(*model.input_size, model.metadata.transforms)
@@ -139,7 +145,8 @@ def quantized_model(
     except ModelError as error:
         raise ModelError(f"{model.where}: {error}") from None
     record = {"precision": "int8", "method": method, "photos": len(photos)}
-    return BirdModel(proto, model.metadata.having(quantization=record), model.where)
+    quantized = BirdModel(proto, model.metadata.having(quantization=record), model.where)
+    return int8_agreement.settled(model, quantized, photos, threads, min_agreement)
 
 
 def pixels(

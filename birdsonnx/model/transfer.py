@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from birdsonnx.errors import ModelError
-from birdsonnx.model.graph import Array
+from birdsonnx.model.graph import Array, Graph
 from birdsonnx.model.model_file import BirdModel
-from birdsonnx.model.weight_names import layer_of
+from birdsonnx.model.weight_names import arrays_by_layer
 from birdsonnx.model.weights import with_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -83,15 +83,14 @@ def transferred(network: BirdModel, checkpoint: BirdModel) -> tuple[BirdModel, F
 
 
 def _by_layer(model: BirdModel) -> dict[str, dict[str, Array]]:
-    """The weights that the graph holds, by name, of each layer that has any: a BatchNorm that was folded has
-    none."""
-    found: dict[str, dict[str, Array]] = {}
-    layers = {layer.name for layer in model.metadata.layers}
-    for tensor in model.proto.graph.initializer:
-        layer = layer_of(tensor.name, layers)
-        if layer is not None and tensor.data_type == TensorProto.FLOAT:
-            found.setdefault(layer, {})[tensor.name] = numpy_helper.to_array(tensor)
-    return found
+    """The weights and statistics that the graph holds, by name, of each layer that has any: a BatchNorm that
+    was folded has none."""
+    graph = Graph(model.proto.graph)
+    held = arrays_by_layer(model.proto.graph, {layer.name for layer in model.metadata.layers})
+    return {
+        layer: {name: numpy_helper.to_array(graph.constants[name]) for name in names}
+        for layer, names in held.items()
+    }
 
 
 def _as_today(theirs: Mapping[str, Array], ours: Mapping[str, Array]) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from typing import Any
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import RandomTransform
 from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.model.weight_names import scope_of
 from birdsonnx.training.audience import Facts
 
 PRECISIONS = {"fp32": "", "fp16": " (float16)", "int8": " (computed in int8)"}
@@ -112,7 +113,7 @@ def _features(facts: Facts) -> str:
 
 
 def _dropout(facts: Facts) -> str:
-    acting = ", ".join(f"{each.node.split('/')[0]} {each.rate:g}" for each in facts.dropouts) or "none"
+    acting = ", ".join(f"{scope_of(each.node)} {each.rate:g}" for each in facts.dropouts) or "none"
     frozen = len(facts.model.metadata.dropout) - len(facts.dropouts)
     return acting + (f"; {frozen} before frozen layers, where nothing is dropped" if frozen else "")
 

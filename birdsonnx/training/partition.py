@@ -23,12 +23,17 @@ from birdsonnx.model.edits import (
 from birdsonnx.model.graph import Graph, depending_on, shapes_per_photo
 from birdsonnx.model.metadata import INPUT, Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
-from birdsonnx.model.weight_names import ROLES
+from birdsonnx.model.weight_names import scope_of, weights_by_layer
 from birdsonnx.model.weights import Weights
 from birdsonnx.passes import dropout
 from birdsonnx.passes.gradient_forms.preparing import prepare
 
 FEATURES = "features"
+
+WITHOUT_WEIGHTS = frozenset(
+    ("BatchNormalization", "BatchNormalizationV1", "SyncBatchNormalization", "Normalization")
+)
+"""Classes of layers that may have nothing to train in the graph: folded, or statistics alone."""
 
 LEARNED = frozenset(("Conv", "Gemm", "MatMul"))
 """Operations that cost enough to be worth doing once: those that hold a layer's kernel."""
@@ -50,8 +55,8 @@ class Boundary:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that compute the tensors: tensors are called `layer/operation`."""
-        return tuple(name.split("/")[0] for name in self.tensors)
+        """The layers that compute the tensors."""
+        return tuple(map(scope_of, self.tensors))
 
     @property
     def size(self) -> int:
@@ -91,14 +96,15 @@ class Network:
         trainable: names of the layers to train.
 
     Raises:
-        ConfigError: nothing to train, or an operation without gradient after the first trained weight.
+        ConfigError: nothing to train, a layer whose weights are not to be found, or an operation without
+            gradient after the first trained weight.
     """
 
     def __init__(self, model: BirdModel, trainable: Sequence[str]) -> None:
         self.model = model
         self.proto = copy_of(model.proto)
         del self.proto.metadata_props[:]
-        self.weights = _weights(self.proto, trainable)
+        self.weights = _weights(model, trainable)
         if not self.weights:
             named = f" ({', '.join(trainable[:3])} hold no weights of their own)" if trainable else ""
             raise ConfigError(
@@ -260,13 +266,23 @@ class Network:
         return found[::-1]
 
 
-def _weights(proto: ModelProto, trainable: Sequence[str]) -> Weights:
-    graph = Graph(proto.graph)
+def _weights(model: BirdModel, trainable: Sequence[str]) -> Weights:
+    """What the layers to train hold, in their order.
+
+    A BatchNorm that was folded, and statistics alone, have nothing to train; any other layer must have."""
+    graph = Graph(model.proto.graph)
+    held = weights_by_layer(graph.proto, {*_layer_names(model.metadata), *trainable})
+    for layer in model.metadata.layers:
+        if layer.name in trainable and layer.name not in held and layer.kind not in WITHOUT_WEIGHTS:
+            raise ConfigError(
+                f"{model.where}: layer {layer.name!r} ({layer.kind}) is to be trained, and the graph has no "
+                'weights of it; export the network again, or choose other layers with "birdsonnx": '
+                '{"trainable": [...]}'
+            )
     return {
         name: np.array(graph.constant(name), np.float32)
         for layer in trainable
-        for name in (f"{layer}/{role}" for role in ROLES)
-        if name in graph.constants
+        for name in held.get(layer, ())
     }
 
 

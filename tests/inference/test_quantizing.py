@@ -149,7 +149,7 @@ def test_it_writes_the_int8_form_beside_the_model(request_):
     assert Path("model.onnx").read_bytes() == before
     assert audience.steps == {"calibration": 0}
     old, new = model_file.load(Path("model.onnx")).metadata, model_file.load(OUTPUT).metadata
-    assert new.quantization == {"precision": "int8", "method": "minmax", "photos": 12}
+    assert new.quantization == {"precision": "int8", "method": "minmax", "photos": 12, "agreement": 1.0}
     assert replace(new, quantization=None) == old
 
 

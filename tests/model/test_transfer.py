@@ -77,6 +77,8 @@ def test_a_name_that_begins_another_is_not_it():
     graph = model.proto.graph
     for tensor in graph.initializer:
         tensor.name = tensor.name.replace("conv2/", "conv1/inner/")
+    for node in graph.node:
+        node.input[:] = [name.replace("conv2/", "conv1/inner/") for name in node.input]
     layers = (Layer("conv1", "Conv2D", 8, False), Layer("conv1/inner", "Conv2D", 24, False))
     nested = BirdModel(model.proto, model.metadata.having(layers=layers), "nested")
     assert transfer.transferred(nested, nested)[1].taken == ("conv1", "conv1/inner")

@@ -336,6 +336,36 @@ def test_a_pattern_that_matches_nothing_is_refused(patterns):
         trainable_layers(tiny_model().metadata, patterns)
 
 
+def with_paths(*names):
+    model = tiny_model()
+    layers = tuple(Layer(name, "Conv2D", 8, True) for name in names)
+    return model.metadata.having(layers=layers)
+
+
+def test_a_plain_name_is_enough_where_one_layer_has_it():
+    metadata = with_paths("left/conv1", "left/conv2", "right/conv2", "conv3")
+    assert trainable_layers(metadata, ["conv1", "conv3"]) == ("left/conv1", "conv3")
+    assert trainable_layers(metadata, ["left/*"]) == ("left/conv1", "left/conv2")
+    assert trainable_layers(metadata, ["*/conv2"]) == ("left/conv2", "right/conv2")
+    with pytest.raises(ConfigError, match=r"'conv2' is the name of 2 layers; .*'left/conv2', 'right/conv2'"):
+        trainable_layers(metadata, ["conv2"])
+
+
+def test_a_layer_that_is_called_so_comes_before_those_inside_models():
+    metadata = with_paths("conv1/bn", "conv2/bn", "bn")
+    assert trainable_layers(metadata, ["bn"]) == ("bn",)
+
+
+def test_a_layer_whose_weights_are_nowhere_is_refused():
+    """Keras would train it; nothing may be left out in silence."""
+    model = tiny_model()
+    lost = Layer("lost", "Dense", 3, True)
+    model = BirdModel(model.proto, model.metadata.having(layers=(*model.metadata.layers, lost)), model.where)
+    assert set(Network(model, ["dense"]).weights) == {"dense/kernel", "dense/bias"}
+    with pytest.raises(ConfigError, match=r"^tiny: layer 'lost' \(Dense\) is to be trained, and the graph"):
+        Network(model, ["dense", "lost"])
+
+
 def test_nothing_to_train_is_refused():
     message = "^tiny: no layer of this network is trainable; nothing to train$"
     with pytest.raises(ConfigError, match=message):

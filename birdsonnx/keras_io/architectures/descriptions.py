@@ -6,6 +6,7 @@
 import copy
 import json
 import lzma
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Description:
                     _padding(half, -((lost - side) // stride)) for side in (height, width)
                 ]
         config["layers"][0]["config"]["batch_shape"] = [None, height, width, channels]
+        config["trainable"] = True
         config["layers"].append(_head(classes, config["output_layers"]))
         config["output_layers"] = ["dense", 0, 0]
         return {**content, "keras_version": KERAS_VERSION}
@@ -93,16 +95,25 @@ def _head(classes: int, reads: Any) -> dict[str, Any]:
         "name": "dense",
         "inbound_nodes": [
             {
-                "args": [{"class_name": "__keras_tensor__", "config": {"keras_history": reads}}],
+                "args": [
+                    {
+                        "class_name": "__keras_tensor__",
+                        "config": {"shape": [], "dtype": "float32", "keras_history": reads},
+                    }
+                ],
                 "kwargs": {},
             }
         ],
     }
 
 
+def lines() -> Iterator[str]:
+    """The file, network by network."""
+    with lzma.open(FILE, "rt", encoding="utf-8") as file:
+        yield from file
+
+
 def load(name: str) -> Description:
     """The description of one network, by Keras' spelling of its name."""
     start = f'{{"name":"{name}",'
-    with lzma.open(FILE, "rt", encoding="utf-8") as lines:
-        line = next(line for line in lines if line.startswith(start))
-    return Description(**json.loads(line))
+    return Description(**json.loads(next(line for line in lines() if line.startswith(start))))

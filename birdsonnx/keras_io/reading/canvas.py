@@ -96,10 +96,9 @@ class Canvas:
         if name not in self._weights:
             self._weights.add(name)
             self.constants[name] = np.asarray(value, np.float32)
+        elif not np.array_equal(self.constants[name], np.asarray(value, np.float32)):
+            raise Refusal(f"it is called on tensors that need its {role} in two forms")
         return name
-
-    def has_weight(self, role: str) -> bool:
-        return f"{self.scope}/{role}" in self._weights
 
     def _constant(self, name: str, value: "str | float | Array") -> str:
         if isinstance(value, str):
@@ -222,8 +221,10 @@ class Canvas:
             return x
         shape = list(x.shape)
         shape[axis % x.rank - 1] = len(taken)
-        end = stop if stop >= 0 else -(2**31)
-        bounds = [np.array([value], np.int64) for value in (start, end, x.axis(axis), step)]
+        if step < 0:  # a Slice that goes backwards has no gradient
+            name = self.node("Gather", x.name, np.array(taken, np.int64), axis=x.axis(axis))
+            return Tensor(name, tuple(shape), x.maps)
+        bounds = [np.array([value], np.int64) for value in (start, stop, x.axis(axis), step)]
         return Tensor(self.node("Slice", x.name, *bounds), tuple(shape), x.maps)
 
     def pad(self, x: Tensor, before: Sequence[int], behind: Sequence[int], value: float = 0.0) -> Tensor:

@@ -192,16 +192,13 @@ def _by_name(container: Container, target: _Target) -> Found:
     ends: dict[str, set[str]] = {}
     for place, path in places.items():
         ends.setdefault(place.rpartition("/")[2], set()).add(path)
+    places |= {path: path for path in target.shapes}
     owned: dict[str, list[tuple[str, Array]]] = {}
     try:
         for group, held in _groups(container):
             for name, dataset in held:
-                above = name.rpartition("/")[0]
-                last = above.rpartition("/")[2]
-                known = ends.get(last, set())
-                owner = group if group in target.shapes else places.get(f"{group}/{above}", places.get(above))
-                owner = owner or (next(iter(known)) if len(known) == 1 else group if group == last else last)
-                owned.setdefault(owner or group, []).append((name, _number(dataset, container.where)))
+                owner = _owner(group, name.rpartition("/")[0], places, ends)
+                owned.setdefault(owner, []).append((name, _number(dataset, container.where)))
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         # h5py raises all of these on groups that are not what the names say, and on damaged data.
         text = " ".join(str(error).split())[:150]
@@ -211,11 +208,22 @@ def _by_name(container: Container, target: _Target) -> Found:
     return {owner: _in_role_order(target.shapes.get(owner, {}), held) for owner, held in owned.items()}
 
 
+def _owner(group: str, above: str, places: Mapping[str, str], ends: Mapping[str, set[str]]) -> str:
+    """Whose an array is, whose name has this `above` its role: one of the network's layers, or another."""
+    if group in places or above == group:
+        return places.get(group, group)
+    last = above.rpartition("/")[2]
+    for place in (f"{group}/{above}", above):
+        if place in places:
+            return places[place]
+    return next(iter(ends[last])) if len(ends.get(last, ())) == 1 else last or group
+
+
 def _number(dataset: Any, where: str) -> Array:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise ModelError(f"{where}: {getattr(dataset, 'name', dataset)} is no array of numbers")
     value = np.asarray(dataset[()])
-    return value.astype(np.float32) if value.dtype.kind == "f" else value
+    return value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
 
 
 def _in_role_order(roles: Mapping[str, Any], held: Sequence[tuple[str, Array]]) -> list[Array]:

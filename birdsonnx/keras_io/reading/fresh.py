@@ -93,10 +93,10 @@ def _known(value: Any) -> tuple[str, Initializer]:
     config: Any = {}
     if isinstance(value, dict):
         value, config = value.get("class_name"), value.get("config") or {}
-    kind = value.replace("_", "").lower() if isinstance(value, str) else ""
-    kind = ALIASES.get(kind, kind)
-    if kind not in INITIALIZERS or not isinstance(config, dict):
-        raise ValueError(f"its initializer {shown(value)} is not Keras' own{nearest(kind, INITIALIZERS)}")
+    name = value if isinstance(value, str) else ""
+    kind = NAMES.get(name.replace("_", "").lower())
+    if kind is None or not isinstance(config, dict):
+        raise ValueError(f"its initializer {shown(value)} is not Keras' own{nearest(name, INITIALIZERS)}")
     return kind, Initializer(config)
 
 
@@ -191,27 +191,29 @@ INITIALIZERS: dict[str, Draw] = {
     "zeros": _constant(0.0),
     "ones": _constant(1.0),
     "constant": _constant(0.0, "value"),
-    "randomnormal": lambda given, shape, _, generator: _normal(
+    "random_normal": lambda given, shape, _, generator: _normal(
         shape, given.number("mean", 0.0), given.number("stddev", 0.05), generator
     ),
-    "truncatednormal": lambda given, shape, _, generator: _truncated(
+    "truncated_normal": lambda given, shape, _, generator: _truncated(
         shape, given.number("mean", 0.0), given.number("stddev", 0.05), generator
     ),
-    "randomuniform": lambda given, shape, _, generator: _uniform(
+    "random_uniform": lambda given, shape, _, generator: _uniform(
         shape, given.number("minval", -0.05), given.number("maxval", 0.05), generator
     ),
-    "variancescaling": _scaled(1.0, "fan_in", "truncated_normal"),
-    "glorotuniform": _scaled(1.0, "fan_avg", "uniform"),
-    "glorotnormal": _scaled(1.0, "fan_avg", "truncated_normal"),
-    "heuniform": _scaled(2.0, "fan_in", "uniform"),
-    "henormal": _scaled(2.0, "fan_in", "truncated_normal"),
-    "lecununiform": _scaled(1.0, "fan_in", "uniform"),
-    "lecunnormal": _scaled(1.0, "fan_in", "truncated_normal"),
+    "variance_scaling": _scaled(1.0, "fan_in", "truncated_normal"),
+    "glorot_uniform": _scaled(1.0, "fan_avg", "uniform"),
+    "glorot_normal": _scaled(1.0, "fan_avg", "truncated_normal"),
+    "he_uniform": _scaled(2.0, "fan_in", "uniform"),
+    "he_normal": _scaled(2.0, "fan_in", "truncated_normal"),
+    "lecun_uniform": _scaled(1.0, "fan_in", "uniform"),
+    "lecun_normal": _scaled(1.0, "fan_in", "truncated_normal"),
     "orthogonal": _orthogonal,
     "identity": _identity,
 }
-"""Keras' initializers, by class name in small letters."""
-ALIASES = {
-    **{"normal": "randomnormal", "uniform": "randomuniform", "zero": "zeros", "one": "ones"},
+"""Keras' initializers, by the name that its layers take; class names are the same without `_`."""
+NAMES = {
+    **{name.replace("_", ""): name for name in INITIALIZERS},
+    **{"normal": "random_normal", "uniform": "random_uniform", "zero": "zeros", "one": "ones"},
     **{f"{name}initializer": name for name in ("identity", "orthogonal")},
 }
+"""Names in our table by small letters alone, and other names that Keras knows."""

@@ -77,8 +77,7 @@ class Step:
 
     def weight(self, role: str, shape: tuple[int, ...], form: Callable[[Array], Array] = np.asarray) -> str:
         """One of the layer's arrays as a constant of the graph, in the form that the graph needs."""
-        array = self.array(role, *shape)
-        return self.canvas.weight(role, array if self.canvas.has_weight(role) else form(array))
+        return self.canvas.weight(role, form(self.array(role, *shape)))
 
 
 @dataclass(frozen=True)

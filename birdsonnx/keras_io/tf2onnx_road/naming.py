@@ -12,7 +12,19 @@ from collections.abc import Iterable, Mapping
 from onnx import GraphProto, NodeProto, TensorProto
 
 from birdsonnx.model.graph import Graph, attribute
-from birdsonnx.model.weight_names import ROLES
+
+ROLES = (
+    "kernel",
+    "depthwise_kernel",
+    "pointwise_kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "scale",
+    "shift",
+    "negative_alpha",
+)
+"""What is named here; other constants are called after the node that reads them."""
 
 _FACTORS = {
     "BatchNormalization": "scale",

@@ -5,6 +5,7 @@
   x.
 - Softplus `log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))`, which overflows nowhere; `-|x| = 2 min(x, 0) -
   x`.
+- Softsign `x / (1 + |x|)`.
 - HardSigmoid `min(1, max(0, alpha x + beta))`, and HardSwish `x` times that of `x / 6 + 0.5`.
 """
 
@@ -90,6 +91,7 @@ _WRITTEN_OUT: dict[str, Callable[[_Form, NodeProto], Any]] = {
         form, number(node, "alpha", 1.6732631921768188), number(node, "gamma", 1.0507010221481323)
     ),
     "Softplus": lambda form, _: _softplus(form),
+    "Softsign": lambda form, _: form("Div", form.x, form("Add", form("Abs", form.x), 1.0), last=True),
     "HardSigmoid": lambda form, node: _hard_sigmoid(
         form, number(node, "alpha", 0.2), number(node, "beta", 0.5)
     ),

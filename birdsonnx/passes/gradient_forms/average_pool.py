@@ -38,7 +38,7 @@ class AveragePoolAsConvolution:
         )
 
     def check(self, _: Editor, pool: NodeProto) -> str | None:
-        if len(self._shapes.get(pool.input[0], ())) != 3:
+        if len(self._shapes.get(pool.input[0], ())) < 2:
             return UNKNOWN_SIZE
         dilated = max(integers(pool, "dilations", 1)) > 1
         return BEYOND if not pads_are_given(pool) or attribute(pool, "ceil_mode", 0) or dilated else None
@@ -46,8 +46,8 @@ class AveragePoolAsConvolution:
     def rewrite(self, graph: Editor, pool: NodeProto) -> int:
         data, output = pool.input[0], pool.output[0]
         channels, *size = self._shapes[data]
-        kernel, strides = integers(pool, "kernel_shape", 1), integers(pool, "strides", 1)
-        pads = integers(pool, "pads", 0, 4)
+        kernel, strides = integers(pool, "kernel_shape", 1), integers(pool, "strides", 1, len(size))
+        pads = integers(pool, "pads", 0, 2 * len(size))
         alike = not any(pads) or attribute(pool, "count_include_pad", 0) == 1
         weight = 1 / math.prod(kernel) if alike else 1.0
         summed = output if alike else f"{output}/sums"
@@ -65,11 +65,10 @@ class AveragePoolAsConvolution:
 def _values_per_window(
     size: Sequence[int], kernel: Sequence[int], pads: Sequence[int], strides: Sequence[int]
 ) -> Array:
-    """How many values of a map, not of its padding, each window sees: float32 `[1, 1, height, width]`."""
-    counts = []
-    for axis in range(2):
-        padded = np.pad(np.ones(size[axis], np.float32), (pads[axis], pads[axis + 2]))
+    """How many values of a map, not of its padding, each window sees: float32 `[1, 1, *map]`."""
+    counts: Array = np.ones((), np.float32)
+    for axis, side in enumerate(size):
+        padded = np.pad(np.ones(side, np.float32), (pads[axis], pads[axis + len(size)]))
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel[axis])[:: strides[axis]]
-        counts.append(windows.sum(axis=1))
-    across: Array = np.outer(*counts)
-    return across[None, None]
+        counts = counts[..., None] * windows.sum(axis=1)
+    return counts[None, None]

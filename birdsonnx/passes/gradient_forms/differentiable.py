@@ -9,6 +9,7 @@ from birdsonnx.model.graph import Graph, attribute, pads_are_given
 
 DIFFERENTIABLE = frozenset(
     [
+        "Abs",
         "Add",
         "Cast",
         "Clip",
@@ -19,6 +20,7 @@ DIFFERENTIABLE = frozenset(
         "Erf",
         "Exp",
         "Flatten",
+        "Gather",
         "Gemm",
         "GlobalAveragePool",
         "Identity",
@@ -26,7 +28,9 @@ DIFFERENTIABLE = frozenset(
         "Log",
         "LogSoftmax",
         "MatMul",
+        "Max",
         "MaxPool",
+        "Min",
         "Mul",
         "Neg",
         "Pad",
@@ -71,8 +75,12 @@ def _in_a_form(node: NodeProto, graph: Graph, trained: Collection[str]) -> bool:
             return bool(attribute(node, "to") == TensorProto.FLOAT)
         case "Conv":
             return pads_are_given(node)
+        case "Gather":
+            return node.input[0] in trained and node.input[1] in graph.constants
         case "MatMul":
             return all(len(graph.constants[name].dims) > 1 for name in node.input if name in graph.constants)
+        case "Max" | "Min":
+            return len(node.input) == 2
         case "MaxPool":
             return not attribute(node, "storage_order", 0)
         case "Pad":

@@ -1,10 +1,12 @@
 """The largest value of each whole map, for which there is no gradient, as a MaxPool.
 
-One window as large as the map has the map's maximum; a Reshape takes the two dimensions of 1 away where the
-operation does not keep them.
+One window as large as the map has the map's maximum; a Reshape takes the dimensions of 1 away where the
+operation does not keep them. The largest along other axes is that of a map of one side, once these axes are
+the last and are one.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,11 @@ from onnx import NodeProto, helper
 from birdsonnx.model.edits import Editor
 from birdsonnx.model.graph import Graph, attribute
 
-OTHER_AXES = "it is the largest of other axes than height and width"
+COMPUTED_AXES = "its axes are computed, or are those of the photos"
 
 
 class LargestOfMapAsMaxPool:
-    """Looks at GlobalMaxPools and ReduceMaxes of maps after a trained weight.
+    """Looks at GlobalMaxPools and ReduceMaxes after a trained weight.
 
     Args:
         trained: the tensors that depend on a trained weight.
@@ -36,30 +38,55 @@ class LargestOfMapAsMaxPool:
             for node in graph.nodes()
             if node.op_type in ("GlobalMaxPool", "ReduceMax")
             and node.input[0] in self._trained
-            and len(self._shapes.get(node.input[0], ())) == 3
+            and node.input[0] in self._shapes
         )
 
     def check(self, graph: Editor, node: NodeProto) -> str | None:
-        axes = _axes(graph, node)
-        of_map = axes is not None and sorted(int(axis) % 4 for axis in axes) == [2, 3]
-        return None if of_map else OTHER_AXES
+        axes = self._axes(graph, node)
+        return COMPUTED_AXES if axes is None or 0 in axes else None
 
     def rewrite(self, graph: Editor, node: NodeProto) -> int:
         data, output = node.input[0], node.output[0]
-        channels, *size = self._shapes[data]
-        keeps = node.op_type == "GlobalMaxPool" or attribute(node, "keepdims", 1)
-        pooled = output if keeps else f"{output}/map"
-        nodes = [helper.make_node("MaxPool", [data], [pooled], name=node.name, kernel_shape=size)]
-        if not keeps:
-            shape = f"{output}/shape"
-            graph.set_constant(shape, np.array([-1, channels], np.int64))
-            nodes.append(helper.make_node("Reshape", [pooled, shape], [output], name=f"{node.name}/flat"))
+        shape = (-1, *self._shapes[data])
+        axes = self._axes(graph, node)
+        assert axes is not None
+        rest = [axis for axis in range(1, len(shape)) if axis not in axes]
+        keeps = node.op_type == "GlobalMaxPool" or bool(attribute(node, "keepdims", 1))
+        nodes: list[NodeProto] = []
+
+        def then(operation: str, *constants: Sequence[int], **attributes: Any) -> None:
+            name = f"{output}/{len(nodes)}"
+            for value in constants:
+                graph.set_constant(f"{name}/shape", np.array(value, np.int64))
+            inputs = [nodes[-1].output[0] if nodes else data, *([f"{name}/shape"] if constants else [])]
+            nodes.append(
+                helper.make_node(operation, inputs, [name], name=f"{node.name}/{len(nodes)}", **attributes)
+            )
+
+        if rest == [1] and len(shape) > 2:
+            then("MaxPool", kernel_shape=shape[2:])
+        else:
+            if [*rest, *axes] != list(range(1, len(shape))):
+                then("Transpose", perm=[0, *rest, *axes])
+            size = math.prod(shape[axis] for axis in axes)
+            then("Reshape", (-1, math.prod(shape[axis] for axis in rest), size))
+            then("MaxPool", kernel_shape=[size])
+        if rest != [1] or not keeps:
+            then(
+                "Reshape",
+                [1 if axis in axes else side for axis, side in enumerate(shape) if keeps or axis not in axes],
+            )
+        nodes[-1].output[0], nodes[-1].name = output, node.name
         graph.replace(node, *nodes)
         return 1
 
-
-def _axes(graph: Graph, node: NodeProto) -> Any:
-    """An attribute, from opset 18 on an input; None where they are computed."""
-    if len(node.input) > 1:
-        return graph.constant(node.input[1])
-    return attribute(node, "axes", (2, 3))
+    def _axes(self, graph: Graph, node: NodeProto) -> list[int] | None:
+        """An attribute, from opset 18 on an input; None where they are computed."""
+        rank = len(self._shapes[node.input[0]]) + 1
+        if len(node.input) > 1:
+            given: Any = graph.constant(node.input[1])
+        else:
+            given = attribute(
+                node, "axes", range(2, rank) if node.op_type == "GlobalMaxPool" else range(rank)
+            )
+        return None if given is None else sorted(int(axis) % rank for axis in given)

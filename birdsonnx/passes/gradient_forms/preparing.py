@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from birdsonnx.errors import ConfigError
 from birdsonnx.model.graph import Graph, depending_on, shapes_per_photo
-from birdsonnx.model.weight_names import layer_of
+from birdsonnx.model.weight_names import layer_of, scope_of
 from birdsonnx.passes.gradient_forms import differentiable
 from birdsonnx.passes.gradient_forms.activations import ActivationsAsArithmetic
 from birdsonnx.passes.gradient_forms.average_pool import AveragePoolAsConvolution
@@ -59,7 +59,7 @@ def _require_gradients(
     for node in model.graph.node:
         reason = differentiable.check(node, graph, trained) if trained.intersection(node.input) else None
         if reason is not None:
-            layer = layer_of(node.name, layers) or node.name.rpartition("/")[0] or node.name
+            layer = layer_of(node.name, layers) or scope_of(node.name)
             raise ConfigError(
                 f"{where}: layer {layer!r} is a {node.op_type}, which {reason}, and layers before it are to "
                 'be trained; choose only layers after it with "birdsonnx": {"trainable": [...]}'

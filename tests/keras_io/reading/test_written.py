@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import graph_of, read
 from birdsonnx.model.edits import drop_unused
-from birdsonnx.passes import rewrites
+from birdsonnx.passes.batch_norm import FoldBatchNorm
+from birdsonnx.passes.rewriting import apply
 from tests.graphs import operators
 from tests.keras_io.reading import written
 
@@ -259,7 +260,7 @@ def test_graphs_are_lean(tmp_path):
 def test_batch_norms_are_folded_as_the_rewrite_folds_them(name, tmp_path):
     file = read(written.file(2, name, tmp_path))
     folded, plain = graph_of(file).model.graph, graph_of(file, fold=False).model.graph
-    assert rewrites.fold_batch_norm(plain) == operators(plain).count("Conv") > 0
+    assert apply(FoldBatchNorm(), plain).applied == operators(plain).count("Conv") > 0
     drop_unused(plain)
     expected = {
         tensor.name.replace("kernel/bias", "bias"): numpy_helper.to_array(tensor)

@@ -7,15 +7,18 @@ import pytest
 
 from birdsonnx.keras_io.reading import graph_of, read
 from birdsonnx.model.preprocessing import of_mode
-from birdsonnx.passes import rewrites, strides
+from birdsonnx.passes import strides
+from birdsonnx.passes.max_pool_padding import PadIntoMaxPool
+from birdsonnx.passes.rewriting import apply
 from tests.graphs import answer
 
 ZOOS = sorted((Path(__file__).resolve().parents[3] / "build").glob("keras2-*"))
 NETWORKS = [network for zoo in ZOOS for network in sorted(zoo.glob("*.preprocess"))]
 FLOOR = 1e-6
 """Where Keras' float32 happens to be the float64 answer."""
-WITHOUT_TRUTH = 1e-5
-"""Keras 2.12 has no float64 of ConvNeXt's LayerScale: then two float32 answers are compared."""
+WITHOUT_TRUTH = 2e-5
+"""Of the largest answer, where Keras 2 has no float64 (ConvNeXt's LayerScale in 2.12, operations outside
+layers): then two float32 answers are compared."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,9 +37,9 @@ def test_a_network_is_as_near_to_the_truth_as_keras(network, suffix):
     file = read(network.with_suffix(f".{suffix}"), weights=weights)
     pixels = of_mode(network.read_text(), 3)(photos).transpose(0, 3, 1, 2)
     model = graph_of(file).model
-    rewrites.pad_into_max_pool(model.graph)
+    apply(PadIntoMaxPool(), model.graph)
     strides.move_strides_up(model.graph)
-    allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH
+    allowed = 5 * rounding + FLOOR if rounding else WITHOUT_TRUTH * max(1, np.abs(exact).max())
     assert np.abs(answer(model, pixels) - exact).max() <= allowed
     counts = file.parameters
     assert counts.total == sum(array.size for held in file.weights.values() for array in held.values())

@@ -12,7 +12,7 @@ node = helper.make_node
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.mark.parametrize("name", ["Elu", "Selu", "Softplus", "HardSigmoid", "HardSwish"])
+@pytest.mark.parametrize("name", ["Elu", "Selu", "Softplus", "Softsign", "HardSigmoid", "HardSwish"])
 def test_activations_keep_their_values(name):
     model = graph_of([node(name, ["x"], ["y"], f"act/{name}")], {}, ["batch", 3, 4, 4], ["batch", 3, 4, 4])
     values = np.concatenate(

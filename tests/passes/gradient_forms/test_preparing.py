@@ -55,7 +55,7 @@ def trained(nodes: Sequence[NodeProto], constants: dict[str, Any], shape: Sequen
     )
 
 
-@pytest.mark.parametrize("operation", ["Sum", "Round", "Softsign", "GlobalLpPool"])
+@pytest.mark.parametrize("operation", ["Sum", "Round", "ConvTranspose", "GlobalLpPool"])
 def test_an_operation_without_a_gradient_is_refused_by_name(operation):
     model = trained([node(operation, ["a"], ["o"], f"act_7/{operation}")], {}, (3, 4, 4))
     message = (
@@ -85,6 +85,7 @@ SILENTLY_WRONG = {
 }
 FAILING = {
     "Cast to integers": ([node("Cast", ["a"], ["o"], to=TensorProto.INT32)], {}),
+    "Max of three": ([node("Max", ["a", "k", "x"], ["o"])], {"k": random(3, 4, 4)}),
     "MatMul with a vector": ([node("MatMul", ["a", "k"], ["o"])], {"k": random(4)}),
     "Pad by reflection": (
         [node("Pad", ["a", "k"], ["o"], mode="reflect")],
@@ -141,7 +142,7 @@ def plain(operation: str, *further: str, **attributes: Any) -> list[NodeProto]:
 CASES: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
     **{
         name: (plain(name), {})
-        for name in ("Erf", "Exp", "Identity", "Log", "Neg", "Reciprocal", "Relu", "Sigmoid")
+        for name in ("Abs", "Erf", "Exp", "Identity", "Log", "Neg", "Reciprocal", "Relu", "Sigmoid")
     },
     **{name: (plain(name), {}) for name in ("Sqrt", "Tanh", "GlobalAveragePool", "LeakyRelu", "Flatten")},
     "Add": (plain("Add", "k"), {"k": random(1, 3, 1, 1)}),
@@ -172,6 +173,8 @@ CASES: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
     "Div by itself": ([POOLED, node("Div", ["a", "m"], ["o"])], {}),
     "Div, broadcast": ([POOLED, node("Div", ["m", "a"], ["o"])], {}),
     "Flatten, axis": (plain("Flatten", axis=2), {}),
+    "Gather backwards": (plain("Gather", "k", axis=2), {"k": of(3, 2, 1, 0)}),
+    "Gather, some twice": (plain("Gather", "k", axis=1), {"k": of(2, 0, 2)}),
     "Gemm": ([FLAT, node("Gemm", ["f", "k", "l"], ["o"])], {"k": random(36, 2), "l": random(2)}),
     "Gemm, transposed": (
         [FLAT, node("Gemm", ["f", "k", "l"], ["o"], transB=1, alpha=0.5, beta=2.0)],
@@ -195,6 +198,16 @@ CASES: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
         {},
     ),
     "MatMul, kernel": ([node("MatMul", ["x", "w"], ["o"])], {"x": random(2, 5, 4), "w": random(4, 3)}),
+    **{
+        f"{name}{which}": case
+        for name in ("Max", "Min")
+        for which, case in {
+            "": (plain(name, "k"), {"k": random(3, 4, 3)}),
+            ", broadcast": (plain(name, "k"), {"k": random(3, 1, 1)}),
+            " with itself": ([node("Neg", ["a"], ["n"]), *plain(name, "n")], {}),
+            " by means": ([POOLED, *plain(name, "m")], {}),
+        }.items()
+    },
     "MaxPool": (plain("MaxPool", kernel_shape=[2, 2], strides=[2, 2]), {}),
     "MaxPool, pads": (plain("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), {}),
     "MaxPool, ceil": (plain("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1), {}),
@@ -275,8 +288,13 @@ REWRITTEN: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
     ),
     "ReduceMax": (plain("ReduceMax", axes=[2, 3], keepdims=0), {}),
     "ReduceMax, kept": (plain("ReduceMax", axes=[-1, -2]), {}),
+    "ReduceMax of channels": (plain("ReduceMax", axes=[1], keepdims=0), {}),
+    "ReduceMax of two axes, kept": (plain("ReduceMax", axes=[1, 3]), {}),
+    "ReduceMax of the last axis": (plain("ReduceMax", axes=[-1], keepdims=0), {}),
+    "ReduceMax of photos as wholes": (plain("ReduceMax", axes=[1, 2, 3]), {}),
     "Selu": (plain("Selu"), {}),
     "Softplus": (plain("Softplus"), {}),
+    "Softsign": (plain("Softsign"), {}),
     "squeeze and excite": (
         [
             node("GlobalAveragePool", ["a"], ["m"]),

@@ -102,9 +102,11 @@ def _normalization(step: Step) -> Tensor:
         raise Refusal(f"its mean and variance do not fit the shape {list(kept)}") from None
     _check_variance(variance, "variance")
     deviation = np.maximum(np.sqrt(variance), NORMALIZATION_EPSILON)
+    by = {"mean": mean, "deviation": deviation}
+    names = {role: canvas.weight(role, canvas.laid(value, x)) for role, value in by.items()}
     if options.flag("invert", False):
-        return canvas.binary("Add", canvas.binary("Mul", x, deviation), mean)
-    return canvas.binary("Div", canvas.binary("Sub", x, mean), deviation)
+        return canvas.on("Add", canvas.on("Mul", x, names["deviation"]), names["mean"])
+    return canvas.on("Div", canvas.on("Sub", x, names["mean"]), names["deviation"])
 
 
 # --- By the statistics of each photo --------------------------------------------------------------------

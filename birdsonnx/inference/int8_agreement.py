@@ -1,0 +1,69 @@
+"""An int8 form against the float32 model that it was made of, on the photos that it was calibrated with.
+
+Their mean difference, class by class, is taken out (`passes/logit_shift`); a form that still names too many
+photos otherwise is refused: it would be wrong without a word.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx.errors import ModelError
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.forward import name_photos
+from birdsonnx.model.edits import copy_of
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.logit_shift import shift_logits
+from birdsonnx.runtime.ranks import Ranks
+
+LEAST = 0.9
+"""Share of the calibration photos that both must give the same class. Of 12 classes of birds 0.99 do; of a
+network whose every sum overflowed 0.2 did."""
+
+
+def settled(
+    model: BirdModel, quantized: BirdModel, photos: Sequence[Photo], threads: int, least: float
+) -> BirdModel:
+    """The int8 form without its mean error; its metadata say how many of the photos it names like float32.
+
+    Args:
+        model: the float32 model.
+        quantized: its int8 form.
+        photos: to compare on; all of them can be decoded.
+        threads: that run photos beside each other.
+        least: share of the photos that both must give the same class; of few photos one may differ anyway.
+
+    Raises:
+        ModelError: they agree on fewer.
+    """
+    exact, found = _log_probs(model, photos, threads), _log_probs(quantized, photos, threads)
+    agreed = _agreed(exact, found)
+    shifted = BirdModel(copy_of(quantized.proto), quantized.metadata, quantized.where)
+    difference = exact - found
+    shift = (difference - difference.mean(axis=1, keepdims=True)).mean(axis=0)
+    if np.isfinite(shift).all() and shift_logits(shifted.proto, shift):
+        agreed_then = _agreed(exact, _log_probs(shifted, photos, threads))
+        if agreed_then >= agreed:
+            quantized, agreed = shifted, agreed_then
+    differ = len(photos) - agreed
+    if differ > max(1, (1 - least) * len(photos)):
+        raise ModelError(
+            f"{model.where}: int8 names {differ} of the {len(photos)} calibration photos otherwise than "
+            f"float32, more than --min-agreement {least:g} allows; nothing was written; try more --photos or "
+            "--method percentile, and train the network first if it is untrained"
+        )
+    record = {**(quantized.metadata.quantization or {}), "agreement": agreed / len(photos)}
+    return BirdModel(quantized.proto, quantized.metadata.having(quantization=record), quantized.where)
+
+
+def _agreed(exact: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> int:
+    return int((exact.argmax(axis=1) == found.argmax(axis=1)).sum())
+
+
+def _log_probs(model: BirdModel, photos: Sequence[Photo], threads: int) -> npt.NDArray[np.float64]:
+    """float64 `[photos, classes]`."""
+    classifier = open_classifier(model.serialized(), model.where, len(photos), threads)
+    rows = [named.log_probs for named in name_photos(classifier, photos, Ranks())]
+    return np.array([row for row in rows if row is not None], np.float64)
