@@ -12,6 +12,7 @@ import json
 import lzma
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -40,33 +41,26 @@ UNUSED = ("build_config", "registered_name", "build_input_shape", "dtype", "seed
 
 @contextmanager
 def intercepted() -> Iterator[list[Any]]:
-    """What Keras would download is recorded, the least size of the network that is built, and `padding` for
-    each padding that depends on the size; no weights are loaded."""
+    """What Keras would download is recorded, and `padding` for each padding that depends on the size; no
+    weights are loaded."""
     seen: list[Any] = []
-    get_file, least = file_utils.get_file, imagenet_utils.obtain_input_shape
-    correct_pad = imagenet_utils.correct_pad
+    get_file, correct_pad = file_utils.get_file, imagenet_utils.correct_pad
     load_weights = keras.Model.load_weights
 
     def download(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
         seen.append([fname, origin, file_hash])
         return fname
 
-    def obtain_input_shape(*args: Any, **options: Any) -> Any:
-        seen.append(options["min_size"])
-        return least(*args, **options)
-
     def padding(*args: Any) -> Any:
         seen.append("padding")
         return correct_pad(*args)
 
-    file_utils.get_file, imagenet_utils.obtain_input_shape = download, obtain_input_shape
-    imagenet_utils.correct_pad = padding
+    file_utils.get_file, imagenet_utils.correct_pad = download, padding
     keras.Model.load_weights = lambda *_, **__: None
     try:
         yield seen
     finally:
-        file_utils.get_file, imagenet_utils.obtain_input_shape = get_file, least
-        imagenet_utils.correct_pad = correct_pad
+        file_utils.get_file, imagenet_utils.correct_pad = get_file, correct_pad
         keras.Model.load_weights = load_weights
 
 
@@ -77,6 +71,16 @@ def built(name: str, size: tuple[int, int], channels: int = 3, weights: str | No
         warnings.simplefilter("ignore")
         options = {"include_top": False, "weights": weights, "pooling": "avg"}
         return getattr(keras.applications, name)(input_shape=(*size, channels), **options)
+
+
+def least_side(name: str) -> int:
+    """The smallest height and width, by what Keras says of 1."""
+    try:
+        built(name, (1, 1))
+    except ValueError as error:
+        [side] = re.findall(r"at least (\d+)x\1", str(error))
+        return int(side)
+    raise AssertionError(f"{name} takes any size")
 
 
 def of_imagenet(name: str, size: tuple[int, int]) -> tuple[Any, list[Any]]:
@@ -181,10 +185,11 @@ def described(name: str) -> dict[str, Any]:
     variants = {"gray": gray, "imagenet": without_moving(network_of(trained), moving)}
     blank = with_channels(networks[0])
     variants = {key: each for key, each in variants.items() if with_channels(each) != blank}
-    print(name, "least", seen[0], "moving", len(moving), "variants", list(variants), files, flush=True)
+    least = least_side(name)
+    print(name, "least", least, "moving", len(moving), "variants", list(variants), files, flush=True)
     return {
         "name": name,
-        "least": seen[0],
+        "least": least,
         "files": files,
         "paddings": moving,
         "network": networks[0],
