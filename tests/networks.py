@@ -1,12 +1,15 @@
 """Keras networks small enough for unit tests, and a head of two Dense layers."""
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
+from birdsonnx.keras_io.reading import KerasFile, read
 from birdsonnx.model.metadata import Layer
 from birdsonnx.model.model_file import BirdModel
 from tests.tiny import FEATURES, tiny_model
@@ -45,6 +48,14 @@ def small_network(keras: Any, activation: str | None = "softmax", units: int = 4
         layer.set_weights(values)
         layer.trainable = layer.name == "dense"
     return model
+
+
+def as_read(model: Any, suffix: str = ".keras") -> KerasFile:
+    """What our reader finds in the file that Keras writes of a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"network{suffix}"
+        model.save(path)
+        return read(path)
 
 
 def keras_2_json(model: Any) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def _export_to_keras(
     job.result = {
         "output": str(output),
         "preprocessing": returned.preprocessing.as_json(),
-        "parity": returned.parity.differences,
+        "parity": getattr(returned.parity, "differences", None),
+        "parity_not_checked": getattr(returned.parity, "reason", None),
     }
     job.say(
         f"preprocessing  {returned.preprocessing.name}; not in the Keras file, its input must have it",

@@ -64,6 +64,8 @@ def predict(
         from birdsonnx.config import reading as configs
         from birdsonnx.inference.requests import Request
 
+        if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
+            raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
         if config is None:
             request = Request(inputs or [], output=Path("predictions"))
         else:

@@ -9,38 +9,40 @@ from birdsonnx.cli.job import running
 from birdsonnx.cli.options import Debug, Json, Tag, Threads
 from birdsonnx.errors import ConfigError
 
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="The .onnx to write (default: MODEL as .int8.onnx).")
+]
+Photos = Annotated[int, typer.Option(min=1, help="Photos to calibrate with, as many from each folder.")]
+ByMethod = Annotated[
+    str,
+    typer.Option(help="Ranges of values by minmax, entropy or percentile (these two: minutes, much memory)."),
+]
+MaxDrop = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Accuracy that may be lost on --validate; if more is, nothing is written."
+    ),
+]
+MinAgreement = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of the calibration photos that must keep float32's class."),
+]
+
 
 def quantize(
     model: Annotated[Path, typer.Argument(help="A float32 birdsonnx .onnx.")],
     calibrate: Annotated[
         Path, typer.Option(help="Photos like those to name later; the training folder is best.")
     ],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The .onnx to write (default: MODEL as .int8.onnx).")
-    ] = None,
-    photos: Annotated[
-        int, typer.Option(min=1, help="Photos to calibrate with, as many from each folder.")
-    ] = 128,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Ranges of values by minmax, entropy or percentile (these two: minutes, much memory)."
-        ),
-    ] = "minmax",
+    output: Output = None,
+    photos: Photos = 128,
+    method: ByMethod = "minmax",
     validate: Annotated[
         Path | None, typer.Option(help="Class folders to measure the accuracy on, before and after.")
     ] = None,
     tag: Tag = None,
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Accuracy that may be lost on --validate; if more is, nothing is written."
-        ),
-    ] = 0.01,
-    min_agreement: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of the calibration photos that must keep float32's class."),
-    ] = 0.9,
+    max_drop: MaxDrop = 0.01,
+    min_agreement: MinAgreement = 0.9,
     threads: Threads = None,
     json: Json = False,
     debug: Debug = False,

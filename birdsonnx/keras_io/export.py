@@ -9,7 +9,7 @@ from typing import Any
 from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.keras_io import architectures, conversion, keras_target, label_file, parity
+from birdsonnx.keras_io import architectures, conversion, label_file, parity
 from birdsonnx.keras_io.conversion import Conversion
 from birdsonnx.keras_io.parity import NotChecked, Parity
 from birdsonnx.keras_io.reading import KerasFile, containers, read
@@ -20,6 +20,8 @@ from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
 
 DEFAULT_ARCH = "resnet50"
+KERAS_SUFFIXES = (".keras", ".h5")
+"""Of what `to_keras` writes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ def _class_names(request: Request) -> Sequence[str] | None:
         if request.tag is not None:
             raise ConfigError(f"--tag is for a folder, and --labels {request.labels} is a file")
         return label_file.read(request.labels)
-    return read_class_folders(request.labels, request.tag).classes
+    names = read_class_folders(request.labels, request.tag).classes
+    if len(names) < 2:
+        raise ConfigError(f"--labels {request.labels} has one class folder; a classifier needs two or more")
+    return names
 
 
 def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
@@ -149,7 +154,7 @@ class Returned:
     """What was written, and what its input must be."""
 
     preprocessing: Preprocessing
-    parity: Parity
+    parity: Parity | NotChecked
 
 
 def to_keras(request: BackToKeras) -> Returned:
@@ -161,22 +166,19 @@ def to_keras(request: BackToKeras) -> Returned:
         BirdsonnxError: an int8 model, another network, a file that cannot be used, no parity.
     """
     source, output = request.source, request.output
-    if output.suffix.lower() not in keras_target.SUFFIXES:
-        raise ConfigError(f"-o {output}: a Keras file ends in {' or '.join(keras_target.SUFFIXES)}")
+    if output.suffix.lower() not in KERAS_SUFFIXES:
+        raise ConfigError(f"-o {output}: a Keras file ends in {' or '.join(KERAS_SUFFIXES)}")
     model = model_file.load(source)
     if model.metadata.quantization is not None:
         raise ModelError(
             f"{source}: an int8 model has no Keras form; give the float32 model it was made from"
         )
-    from birdsonnx.keras_io.tf2onnx_road import keras_source
+    from birdsonnx.keras_io import oracle, way_back  # imports TensorFlow's helpers
 
-    config = keras_source.read_layers(request.layers)
-    network = keras_source.from_layers(config, str(request.layers), None, seed=0)
-    keras_target.put_weights(network, model)
-    preprocessing = model.metadata.preprocessing
-    found = parity.check(model.serialized(), network.model, preprocessing, str(source))
-    keras_target.save(network, output)
-    return Returned(preprocessing, found)
+    file = way_back.returned(model, containers.read_json(request.layers), str(request.layers))
+    found = parity.compare(model, file, lambda: oracle.model_like(file))
+    way_back.save(file, output)
+    return Returned(model.metadata.preprocessing, found)
 
 
 def _network(request: Request, classes: int | None) -> KerasFile:

@@ -35,11 +35,17 @@ class BirdModel:
 
     def serialized(self) -> bytes:
         """The file's content; the same model gives the same bytes."""
-        copy = copy_of(self.proto)
-        del copy.metadata_props[:]
+        proto = self.proto
+        if proto.metadata_props:
+            proto = copy_of(proto)
+            del proto.metadata_props[:]
+        props = ModelProto()
         for key, value in sorted(self.metadata.as_props().items()):
-            copy.metadata_props.add(key=key, value=value)
-        return bytes(copy.SerializeToString(deterministic=True))
+            props.metadata_props.add(key=key, value=value)
+        # One message after another is their union: no copy of the weights is needed to add a few texts.
+        return bytes(
+            proto.SerializeToString(deterministic=True) + props.SerializeToString(deterministic=True)
+        )
 
     def save(self, path: Path) -> bytes:
         """Write the file, whole or not at all; returns its content. Raises ArtifactError."""

@@ -1,8 +1,9 @@
 """Weights from one network into another: what fits by name and shape, and a line about the rest."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from onnx import numpy_helper
 
 from birdsonnx.errors import ModelError
@@ -69,7 +70,10 @@ def fit(network: Mapping[str, Shapes], file: Mapping[str, Shapes]) -> Fit:
 
 def transferred(network: BirdModel, checkpoint: BirdModel) -> tuple[BirdModel, Fit]:
     """A network with the weights of those layers of a checkpoint that fit."""
-    ours, theirs = _by_layer(network), _by_layer(checkpoint)
+    ours = _by_layer(network)
+    theirs = {
+        layer: _as_today(weights, ours.get(layer, {})) for layer, weights in _by_layer(checkpoint).items()
+    }
     found = fit(*(
         {layer: {name: value.shape for name, value in weights.items()} for layer, weights in model.items()}
         for model in (ours, theirs)
@@ -87,6 +91,27 @@ def _by_layer(model: BirdModel) -> dict[str, dict[str, Array]]:
         layer: {name: numpy_helper.to_array(graph.constants[name]) for name in names}
         for layer, names in held.items()
     }
+
+
+def _as_today(theirs: Mapping[str, Array], ours: Mapping[str, Array]) -> dict[str, Array]:
+    """A layer's weights in the form of today's: the road by tf2onnx gives other axes of length 1, and the
+    slope of a PReLU with the other sign and Keras' order of axes."""
+    found = {}
+    for name, value in theirs.items():
+        path, _, role = name.rpartition("/")
+        alpha = f"{path}/alpha"
+        if role == "negative_alpha" and alpha in ours:
+            name = alpha
+            value = -(np.moveaxis(value, -1, 0) if value.ndim == ours[alpha].ndim else value)
+        wanted = ours[name].shape if name in ours else value.shape
+        if _without_ones(value.shape) == _without_ones(wanted):
+            value = value.reshape(wanted)
+        found[name] = value
+    return found
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [side for side in shape if side != 1]
 
 
 def _shown(shapes: Shapes) -> str:

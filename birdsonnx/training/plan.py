@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.config.settings import Settings
-from birdsonnx.errors import ConfigError
+from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import (
     LabelledFolder,
@@ -151,6 +151,8 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
 def _folders(settings: Settings, say: Say) -> tuple[LabelledFolder, LabelledFolder | None]:
     """The photos to train on and to test on. Raises DataError."""
     train = training_photos(settings.data, say)
+    if len(train.classes) < 2:
+        raise DataError(f"{train.where} has one class folder; a classifier needs two or more")
     test = test_photos(settings.data, say)
     if test is not None:  # before a model is read, which may take its time; its labels are settled then
         fitted(test, train.classes, len(train.classes), train.where, say=lambda _: None)

@@ -271,3 +271,9 @@ def test_no_name_of_a_file_moves_the_cursor(workspace):
     text = succeed("predict", "data/valid/COOT", "--model", "model.onnx")
     assert "\\x1b[2J\\n.png" in text
     assert "\x1b" not in text
+
+
+def test_an_output_that_names_a_file_is_refused(workspace):
+    line = refused("predict", "data/valid", "--model", "model.onnx", "-o", "answers.h5")
+    assert line == "birdsonnx: -o answers.h5: name a folder; output_1.h5 is written into it"
+    assert not Path("answers.h5").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,3 +336,12 @@ def test_a_rank_that_dies_ends_the_job(workspace, config, tmp_path):
     )
     assert done.returncode != 0
     onnx.checker.check_model(onnx.load(workspace / "saved/model_checkpoint_2.onnx"))
+
+
+def test_one_class_folder_is_refused_as_such(workspace, training_config):
+    for name in ("data/train", "data/valid"):
+        for folder in sorted(Path(name).iterdir())[1:]:
+            shutil.rmtree(folder)
+    Path("config.json").write_text(json.dumps(training_config()))
+    line = refused("train", "config.json")
+    assert line == "birdsonnx: data/train has one class folder; a classifier needs two or more"

@@ -10,13 +10,13 @@ import pytest
 from benchmarks.networks import realistic
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import parity
-from birdsonnx.keras_io.tf2onnx_road import keras_source
-from birdsonnx.keras_io.tf2onnx_road.conversion import convert
-from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
+from birdsonnx.keras_io.conversion import convert
+from birdsonnx.keras_io.reading import read, read_into
+from birdsonnx.keras_io.tf2onnx_road.keras_network import flat_layers
 from birdsonnx.passes import dropout
 from birdsonnx.passes.batch_norm import CALLED_TWICE
 from tests.graphs import answer, operators
-from tests.networks import keras_2_json, keras_warns
+from tests.networks import as_read, keras_2_json, keras_warns
 
 pytestmark = keras_warns
 SHAPE = (20, 28, 3)
@@ -45,18 +45,23 @@ def network(keras, front=(), head=pooled, shape=SHAPE, dtype=None):
     return keras.Model(inputs, head(keras, body(keras, x)))
 
 
-def converted(model, mode="tf", where="form"):
+def converted(model, mode="tf", suffix=".keras"):
     """Convert a network with statistics and, where it ends in a Dense, with a head that differ from what
-    is fresh; then compare with Keras, apart from the check that converting ends with."""
-    scale = (lambda pixels: pixels) if mode == "none" else (lambda pixels: pixels / 127.5 - 1)
+    is fresh; then compare with Keras."""
+    scale = (lambda pixels: pixels) if mode == "none" else tf_pixels
     if type(model.layers[-1]).__name__ == "Dense":
         realistic(model, scale)
     else:
         generator = np.random.default_rng(0)
-        for layer in KerasNetwork(model, {}).layers:
+        for layer in leaves(model):
             values = layer.get_weights()
             layer.set_weights([value + generator.uniform(0, 0.5, value.shape) for value in values])
-    found = convert(KerasNetwork(model, {}), where, mode)
+    found = convert(as_read(model, suffix), "form", mode)
+    same_as_keras(found, model, scale)
+    return found
+
+
+def same_as_keras(found, model, scale):
     pictures = parity.natural_images(3, *model.inputs[0].shape[1:], seed=11)
     scores = model.predict(scale(pictures.astype(np.float32)), verbose=0).astype(np.float64)
     if scores.min() >= 0 and np.allclose(scores.sum(axis=1), 1):
@@ -65,7 +70,15 @@ def converted(model, mode="tf", where="form"):
     log_probs = answer(found.model.proto, pictures)
     assert np.ptp(expected, axis=0).max() > 0.02, "pictures differ"
     np.testing.assert_allclose(log_probs, expected, rtol=1e-5, atol=1e-4)
-    return found
+
+
+def tf_pixels(pixels):
+    """Keras' preprocessing `tf`."""
+    return pixels / 127.5 - 1
+
+
+def leaves(model):
+    return [layer for layer in flat_layers(model) if layer.weights]
 
 
 AUGMENTATION = {
@@ -89,9 +102,8 @@ def test_what_acts_in_training_only_is_not_in_the_graph(keras):
     front = [getattr(keras.layers, name)(**options) for name, options in AUGMENTATION.items()]
     names = [layer.name for layer in front]
     plain, augmented = network(keras), network(keras, front)
-    augmented.save("augmented.keras")
-    for model in (augmented, keras_source.full_model(Path("augmented.keras")).model):
-        graph = converted(model).model.proto.graph
+    for suffix in (".keras", ".h5"):
+        graph = converted(augmented, suffix=suffix).model.proto.graph
         dropout.take_out(graph)  # the one that acts in our training too
         assert operators(graph) == operators(converted(plain).model.proto.graph)
         assert not [node.name for node in graph.node if any(name in node.name for name in names)]
@@ -118,7 +130,7 @@ def test_an_adapted_normalization(keras):
     layer.adapt(parity.natural_images(8, *SHAPE).astype(np.float32))
     model = network(keras, [layer])
     converted(model, "none")
-    assert convert(KerasNetwork(model, {}), "auto").model.metadata.preprocessing.name == "none"
+    assert convert(as_read(model), "auto").model.metadata.preprocessing.name == "none"
 
 
 @pytest.mark.parametrize("name", ["resnet", "densenet", "mobilenet_v2"])
@@ -128,9 +140,8 @@ def test_preprocess_input_in_the_graph(keras, name):
     x = getattr(keras.applications, name).preprocess_input(inputs)
     model = keras.Model(inputs, pooled(keras, body(keras, x)))
     converted(model, "none")
-    model.save("own.keras")
-    read = keras_source.full_model(Path("own.keras"))
-    assert convert(read, "own").model.metadata.preprocessing.name == "none"
+    for suffix in (".keras", ".h5"):
+        assert convert(as_read(model, suffix), "own").model.metadata.preprocessing.name == "none"
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (17, 30, 1), (21, 16, 3)])
@@ -176,17 +187,21 @@ def test_nested_backbones(keras, outside, twice):
     assert len(names) == 3
     assert names[0].startswith("conv2d")
     model.save("nested.h5")
-    again = keras_source.from_layers(json.loads(model.to_json()), "l.json", Path("nested.h5"), seed=0)
-    old = keras_source.from_layers(keras_2_json(model), "old.json", Path("nested.h5"), seed=0)
-    for read in (again, old):
-        assert read.notes == []
-        for mine, theirs in zip(model.get_weights(), read.model.get_weights(), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-    assert max(convert(old, "old", "tf").parity.differences.values()) < 1e-3
+    expected = [layer.get_weights() for layer in leaves(model)]
+    again = read_into(json.loads(model.to_json()), Path("nested.h5"), 0, "l.json")
+    old = read_into(keras_2_json(model), Path("nested.h5"), 0, "old.json")
+    for file in (again, old):
+        assert not [note for note in file.notes if "fresh" in note]
+        for mine, theirs in zip(expected, file.weights.values(), strict=True):
+            np.testing.assert_array_equal(flattened(mine), flattened(theirs.values()))
+    same_as_keras(convert(old, "old", "tf"), model, tf_pixels)
     with h5py.File("nested.h5", "a") as file:
         file.attrs["model_config"] = json.dumps(keras_2_json(model))
-    whole = keras_source.full_model(Path("nested.h5"))
-    np.testing.assert_array_equal(whole.model.get_weights()[0], model.get_weights()[0])
+    same_as_keras(convert(read(Path("nested.h5")), "whole", "tf"), model, tf_pixels)
+
+
+def flattened(arrays):
+    return np.concatenate([np.ravel(array) for array in arrays])
 
 
 def test_nested_weights_as_keras_2_named_them(keras):
@@ -207,14 +222,10 @@ def test_nested_weights_as_keras_2_named_them(keras):
             file.create_group(group).attrs["weight_names"] = [name for name, _ in pairs]
             for name, value in pairs:
                 file[group][name] = value
-    keras_source.with_weights(KerasNetwork(model, {}), Path("two.h5"))
-    for layer in leaves(model):
-        for one, other in zip(layer.get_weights(), values[layer.name], strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-6)
-
-
-def leaves(model):
-    return KerasNetwork(model, {}).layers
+    file = read_into(json.loads(model.to_json()), Path("two.h5"), 0, "l.json")
+    assert file.notes == []
+    for name, held in file.weights.items():
+        np.testing.assert_allclose(flattened(held.values()), flattened(values[name]), rtol=1e-6)
 
 
 def test_weights_by_name_want_names(keras):
@@ -224,7 +235,7 @@ def test_weights_by_name_want_names(keras):
     model = keras.Sequential(chain)
     model.save("clash.h5")
     with pytest.raises(ModelError, match=rf"clash\.h5: .* two layers called '{clash}'"):
-        keras_source.from_layers(json.loads(model.to_json()), "l.json", Path("clash.h5"), seed=0)
+        read_into(json.loads(model.to_json()), Path("clash.h5"), 0, "l.json")
 
 
 def flat_head(keras, x):
@@ -270,9 +281,8 @@ HEADS = {
 def test_heads(keras, name):
     model = network(keras, head=HEADS[name])
     assert converted(model).model.num_classes == 4
-    old = keras_source.from_layers(keras_2_json(model), "old.json", None, seed=0)
-    old.model.set_weights(model.get_weights())
-    assert convert(old, "old", "tf").parity
+    model.save("network.h5")
+    same_as_keras(convert(read(Path("network.h5"), keras_2_json(model)), "old", "tf"), model, tf_pixels)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -282,8 +292,7 @@ def test_mixed_precision_computes_in_float32(keras, policy):
         model = network(keras)
     finally:
         keras.config.set_dtype_policy("float32")
-    model.save("mixed.keras")
-    found = convert(keras_source.full_model(Path("mixed.keras")), "mixed", "tf")
+    found = convert(as_read(model), "mixed", "tf")
     assert [note for note in found.notes if "float32" in note]
     converted(model)
 
@@ -369,5 +378,5 @@ REFUSED = {
 def test_refused_in_one_line(keras, name):
     build, message = REFUSED[name]
     with pytest.raises(ModelError, match=f"^odd: .*{message}") as refusal:
-        convert(KerasNetwork(build(keras), {}), "odd", "tf")
+        convert(as_read(build(keras)), "odd", "tf")
     assert "\n" not in str(refusal.value)

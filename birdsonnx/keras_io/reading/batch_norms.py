@@ -68,8 +68,10 @@ def _written_out(node: NodeProto, constants: dict[str, Array], known: Known) -> 
     """As `<layer>/scale` and `<layer>/shift`, which can be trained."""
     values = _affine(node, constants, known)
     path, x, made = node.name.rpartition("/")[0], node.input[0], []
+    maps, _ = known[node.name]
     for operation, role, value in zip(("Mul", "Add"), ("scale", "shift"), values, strict=True):
-        constants[f"{path}/{role}"] = value.reshape(-1, *[1] * known[node.name][0]).astype(np.float32)
+        shape = [1, -1, *[1] * maps] if maps else [-1]  # as tf2onnx wrote them: checkpoints have it so
+        constants[f"{path}/{role}"] = value.reshape(shape).astype(np.float32)
         name = node.name.replace("BatchNormalization", operation)
         result = node.output[0] if role == "shift" else f"{name}:0"
         made.append(helper.make_node(operation, [x, f"{path}/{role}"], [result], name=name))
