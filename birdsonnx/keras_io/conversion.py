@@ -62,6 +62,10 @@ def convert(
         raise ConfigError(f"--opset {opset}: choose {OPSETS.start} to {OPSETS.stop - 1}")
     *_, channels = file.input_size
     graph = graph_of(file, opset)
+    if [dim.dim_value for dim in graph.model.graph.output[0].type.tensor_type.shape.dim[1:]] == [1]:
+        raise ModelError(
+            f"{where}: has one output for two classes; give it a score per class (Dense(2) with softmax)"
+        )
     weighted = {layer.name for layer in file.layers if layer.kind != "Normalization"}
     steps = [(layer.kind, layer.config) for _, layer, _ in file.leaves if not layer.is_operation]
     notes = list(file.notes)
@@ -69,7 +73,7 @@ def convert(
         found = recognition.preprocessing_of(graph.model, weighted, steps)
         preprocess = settled_mode(found or unrecognised, channels, where, notes)
     before = preprocessing_for(preprocess, channels, where)
-    reports = finished(graph.model, before, where)
+    reports = [graph.batch_norms, *finished(graph.model, before, where)]
     layers = file.layers
     metadata = Metadata(
         preprocessing=before,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io.reading import KerasFile
 from birdsonnx.keras_io.tf2onnx_road.keras_network import flat_layers
-from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras
+from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras, one_line
 from birdsonnx.model.metadata import INPUT, OUTPUT
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
@@ -76,7 +76,17 @@ def compare(model: BirdModel, file: KerasFile, load: Callable[[], Any]) -> Parit
         return NotChecked(f"Keras {keras.__version__} cannot read this network ({_short(str(error))})")
     for misread in differences_in_reading(loaded, file):
         return NotChecked(f"Keras {keras.__version__} reads it otherwise than the file says ({misread})")
-    return check(model.serialized(), loaded, model.metadata.preprocessing, model.where)
+    kept = {kind for layer in flat_layers(loaded) for kind in (layer.compute_dtype, layer.variable_dtype)}
+    if kept - {"float32"}:
+        return NotChecked(f"Keras computes this network in {min(kept - {'float32'})}, the .onnx in float32")
+    try:
+        return check(model.serialized(), loaded, model.metadata.preprocessing, model.where)
+    except CannotRun as error:
+        return NotChecked(f"Keras {keras.__version__} cannot run this network ({_short(str(error))})")
+
+
+class CannotRun(ModelError):
+    """Keras itself fails to predict."""
 
 
 def differences_in_reading(model: Any, file: KerasFile) -> Iterator[str]:
@@ -146,7 +156,10 @@ def keras_log_probs(
         values = keras.applications.imagenet_utils.preprocess_input(values, mode=preprocessing.name)
     else:
         values = preprocessing(images)
-    scores = np.asarray(model.predict_on_batch(values), np.float64)
+    try:
+        scores = np.asarray(model.predict_on_batch(values), np.float64)
+    except Exception as error:  # Keras raises many kinds, such as ValueError for a layer's name
+        raise CannotRun(one_line(error)) from None
     if np.allclose(scores.sum(axis=1), 1, atol=1e-3) and scores.min() >= 0:
         with np.errstate(divide="ignore"):
             return np.log(scores)

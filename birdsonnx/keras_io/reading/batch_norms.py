@@ -3,7 +3,7 @@
     norm(conv(x, w) + b) = conv(x, w * factor) + b * factor + term,
     factor = gamma / sqrt(variance + epsilon), term = beta - mean * factor
 
-as `passes.rewrites.fold_batch_norm` does it; in one pass over the nodes, and before there are
+as `passes.batch_norm` does it; in one pass over the nodes, and before there are
 any protos whose arrays would be copied. A convolution that is called twice keeps its kernel, which is one for
 all calls.
 """
@@ -16,6 +16,8 @@ from onnx import NodeProto, helper
 
 from birdsonnx.keras_io.reading.layers.normalization import batch_norm_affine
 from birdsonnx.model.graph import Array
+from birdsonnx.passes.batch_norm import CALLED_TWICE, NO_CONVOLUTION, READ_ELSEWHERE, FoldBatchNorm
+from birdsonnx.passes.rewriting import Report
 
 Known = Mapping[str, tuple[int, float]]
 """By the name of the node: how many axes its maps have behind the channels, and its epsilon."""
@@ -23,26 +25,39 @@ Known = Mapping[str, tuple[int, float]]
 
 def settle(
     nodes: Sequence[NodeProto], constants: dict[str, Array], output: str, known: Known, fold: bool
-) -> list[NodeProto]:
-    """The nodes without BatchNormalization, but those that could be folded where `fold` is off."""
+) -> tuple[list[NodeProto], Report]:
+    """The nodes without BatchNormalization, but those that could be folded where `fold` is off; and what was
+    folded, and what not and why."""
     readers = Counter(name for node in nodes for name in node.input)
     readers[output] += 1
     makers = {name: node for node in nodes for name in node.output}
     settled: list[NodeProto] = []
+    folded, declined = 0, Counter[str]()
     for node in nodes:
         if node.op_type != "BatchNormalization":
             settled.append(node)
             continue
         conv = makers.get(node.input[0])
-        alone = conv is not None and conv.op_type == "Conv" and readers[conv.input[1]] == 1
-        if conv is None or not alone or readers[node.input[0]] > 1:
+        reason = _why_not(conv, node, readers)
+        if reason is not None or conv is None:
             settled += _written_out(node, constants, known)
+            declined[str(reason)] += 1
         elif fold:
             _fold(conv, node, constants, known)
             makers[node.output[0]] = conv
+            folded += 1
         else:
             settled.append(node)
-    return settled
+    return settled, Report(FoldBatchNorm.done, FoldBatchNorm.subject, folded, dict(declined))
+
+
+def _why_not(conv: NodeProto | None, node: NodeProto, readers: Mapping[str, int]) -> str | None:
+    """Why a BatchNormalization is no part of the node before it."""
+    if conv is None or conv.op_type != "Conv":
+        return NO_CONVOLUTION
+    if readers[node.input[0]] > 1:
+        return READ_ELSEWHERE
+    return CALLED_TWICE if readers[conv.input[1]] > 1 else None
 
 
 def _affine(node: NodeProto, constants: Mapping[str, Array], known: Known) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from birdsonnx.keras_io.reading.paths import Full, Paths
 from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable, leaves
 from birdsonnx.keras_io.reading.step import Step, Unfilled
 from birdsonnx.model.metadata import Dropout
+from birdsonnx.passes.rewriting import Report
 from birdsonnx.passes.uint8_input import NETWORK_INPUT
 
 OPSETS = range(13, 19)
@@ -187,6 +188,12 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
             f"{where}: needs one image input and one score per class; {len(network.outputs)} output(s), "
             f"inputs {', '.join(map(str, shapes))}"
         )
+    for full, layer in leaves(network):
+        if layer.config.get("data_format") == "channels_first":
+            raise ModelError(
+                f"{where}: layer {full[-1]!r} is channels_first; build the network with "
+                "data_format='channels_last' (the weights are the same)"
+            )
     height, width, channels = shapes[0][1:]
     if not all(type(side) is int and side > 0 for side in (height, width)) or channels not in (1, 3):
         raise ModelError(
@@ -217,8 +224,9 @@ def array_shapes(network: Network, paths: Paths, where: str) -> dict[str, dict[s
 
 def model_of(
     network: Network, weights: Weights, paths: Paths, opset: int, where: str, fold: bool = True
-) -> tuple[ModelProto, tuple[Dropout, ...]]:
-    """The network as a float32 graph from `[batch, channels, height, width]`, and its Dropout nodes.
+) -> tuple[ModelProto, tuple[Dropout, ...], Report]:
+    """The network as a float32 graph from `[batch, channels, height, width]`, its Dropout nodes, and what
+    became of its BatchNorms.
 
     Raises:
         ModelError: it is no network of one image, or a layer of it cannot be read.
@@ -234,7 +242,7 @@ def model_of(
     nodes = _needed(canvas.nodes, result.name)
     if not nodes:
         raise ModelError(f"{where}: the network has no layer that does anything")
-    nodes = batch_norms.settle(nodes, canvas.constants, result.name, canvas.batch_norms, fold)
+    nodes, report = batch_norms.settle(nodes, canvas.constants, result.name, canvas.batch_norms, fold)
     model = ModelProto(producer_name="birdsonnx")
     model.opset_import.append(helper.make_opsetid("", opset))
     model.ir_version = min(10, helper.find_min_ir_version_for(list(model.opset_import)))
@@ -249,7 +257,7 @@ def model_of(
         kind = helper.np_dtype_to_tensor_dtype(value.dtype)
         graph.initializer.add(name=name, dims=value.shape, data_type=kind, raw_data=value.tobytes())
     left = {node.name for node in nodes}
-    return model, tuple(each for each in drawing.dropouts if each.node in left)
+    return model, tuple(each for each in drawing.dropouts if each.node in left), report
 
 
 def _needed(nodes: Sequence[NodeProto], output: str) -> list[NodeProto]:

@@ -14,12 +14,13 @@ from birdsonnx.keras_io.reading import arrays, building, containers
 from birdsonnx.keras_io.reading.arrays import Weights
 from birdsonnx.keras_io.reading.containers import Container
 from birdsonnx.keras_io.reading.layers import LAYERS
-from birdsonnx.keras_io.reading.options import is_mixed
+from birdsonnx.keras_io.reading.options import precision
 from birdsonnx.keras_io.reading.parsing import parse
 from birdsonnx.keras_io.reading.paths import Full, Paths, paths_of
 from birdsonnx.keras_io.reading.records import Layer, Network, Variable, leaves
 from birdsonnx.model.metadata import Dropout, Parameters
 from birdsonnx.model.metadata import Layer as Described
+from birdsonnx.passes.rewriting import Report
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class KerasGraph:
     """float32 `[batch, channels, height, width]` to what Keras' network gives."""
     dropout: tuple[Dropout, ...]
     """Its Dropout nodes, in order."""
+    batch_norms: Report
+    """Which of them are part of a convolution, and why the others are not."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,7 @@ def graph_of(file: KerasFile, opset: int = 17, fold: bool = True) -> KerasGraph:
     Raises:
         ModelError: it takes no one image, or a layer of it cannot be read.
     """
-    model, dropout = building.model_of(file.network, file.weights, file.paths, opset, file.where, fold)
-    return KerasGraph(model, dropout)
+    return KerasGraph(*building.model_of(file.network, file.weights, file.paths, opset, file.where, fold))
 
 
 def _models(network: Network, full: Full = ()) -> list[tuple[Full, Network]]:
@@ -180,8 +182,12 @@ def notes_on(file: KerasFile) -> list[str]:
     )
     if regularized:
         notes.append("the layers' regularizers do nothing here; optimizer.weight_decay is for that")
-    if any(is_mixed(layer.config.get("dtype")) for _, layer, _ in file.leaves):
+    others = {precision(layer.config.get("dtype")) for _, layer, _ in file.leaves if file.variables(layer)}
+    others.discard("float32")
+    if any(name.startswith("mixed") for name in others):
         notes.append("trained with mixed precision; computes in float32, as its weights are")
+    elif others:
+        notes.append(f"its weights are {min(others)}; computes in float32")
     return notes
 
 

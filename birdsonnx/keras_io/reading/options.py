@@ -163,11 +163,11 @@ def _check_dtype(value: Any) -> None:
         raise Refusal(f"dtype {shown(value)} is not read; what is: {', '.join(FLOATS)}")
 
 
-def is_mixed(value: Any) -> bool:
-    """Whether a dtype says that Keras computed in fewer bits than the weights have."""
+def precision(value: Any) -> str:
+    """The name of a dtype or of a policy: `float32`, `mixed_float16` …"""
     name = (
         value["config"].get("name")
         if isinstance(value, dict) and isinstance(value.get("config"), dict)
         else value
     )
-    return isinstance(name, str) and name.startswith(("mixed", "float16", "bfloat16"))
+    return name if isinstance(name, str) else "float32"
