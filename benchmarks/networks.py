@@ -27,11 +27,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from birdsonnx import config
+from birdsonnx.config import reading as config
 from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.inference.timing import timed
-from birdsonnx.keras_io import architectures, parity, recognition
-from birdsonnx.keras_io.tf2onnx_road import conversion, keras_source
+from birdsonnx.keras_io import architectures, conversion, parity, recognition
+from birdsonnx.keras_io.reading import KerasFile, graph_of, read
+from birdsonnx.keras_io.tf2onnx_road import applications, keras_source
 from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.model.metadata import INPUT, OUTPUT
 from birdsonnx.model.model_file import BirdModel
@@ -236,14 +237,22 @@ def preprocess_input(name: str) -> Any:
 def realistic_application(
     name: str, size: tuple[int, int] | None = None, classes: int = CLASSES, seed: int = 0
 ) -> KerasNetwork:
-    """A network of keras.applications by `architectures.build` with random weights, made realistic."""
+    """A network of keras.applications by `applications.build` with random weights, made realistic."""
     side = LARGER_INPUT.get(name, SMALL_INPUT)
-    network = architectures.build(name, classes, "none", seed, size or (side, side))
+    network = applications.build(name, classes, "none", seed, size or (side, side))
     realistic(network.model, lambda pixels: preprocess_input(name)(pixels.copy()), seed)
     return network
 
 
 # --- Groups of columns ----------------------------------------------------------------------------------
+
+
+def as_file(network: KerasNetwork) -> KerasFile:
+    """What Keras saves of a network, as it is read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.keras"
+        network.model.save(path)
+        return read(path)
 
 
 def fill_facts(row: Row, network: KerasNetwork) -> None:
@@ -255,7 +264,10 @@ def fill_facts(row: Row, network: KerasNetwork) -> None:
 def fill_preprocessing(row: Row, network: KerasNetwork) -> str:
     """Compare the recognised mode with Keras' own preprocessing; gives the mode that is right."""
     right = mode_of(row.network)
-    found = recognition.preprocessing_of(network.model)
+    file = as_file(network)
+    steps = [(layer.kind, layer.config) for _, layer, _ in file.leaves if not layer.is_operation]
+    weighted = {layer.name for layer in file.layers if layer.kind != "Normalization"}
+    found = recognition.preprocessing_of(graph_of(file).model, weighted, steps)
     row.preprocessing = found or "not recognised"
     if found not in (right, None):
         row.preprocessing, row.problem = f"{found}, right is {right}", "wrong preprocessing"
@@ -265,11 +277,13 @@ def fill_preprocessing(row: Row, network: KerasNetwork) -> str:
 def fill_parity(row: Row, network: KerasNetwork, mode: str) -> conversion.Conversion | None:
     """Convert and compare; the converted model for the groups that go on with it."""
     try:
-        converted = conversion.convert(network, row.network, mode)
+        converted = conversion.convert(as_file(network), row.network, mode)
+        model = converted.model
+        compared = parity.check(model.serialized(), network.model, model.metadata.preprocessing, row.network)
     except ModelError as error:
         row.problem = str(error)
         return None
-    row.parity = converted.parity.differences
+    row.parity = compared.differences
     height, width, channels = converted.model.input_size
     pictures = parity.natural_images(7, height, width, channels, seed=7)
     answers, swapped = (answer(converted, images) for images in (pictures, pictures[..., ::-1]))

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import networks
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import architectures, parity
-from birdsonnx.keras_io.tf2onnx_road import keras_source
+from birdsonnx.keras_io.tf2onnx_road import applications, keras_source
 from birdsonnx.keras_io.tf2onnx_road.conversion import convert
 from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.passes.uint8_input import with_preprocessing
@@ -102,13 +102,13 @@ def test_a_table():
     ],
 )
 def test_build(keras, name, size, channels):
-    network = architectures.build(name, 6, "none", 5, size, channels)
+    network = applications.build(name, 6, "none", 5, size, channels)
     model = network.model
     side = architectures.DEFAULT_SIZES[architectures.named(name)]
     assert model.inputs[0].shape == (None, *(size or (side, side)), channels)
     assert model.layers[-1].name == "dense"
     assert [layer.name for layer in network.layers if layer.trainable] == ["dense"]
-    again = architectures.build(name, 6, "none", 5, size, channels).model
+    again = applications.build(name, 6, "none", 5, size, channels).model
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -123,20 +123,20 @@ def test_build(keras, name, size, channels):
 )
 def test_what_keras_does_not_build(keras, name, options, message):
     with pytest.raises(ConfigError, match=message):
-        architectures.build(name, **{"classes": 3, "weights": "none", **options})
+        applications.build(name, **{"classes": 3, "weights": "none", **options})
 
 
 def test_weights_from_a_file(keras):
-    source = architectures.build("MobileNetV2", 3, "none", 1, (32, 32))
+    source = applications.build("MobileNetV2", 3, "none", 1, (32, 32))
     source.model.save("three.h5")
-    read = architectures.build("mobilenetv2", 3, "three.h5", 2, (64, 32))
+    read = applications.build("mobilenetv2", 3, "three.h5", 2, (64, 32))
     assert read.notes == []
     for one, other in zip(source.model.get_weights(), read.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    wider = architectures.build("mobilenetv2", 4, "three.h5", 2, (32, 32))
+    wider = applications.build("mobilenetv2", 4, "three.h5", 2, (32, 32))
     assert wider.notes == ["dense (it has 1280x3 3, the network 1280x4 4): starts from fresh weights"]
     with pytest.raises(ModelError, match="frozen layers get no weights: Conv1"):
-        architectures.build("mobilenetv2", 3, "three.h5", 2, (32, 32), channels=1)
+        applications.build("mobilenetv2", 3, "three.h5", 2, (32, 32), channels=1)
 
 
 @pytest.mark.slow
