@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.config.section import nearest
-from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.errors import ConfigError
 from birdsonnx.keras_io.architectures import descriptions, imagenet
 from birdsonnx.keras_io.reading import KerasFile, read_into
 from birdsonnx.keras_io.reading.keras_file import notes_on
