@@ -1,6 +1,8 @@
 """`export` as a user runs it, then a training from the Keras file itself."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,8 @@ def test_any_network_of_keras_applications_by_name(workspace):
     words = ("--weights", "none", "--size", "48x32", "--channels", "1", "--labels", "data/train")
     said = succeed_json("export", "--arch", "mobileNETv2", *words)
     assert said["output"] == "models/mobilenetv2_birds.onnx"
-    assert (said["classes"], said["preprocessing"], said["trainable"]) == (3, "tf", ["dense"])
+    assert (said["classes"], said["preprocessing"], said["trainable"]) == (3, "unit", ["dense"])
+    assert any("takes one channel, values in [0, 1]" in note for note in said["notes"])
     [images] = onnx.load(said["output"]).graph.input
     assert [dim.dim_value for dim in images.type.tensor_type.shape.dim][1:] == [32, 48, 1]
 
@@ -82,7 +85,7 @@ def test_any_network_of_keras_applications_by_name(workspace):
         (["--size", "big"], "--size big: give a side such as 160"),
         (["--size", "16", "--weights", "none"], "at least 32x32"),
         (["--channels", "2", "--weights", "none"], "--channels 2: choose 1 (grayscale) or 3"),
-        (["--channels", "1", "--weights", "none"], "caffe preprocessing needs 3 channels"),
+        (["--channels", "1", "--weights", "none", "--preprocess", "caffe"], "caffe preprocessing needs 3"),
         (["own.h5", "--arch", "vgg16"], "--arch vgg16 is for a network without SOURCE"),
         (["own.h5", "--size", "64"], "--size 64 is for a network of --arch"),
         (["--layers", "own.json", "--channels", "3"], "--channels 3 is for a network of --arch"),
@@ -118,8 +121,7 @@ def test_training_from_the_keras_file_on_two_ranks(network, training_config):
 
     config["neural_network"]["data"]["transforms"] = [{"normalize": {"mean": 0.5, "std": 0.5}}]
     Path("config.json").write_text(json.dumps(config))
-    assert "same answers as Keras" in succeed("train", "config.json", ranks=2)
-    assert "converted before" in succeed("train", "config.json", ranks=2)
+    assert "preprocessing: normalize" in succeed("train", "config.json", ranks=2)
     trained = onnx.load("saved/model_checkpoint_3.onnx")
     photo = np.asarray(Image.open("data/train/COOT/000.png").convert("RGB"))[None]
     [found] = onnxruntime.InferenceSession(trained.SerializeToString()).run(None, {"images": photo})
@@ -173,3 +175,54 @@ def test_refusals_on_the_way_back(network):
     assert "'dense/kernel' has no place" in message
     assert Path("back.keras").read_bytes() == b"old"
     assert not list(Path().glob(".*.tmp*"))
+
+
+WITHOUT_KERAS = """
+import sys
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("keras", "tensorflow", "tf2onnx", "tf_keras"):
+            raise ImportError(f"no {name} here")
+sys.meta_path.insert(0, Refused())
+from birdsonnx.cli.app import main
+main()
+"""
+
+
+def test_export_and_training_without_keras(network, training_config):
+    """The base install has neither Keras nor TensorFlow: files of Keras are read all the same."""
+    command = [sys.executable, "-c", WITHOUT_KERAS, "export", "network.keras", "--preprocess", "unit"]
+    done = subprocess.run([*command, "-o", "m.onnx", "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["parity"] is None
+    assert said["parity_not_checked"].startswith("Keras is not installed; pip install 'birdsonnx[export]'")
+    again = succeed_json("export", "network.keras", "--preprocess", "unit", "-o", "with.onnx")
+    assert max(again["parity"].values()) < 1e-4
+    assert Path("with.onnx").read_bytes() == Path("m.onnx").read_bytes()
+
+    words = ["--converter", "tf2onnx", "--preprocess", "unit", "-o", "old.onnx"]
+    succeed("export", "network.keras", *words)
+    photos = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    ours, old = (
+        onnxruntime.InferenceSession(name, providers=["CPUExecutionProvider"]).run(None, {"images": photos})[
+            0
+        ]
+        for name in ("m.onnx", "old.onnx")
+    )
+    np.testing.assert_allclose(ours, old, atol=1e-4)
+    config = training_config(checkpoints={"load": "network.keras", "save": "saved/", "interval": 3})
+    config["neural_network"]["data"]["transforms"] = [{"normalize": {"mean": 0.5, "std": 0.5}}]
+    Path("config.json").write_text(json.dumps(config))
+    trained = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KERAS, "train", "config.json"], capture_output=True, timeout=120
+    )
+    assert trained.returncode == 0, trained.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KERAS, "export", "network.keras", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "pip install 'birdsonnx[export]'" in done.stderr
