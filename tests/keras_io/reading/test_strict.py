@@ -39,7 +39,12 @@ generations = pytest.mark.parametrize("keras_version", [2, 3])
     [
         ("Conv2D", "spin", 1, ["Conv2D", "'spin' (with value 1) is not known"]),
         ("Conv2D", "fliters", 4, ["did you mean 'filters'?"]),
-        ("Conv2D", "data_format", "channels_first", ['data_format "channels_first" is not read']),
+        (
+            "Conv2D",
+            "data_format",
+            "channels_first",
+            ["is channels_first; build the network with data_format='channels_last'"],
+        ),
         ("Conv2D", "filters", "4", ["filters must be a whole number from 1 on"]),
         ("Conv2D", "filters", 0, ["filters must be"]),
         ("Conv2D", "kernel_size", [3, 3, 3], ["kernel_size must be 2 whole number(s)"]),
