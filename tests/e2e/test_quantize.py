@@ -95,7 +95,7 @@ def test_it_says_what_it_did(both):
     assert re.search(r"^float32  accuracy 1\.0000 .*\nint8     accuracy 1\.0000 ", text, re.MULTILINE)
     assert "agreement 1.0000 on 9 photos" in text
     assert "wrote other/small.onnx (" in text
-    assert "calibrated on 24 photos)" in text
+    assert "calibrated on 24 photos, " in text
     assert model_file.load(Path("other/small.onnx")).metadata.classes == CLASSES
 
 
@@ -224,7 +224,7 @@ def test_training_leaves_an_int8_twin_of_its_last_checkpoint(config, ranks):
     metadata, of_float32 = (
         model_file.load(Path(save, name)).metadata for name in (twin.name, "model_checkpoint_2.onnx")
     )
-    assert metadata.quantization == {"precision": "int8", "method": "minmax", "photos": 24}
+    assert metadata.quantization == {"precision": "int8", "method": "minmax", "photos": 24, "agreement": 1.0}
     assert (metadata.run, metadata.history) == (of_float32.run, of_float32.history)
     assert of_float32.quantization is None
 
