@@ -186,6 +186,9 @@ def test_layers_of_another_network_are_refused(trained):
             ]
         },
     }
+    inner = layers["config"]
+    inner["input_layers"] = [[inner["layers"][0]["config"]["name"], 0, 0]]
+    inner["output_layers"] = [[inner["layers"][-1]["config"]["name"], 0, 0]]
     Path("layers.json").write_text(json.dumps(layers))
     config = {
         "neural_network": {
