@@ -329,7 +329,7 @@ def _formats_of(file: BinaryIO, path: Path) -> tuple[str, ...]:
         return FORMATS
     if not reads_heif():
         raise ImageError(f"{path}: a HEIC photo; {HOW_TO_READ_HEIF}")
-    import pillow_heif  # only for these files: it takes 30 ms
+    import pillow_heif  # only for these files
 
     pillow_heif.register_heif_opener()
     return ("HEIF",)

@@ -20,7 +20,7 @@ from birdsonnx.runtime.ranks import Ranks
 
 LEAST = 0.9
 """Share of the calibration photos that both must give the same class. Of 12 classes of birds 0.99 do; of a
-network whose every sum overflowed 0.2 did."""
+network whose biases overflowed 0.2 did."""
 
 
 def settled(
