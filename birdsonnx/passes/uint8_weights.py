@@ -6,7 +6,8 @@ same number, and sums of integers are exact, so that not a bit of the right answ
 With AMX the runtime still computes convolutions of symmetric int8 weights (a zero point of 0) by VNNI; only
 its general matrix product uses AMX: 8.5 instead of 11.6 ms a photo of ResNet50 on one core, where sums are
 long. Without VNNI, its kernels for int8 weights add two products in 16 bits, where they do not always fit,
-and cut off what is over: log-probabilities of a small network were off by 0.07. Those for uint8 weights do not.
+and cut off what is over: a small network's log-probabilities were off by 0.07. Those for uint8 weights
+do not.
 
 For use in memory only: with VNNI alone it is slower, and the file must be good everywhere.
 """
