@@ -94,18 +94,36 @@ def test_resuming_goes_on_with_the_same_masks(config):
     assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
 
 
+def tensors(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
+
+
+def put(network, model):
+    """Gives Keras' network the weights of an ONNX file, whose convolutions have their kernels as `OIHW`."""
+    arrays = tensors(model)
+    for layer in network.layers:
+        if layer.weights:
+            kernel = arrays[f"{layer.name}/kernel"]
+            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel
+            layer.set_weights([kernel, arrays[f"{layer.name}/bias"]])
+
+
 @keras_warns
 def test_a_training_without_dropout_is_keras_own(config):
     """A plain loop over the same batches: Keras' network and gradients, its own optimizer."""
     keras = keras_source.import_keras()
     import tensorflow as tf
 
+    Path("layers.json").write_text(json.dumps(lenet(dropout=0)))
+    options = ["--weights", "none", "--preprocess", "unit", "--seed", SEED, "-o", "fresh.onnx"]
+    succeed("export", "--layers", "layers.json", *options)
     succeed("train", config(lenet(dropout=0), num_epochs=2))
     found = losses()
     folder = read_class_folders(Path("data/train"))
     pixels = np.stack([np.asarray(Image.open(photo.path)) for photo in folder.photos])[..., None]
     labels = np.array([photo.label for photo in folder.photos])
     network = keras_source.from_layers(lenet(dropout=0), "layers", None, SEED).model
+    put(network, "fresh.onnx")
     optimizer = keras.optimizers.SGD(0.01, momentum=0.5)
     expected = []
     for epoch in (1, 2):
@@ -120,10 +138,7 @@ def test_a_training_without_dropout_is_keras_own(config):
             expected.append(float(loss))
     assert len(expected) == 50
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-    trained = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in onnx.load("saved/model_checkpoint_2.onnx").graph.initializer
-    }
+    trained = tensors("saved/model_checkpoint_2.onnx")
     for layer in network.layers:
         if layer.weights:
             bias = trained[f"{layer.name}/bias"]
@@ -174,7 +189,7 @@ REFUSED = {
         "layer in 'layers' to 2",
     ),
     "no chain": ({"layers": ["Dense"]}, 'neural_network.layers[0]: a layer is an object {"class_name"'),
-    "no scores": ({"layers": lenet()[:-4]}, "needs one image input and one score per class"),
+    "no scores": ({"layers": lenet()[:-4]}, "the network ends in MaxPool; a classifier ends in softmax"),
     "another end": ({"layers": [*lenet(), {"class_name": "ReLU"}]}, "the network ends in Relu"),
     "a number": ({"layers": 3}, "neural_network.layers: must be the path of a Keras JSON"),
 }
