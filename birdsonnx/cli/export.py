@@ -10,6 +10,7 @@ import typer
 from birdsonnx.cli.job import Job, running
 from birdsonnx.cli.options import Debug, Json, Tag
 from birdsonnx.errors import ConfigError
+from birdsonnx.reporting.printable import listed
 
 if TYPE_CHECKING:
     from birdsonnx.keras_io.export import Exported
@@ -153,7 +154,7 @@ def _show(job: Job, exported: "Exported", file: Path) -> None:
         *(f"not fused      {line}" for line in _not_fused(converted.declined)),
         f"parity         {exported.parity}",
         f"wrote          {file} ({converted.model.num_classes} classes, "
-        f"trainable: {', '.join(metadata.trainable) or 'nothing'})",
+        f"trainable: {listed(metadata.trainable) or 'nothing'})",
     )
 
 

@@ -1,6 +1,7 @@
 """Text from file names, class names and models, made safe for a terminal."""
 
 import re
+from collections.abc import Sequence
 
 UNSAFE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f"  # controls: they move the cursor, set colours, begin another line
@@ -13,3 +14,9 @@ UNSAFE = re.compile(
 def printable(text: str) -> str:
     """One line, with all that is not text written as its escape: `\\x1b`, `\\u202e`, `\\udcff`."""
     return UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are: `conv1, bn and 120 more`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -10,6 +10,7 @@ from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.reporting.printable import listed
 
 
 def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"transforms     {info['transforms'] or 'resize to the input'}",
         f"parameters     {parameters['total'] - parameters['statistics']:,} and "
         f"{parameters['statistics']:,} BatchNorm statistics, as Keras counts them",
-        f"trainable      {', '.join(info['trainable']) or 'nothing'}",
+        f"trainable      {listed(info['trainable']) or 'nothing'}",
         f"operators      {', '.join(f'{count} {name}' for name, count in info['operators'].items())}",
         f"precision      {_precision(info['quantization'])}",
         f"opset, IR      {info['opset']}, {info['ir_version']}",

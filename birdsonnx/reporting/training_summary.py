@@ -1,12 +1,12 @@
 """The summary of a training: what is about to happen, as pairs of a title and a line."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import RandomTransform
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.model.weight_names import scope_of
+from birdsonnx.reporting.printable import listed
 from birdsonnx.training.audience import Facts
 
 PRECISIONS = {"fp32": "", "fp16": " (float16)", "int8": " (computed in int8)"}
@@ -61,13 +61,8 @@ def _parameters(facts: Facts) -> str:
     statistics = f" (and {counts.statistics:,} BatchNorm statistics)" if counts.statistics else ""
     return (
         f"{counts.total - counts.statistics:,} in total{statistics}, {facts.trained_weights:,} trainable: "
-        f"{_listed(facts.model.metadata.trainable)}"
+        f"{listed(facts.model.metadata.trainable)}"
     )
-
-
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    listed = ", ".join(names[:most])
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
 def _optimizer(settings: Settings) -> str:
@@ -107,7 +102,7 @@ def _features(facts: Facts) -> str:
     size = boundary.size * (2 if precision == "fp16" else 4)
     photos = len(facts.train.photos) + (len(facts.test.photos) if facts.test else 0)
     return (
-        f"{_listed(boundary.layers, 3)}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in "
+        f"{listed(boundary.layers, 3)}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in "
         f"{facts.cache}{PRECISIONS[precision]}{since}"
     )
 
