@@ -27,7 +27,7 @@ def of_file(file: KerasFile, mode: str = "none", opset: int = 17) -> BirdModel:
     apply(PadIntoMaxPool(), graph)
     move_strides_up(graph)
     before = of_mode(mode, file.input_size[2])
-    end_in_log_probs(graph)
+    end_in_log_probs(made.model)
     take_uint8(graph, before)
     finish(made.model)
     metadata = Metadata(

@@ -124,7 +124,7 @@ def finished(model: ModelProto, before: Preprocessing, where: str) -> list[Repor
     graph = model.graph
     reports = [apply(PadIntoMaxPool(), graph), move_strides_up(graph)]
     try:
-        end_in_log_probs(graph)
+        end_in_log_probs(model)
         take_uint8(graph, before)
         finish(model)
     except ModelError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from birdsonnx.model.graph import Array
+from birdsonnx.model.graph import Array, part_of
 from birdsonnx.runtime.sessions import Session
 
 Step = tuple[str, Mapping[str, Any]]
@@ -66,7 +66,7 @@ def _before_the_weights(model: ModelProto, weighted: Collection[str], pixels: Ar
     sides = [dim.dim_value for dim in source.type.tensor_type.shape.dim][2:]
     pictures = np.broadcast_to(pixels[:, :, None, None], [*pixels.shape, *sides]).astype(np.float32)
     if tensor != source.name:
-        front = _part(model, tensor)
+        front = part_of(model, tensor, model.graph.input)
         [pictures] = Session(front.SerializeToString()).run({source.name: pictures}).values()
     if pictures.ndim == 2:  # flattened for a Dense, channels last as Keras has them
         if pictures.shape[1] % pixels.shape[1]:
@@ -76,24 +76,6 @@ def _before_the_weights(model: ModelProto, weighted: Collection[str], pixels: Ar
         return None
     middle: Array = pictures[:, :, pictures.shape[2] // 2, pictures.shape[3] // 2]
     return middle
-
-
-def _part(model: ModelProto, tensor: str) -> ModelProto:
-    """What a graph needs for one tensor, as a model of its own: without the weights after it."""
-    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    graph = part.graph
-    graph.name = model.graph.name
-    graph.input.extend(model.graph.input)
-    graph.output.add(name=tensor)
-    needed = {tensor}
-    nodes = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(each for each in model.graph.initializer if each.name in needed)
-    return part
 
 
 def _has_weights(node: NodeProto, weighted: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +74,25 @@ def without_weights(model: ModelProto) -> ModelProto:
         else:
             light.graph.initializer.append(tensor)
     return light
+
+
+def part_of(model: ModelProto, tensor: str, inputs: Iterable[ValueInfoProto]) -> ModelProto:
+    """What a graph needs to compute one tensor from these inputs, as a model of its own."""
+    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = part.graph
+    graph.name = model.graph.name
+    graph.input.extend(inputs)
+    graph.output.add(name=tensor)
+    given = {value.name for value in graph.input}
+    needed = {tensor}
+    nodes = []
+    for node in reversed(model.graph.node):
+        if not given.issuperset(node.output) and needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(each for each in model.graph.initializer if each.name in needed)
+    return part
 
 
 def depending_on(graph: GraphProto, tensors: Iterable[str]) -> set[str]:
