@@ -11,6 +11,7 @@ from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io import conversion, oracle, parity
 from birdsonnx.keras_io.parity import NotChecked, Parity
 from birdsonnx.keras_io.reading import KerasFile, read
+from birdsonnx.keras_io.tf2onnx_road import keras_source
 from tests.networks import keras_warns
 
 pytestmark = keras_warns
@@ -75,6 +76,21 @@ def test_what_keras_cannot_read_is_not_compared(file):
     model = conversion.convert(file, "small", "caffe").model
     found = parity.compare(model, file, refused)
     assert "cannot read this network (x.h5: a layer that Keras 3 has not)" in str(found)
+
+
+def test_a_network_for_one_batch_size_is_compared_at_that(keras):
+    image = keras.Input(batch_shape=(6, 8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2)(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(keras.ops.reshape(x, (6, -1))))
+    model.save("fixed.keras")
+    file = read(Path("fixed.keras"))
+    found = parity.compare(conversion.convert(file, "fixed", "none").model, file, lambda: model)
+    assert isinstance(found, Parity)
+    assert set(found.differences) == {6}
+
+
+def test_messages_of_keras_have_no_colours():
+    assert keras_source.one_line(ValueError("\x1b[1mInput 0\x1b[0m is\nwrong")) == "Input 0 is wrong"
 
 
 def test_what_keras_reads_otherwise_is_not_compared(keras):

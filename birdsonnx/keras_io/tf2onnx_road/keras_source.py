@@ -7,6 +7,7 @@ every class in its config must be one of Keras' own, and none of those that load
 import json
 import logging
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -318,7 +319,11 @@ def _model_object(config: Any, where: str) -> dict[str, Any]:
     return config
 
 
+BOLD = re.compile(r"\x1b\[[0-9;]*m")
+"""Keras writes some messages in bold, even where there is no terminal."""
+
+
 def one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(BOLD.sub("", str(error)).split()) or type(error).__name__
     text = text.rpartition("Exception encountered: ")[2]  # Keras puts the cause behind the whole config
     return text if len(text) <= 200 else text[:197] + "…"
