@@ -1,8 +1,18 @@
-"""Poolings: windows, and the whole map."""
+"""Poolings: windows, and the whole map.
+
+ONNX Runtime fuses a Pad of zeros into a pooling that has the attribute `pads`, be it zeros, as if the two
+padded with the same: maxima of negative values and averages come out wrong (1.19.2; 1.35 off in a trial). So
+`pads` is left out where it is zero, and after a Pad of zeros the padding of the pooling is a Pad too.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from birdsonnx.keras_io.reading.canvas import Tensor
 from birdsonnx.keras_io.reading.layers.convolutions import padding_of, windows
 from birdsonnx.keras_io.reading.step import Kind, Step
+from birdsonnx.model.graph import Array
 
 
 def _windowed(operation: str, dims: int) -> Kind:
@@ -16,12 +26,36 @@ def _windowed(operation: str, dims: int) -> Kind:
         before, behind = padding_of(padding, x.shape[:-1], size, strides, (1,) * dims)
         pads = [first + last for first, last in zip(before, behind, strict=True)]
         out = windows(x.shape[:-1], size, strides, (1,) * dims, pads)
-        name = step.canvas.node(
-            operation, x.name, kernel_shape=size, strides=strides, pads=[*before, *behind]
-        )
-        return Tensor(name, (*out, x.shape[-1]), maps=True)
+        shape, window = (*out, x.shape[-1]), {"kernel_shape": size, "strides": strides}
+        if not any(pads):
+            return Tensor(step.canvas.node(operation, x.name, **window), shape, maps=True)
+        if x.name not in step.canvas.padded:
+            name = step.canvas.node(operation, x.name, **window, pads=[*before, *behind])
+            return Tensor(name, shape, maps=True)
+        least = float(np.finfo(np.float32).min) if operation == "MaxPool" else 0.0
+        wider = step.canvas.pad(x, (*before, 0), (*behind, 0), least)
+        pooled = Tensor(step.canvas.node(operation, wider.name, **window), shape, maps=True)
+        if operation == "MaxPool":
+            return pooled
+        return step.canvas.binary("Mul", pooled, _share(x.shape[:-1], size, strides, before, out))
 
     return Kind(draw)
+
+
+def _share(
+    sides: Sequence[int],
+    size: Sequence[int],
+    strides: Sequence[int],
+    before: Sequence[int],
+    out: Sequence[int],
+) -> Array:
+    """Places of a window, over those of them that lie in the map: float64 `[*out, 1]`."""
+    share: Array = np.ones(())
+    for side, k, stride, pad, count in zip(sides, size, strides, before, out, strict=True):
+        first = np.arange(count) * stride - pad
+        inside = np.minimum(first + k, side) - np.maximum(first, 0)
+        share = share[..., None] * (k / inside)
+    return share[..., None]
 
 
 def _whole(average: bool, dims: int) -> Kind:
