@@ -7,8 +7,9 @@ BIN := .venv/bin
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
 
+# A worker for each core; the tests of a file stay together, since they share networks that Keras builds.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow
