@@ -120,6 +120,7 @@ def _does_nothing(kinds, key, name):
         or (key in ("padding", "dilation_rate") and name.split(".")[0] in ONES)
         or (key == "strides" and one_by_one and name.split(".")[0] in ONES)
         or (key == "padding" and name.startswith("global_max"))  # no zero is the largest there
+        or (key == "negative_slope" and name.startswith("max_pooling_padded"))  # nor is a negative value
         or (key == "keepdims" and name.startswith(("reshape", "merging")))  # a Reshape follows
         or (key == "data_format" and all(kind.startswith(("Random", "Dropout")) for kind, _ in kinds))
     )
