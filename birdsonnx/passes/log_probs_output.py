@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from birdsonnx.errors import ModelError
 from birdsonnx.model.edits import Editor, set_outputs
@@ -39,15 +39,15 @@ BEYOND = 10.0
 PHOTOS = 4
 CLOSE = 1e-3
 """Of a sum of thousands of float32 probabilities, to 1."""
-SMALLEST = float(np.finfo(np.float32).tiny)
+SMALLEST = np.array(np.finfo(np.float32).tiny)
+"""What float32 holds as 0 has no logarithm; that of this is -87.3."""
 
 
 class Ending(Enum):
-    """What a network answers."""
+    """What a network answers; log-probabilities count as scores. The value names the tensor."""
 
     PROBABILITIES = "probabilities"
-    LOG_PROBABILITIES = "log-probabilities"
-    SCORES = "scores"
+    SCORES = "logits"
 
 
 class EndInLogProbs:
@@ -73,25 +73,25 @@ class EndInLogProbs:
         return f"the network ends in {ends}; a classifier ends in softmax, log_softmax or plain scores"
 
     def rewrite(self, graph: Editor, output: ValueInfoProto) -> int:
-        scores = output.name
+        scores, ending = output.name, self.ending
         last = _maker(graph, scores)
         assert last is not None
-        strips = last.op_type in SOFTMAX
-        if strips:
+        assert ending is not None
+        if last.op_type in SOFTMAX:
+            ending = Ending.SCORES
             if last.output[0] == scores:
                 scores = last.input[0]
             graph.remove(last)
             graph.redirect(last.output[0], last.input[0])
         if scores == output.name:
-            scores = "probabilities" if self.ending is Ending.PROBABILITIES and not strips else "logits"
+            scores = ending.value
             graph.set_output(graph.producers[output.name], scores)
-        if self.ending is Ending.PROBABILITIES and not strips:
-            # The logarithm of what float32 holds as 0 is no number: -87.3 instead.
-            graph.proto.initializer.append(numpy_helper.from_array(np.float32(SMALLEST), "smallest"))
+        if ending is Ending.SCORES:
+            graph.append(helper.make_node("LogSoftmax", [scores], [OUTPUT], name="log_softmax", axis=-1))
+        else:
+            graph.set_constant("smallest", SMALLEST)
             graph.append(helper.make_node("Max", [scores, "smallest"], ["positive"], name="positive"))
             graph.append(helper.make_node("Log", ["positive"], [OUTPUT], name="log"))
-        else:
-            graph.append(helper.make_node("LogSoftmax", [scores], [OUTPUT], name="log_softmax", axis=-1))
         classes = output.type.tensor_type.shape.dim[-1].dim_value
         set_outputs(
             graph.proto, [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes])]
@@ -122,7 +122,7 @@ def ending_of(model: ModelProto) -> Ending | None:
         if small.min() >= 0 and _is_one(small.sum(axis=1)):
             return Ending.PROBABILITIES
         if small.max() <= CLOSE and _is_one(np.exp(small).sum(axis=1)):
-            return Ending.LOG_PROBABILITIES
+            return Ending.SCORES
     large = _answers(session, LARGE)
     return Ending.SCORES if large.min() < -BEYOND and large.max() > BEYOND else None
 

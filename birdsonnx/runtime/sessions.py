@@ -24,6 +24,10 @@ Result = TypeVar("Result")
 PHOTOS_PER_RUN = 4
 """Of 1, 2, 4 and 8 per run in a stream: 4 is within noise of the fastest, and a quarter of the calls of 1."""
 
+WRONG_OPTIMIZERS = ["Pad_Fusion"]
+"""It fuses a Pad of zeros into a pooling with the attribute `pads`, be it zeros, as if both padded with the
+same: maxima of negative values and averages come out wrong, or the session does not open (1.19.2)."""
+
 
 def runtime_version() -> str:
     """ONNX Runtime's version, such as `1.19.2`: results of another one may have other bits."""
@@ -59,7 +63,9 @@ class Session:
         # A spinning pool takes cores from decoding and from other ranks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=WRONG_OPTIMIZERS
+            )
         except Exception as error:  # the runtime's exceptions share no base class
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{where}: not an ONNX model this runtime can load ({reason})") from None

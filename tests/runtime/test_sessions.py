@@ -8,9 +8,12 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from birdsonnx.errors import ModelError
 from birdsonnx.runtime.sessions import Session, in_streams, slices, streams_for
+from tests.graphs import graph_of
 from tests.tiny import SIZE, tiny_model
 
 
@@ -28,6 +31,26 @@ def test_run_equals_the_bare_runtime(content, threads, batch):
     found = session.run({"images": images})
     assert list(found) == ["log_probs"]
     np.testing.assert_allclose(found["log_probs"], bare.run(None, {"images": images})[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 1, 1, 1]])
+def test_zeros_before_a_pooling_stay_values(pool, pads):
+    """The values are below 0: a zero is the largest of each window that holds one, and counts in averages."""
+    maps = -np.random.default_rng(0).uniform(1, 2, (2, 3, 9, 9)).astype(np.float32)
+    node = helper.make_node
+    model = graph_of(
+        [
+            node("Pad", ["x", "margins", "zero"], ["wide"]),
+            node(pool, ["wide"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=pads),
+        ],
+        {"margins": np.array([0, 0, 2, 1, 0, 0, 0, 1]), "zero": np.float32(0)},
+        ["batch", 3, 9, 9],
+        ["batch", 3, "rows", "columns"],
+    )
+    expected = ReferenceEvaluator(model).run(None, {"x": maps})[0]
+    found = Session(model.SerializeToString()).run({"x": maps})["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_several_threads_run_one_session(content):

@@ -74,6 +74,8 @@ class Canvas:
         """What a Reshape was made of, by the name of its result."""
         self.padded: dict[str, tuple[Tensor, tuple[int, ...], tuple[int, ...]]] = {}
         """What was padded by zeros, and how much before and behind, by the name of the result."""
+        self.zero_margins: set[str] = set()
+        """Results of Pads of zeros, and of a Dropout after one."""
         self.batch_norms: dict[str, tuple[int, float]] = {}
         """Axes behind the channels, and epsilon, by the name of the node."""
 
@@ -237,6 +239,8 @@ class Canvas:
         for at, (first, last) in zip(order, zip(before, behind, strict=True), strict=True):
             amounts[:, at] = first, last
         result = Tensor(self.node("Pad", x.name, amounts.reshape(-1), value), shape, x.maps)
+        if value == 0:
+            self.zero_margins.add(result.name)
         if value == 0 and x.maps and not before[-1] and not behind[-1]:
             self.padded[result.name] = (x, tuple(before[:-1]), tuple(behind[:-1]))
         return result

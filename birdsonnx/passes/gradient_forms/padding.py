@@ -14,6 +14,7 @@ from birdsonnx.model.edits import Editor, set_attribute
 from birdsonnx.model.graph import Graph, attribute, integers
 
 UNKNOWN_SIZE = "the size of its input is not known"
+AFTER_PAD = "it follows a Pad, and the runtime would take both for one"
 
 
 class PadsAsGiven:
@@ -37,7 +38,10 @@ class PadsAsGiven:
             and attribute(node, "auto_pad") in (b"SAME_UPPER", b"SAME_LOWER")
         )
 
-    def check(self, _: Editor, node: NodeProto) -> str | None:
+    def check(self, graph: Editor, node: NodeProto) -> str | None:
+        before = graph.producers.get(node.input[0])
+        if node.op_type != "Conv" and before is not None and before.op_type == "Pad":
+            return AFTER_PAD
         return None if len(self._shapes.get(node.input[0], ())) == 3 else UNKNOWN_SIZE
 
     def rewrite(self, graph: Editor, node: NodeProto) -> int:

@@ -1,5 +1,6 @@
 """Small networks that Hypothesis puts together, in Keras 3's files, against Keras' own answers."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from birdsonnx.keras_io.reading import graph_of, read
+from birdsonnx.passes.dropout import take_out
 from tests.graphs import answer
 from tests.networks import keras_warns
 
@@ -103,7 +105,7 @@ def test_a_random_network_answers_as_keras_does(keras, suffix):
     compare()
 
 
-def is_answered_alike(model: Any, path: Path) -> None:
+def is_answered_alike(model: Any, path: Path, change: Callable[[Any], Any] = lambda graph: None) -> None:
     """Random weights, the file, its graph in the runtime as people use it, and Keras' own answers."""
     generator = np.random.default_rng(0)
     for variable in model.variables:
@@ -112,7 +114,9 @@ def is_answered_alike(model: Any, path: Path) -> None:
     model.save(path)
     photos = generator.uniform(-1, 1, (2, *model.input_shape[1:])).astype(np.float32)
     expected = model.predict_on_batch(photos)
-    found = answer(graph_of(read(path)).model, photos.transpose(0, 3, 1, 2))
+    drawn = graph_of(read(path)).model
+    change(drawn.graph)
+    found = answer(drawn, photos.transpose(0, 3, 1, 2))
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= TOLERANCE * max(1, np.abs(expected).max())
 
@@ -127,3 +131,13 @@ def test_zeros_before_a_pooling_are_values(keras, kind, size, padding):
     x = layers.ZeroPadding2D(((2, 1), (0, 3)))(layers.Conv2D(4, 1)(image))
     x = getattr(layers, kind)(size, strides=2, padding=padding)(x)
     is_answered_alike(keras.Model(image, layers.Dense(3)(layers.Flatten()(x))), Path("network.keras"))
+
+
+@pytest.mark.parametrize("kind", ["MaxPooling2D", "AveragePooling2D"])
+def test_zeros_are_values_too_where_a_dropout_between_is_taken_out(keras, kind):
+    layers = keras.layers
+    image = keras.Input((9, 10, 3))
+    x = layers.ZeroPadding2D(((2, 1), (0, 3)))(layers.Conv2D(4, 1)(image))
+    x = getattr(layers, kind)(3, strides=2, padding="same")(layers.Dropout(0.3)(x))
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+    is_answered_alike(model, Path("network.keras"), take_out)

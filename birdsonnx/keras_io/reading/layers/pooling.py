@@ -1,8 +1,8 @@
 """Poolings: windows, and the whole map.
 
-ONNX Runtime fuses a Pad of zeros into a pooling that has the attribute `pads`, be it zeros, as if the two
-padded with the same: maxima of negative values and averages come out wrong (1.19.2; 1.35 off in a trial). So
-`pads` is left out where it is zero, and after a Pad of zeros the padding of the pooling is a Pad too.
+ONNX Runtime fuses a Pad of zeros into a pooling with the attribute `pads`, as if both padded with the same
+(`sessions.WRONG_OPTIMIZERS`), and the `.onnx` must be right in any session. So `pads` is left out where it is
+zero, and after a Pad of zeros the padding of the pooling is a Pad too.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def _windowed(operation: str, dims: int) -> Kind:
         shape, window = (*out, x.shape[-1]), {"kernel_shape": size, "strides": strides}
         if not any(pads):
             return Tensor(step.canvas.node(operation, x.name, **window), shape, maps=True)
-        if x.name not in step.canvas.padded:
+        if x.name not in step.canvas.zero_margins:
             name = step.canvas.node(operation, x.name, **window, pads=[*before, *behind])
             return Tensor(name, shape, maps=True)
         least = float(np.finfo(np.float32).min) if operation == "MaxPool" else 0.0

@@ -34,6 +34,8 @@ def _dropped(step: Step, mask: tuple[int, ...]) -> Tensor:
     if not rate:
         return x
     result = step.canvas.on("Dropout", x, rate)
+    if x.name in step.canvas.zero_margins:  # for a prediction the Dropout is taken out
+        step.canvas.zero_margins.add(result.name)
     step.dropouts.append(Dropout(step.canvas.nodes[-1].name, rate, Tensor("", mask, x.maps).stored))
     return result
 
