@@ -6,9 +6,10 @@ from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from pydantic import model_validator as validator
 
 from birdsonnx.config.color_codes import GRAY, RGB
-from birdsonnx.config.section import PositiveInt, Section, Text, one_of, refusal, shown
+from birdsonnx.config.section import PositiveInt, Section, Text, one_of
 from birdsonnx.config.transform_list import parse_transforms
 from birdsonnx.config.transforms import Normalize, RandomTransform, Transform, color_steps
+from birdsonnx.config.wording import refusal, shown
 
 
 def _one_folder(value: str) -> str:

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator
 from pydantic import model_validator as validator
 
-from birdsonnx.config.section import NonNegative, Section, as_tuple, one_of, refusal
+from birdsonnx.config.section import NonNegative, Section, as_tuple, one_of
+from birdsonnx.config.wording import refusal
 
 OTHER_LOSSES = {
     **dict.fromkeys(("bce", "binary_cross_entropy"), "segmentation and auto-encoders"),

@@ -6,16 +6,8 @@ from pydantic import Field
 from pydantic import model_validator as validator
 
 from birdsonnx.config.schedules import Schedule
-from birdsonnx.config.section import (
-    Finite,
-    Fraction,
-    NonNegative,
-    Positive,
-    Section,
-    kinds_of,
-    refusal,
-    typed,
-)
+from birdsonnx.config.section import Finite, Fraction, NonNegative, Positive, Section, kinds_of, typed
+from birdsonnx.config.wording import refusal
 
 
 class _Optimizer(Section):

@@ -1,11 +1,11 @@
 """The section `birdsonnx`: keys that rmldnn does not have."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
 
 
@@ -45,9 +45,3 @@ class Own(Section):
         if self.cache is False:
             return None
         return Path(self.cache) if self.cache is not None else user_cache()
-
-
-def user_cache() -> Path:
-    """The user's own cache folder for birdsonnx."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "birdsonnx"

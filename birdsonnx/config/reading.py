@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from birdsonnx.config.optimizers import OptimizerSettings
 from birdsonnx.config.schedules import ScheduleSettings
-from birdsonnx.config.section import kinds_of, nearest, shown
+from birdsonnx.config.section import kinds_of
 from birdsonnx.config.settings import Settings
+from birdsonnx.config.wording import nearest, shown
 from birdsonnx.errors import ConfigError
 
 SCHEMA_KEY = "$schema"

@@ -6,17 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 from pydantic import model_validator as validator
 
-from birdsonnx.config.section import (
-    Fraction,
-    Positive,
-    PositiveInt,
-    Section,
-    as_tuple,
-    kinds_of,
-    refusal,
-    shown,
-    typed,
-)
+from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, as_tuple, kinds_of, typed
+from birdsonnx.config.wording import refusal, shown
 
 
 class _Schedule(Section):

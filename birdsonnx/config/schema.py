@@ -11,9 +11,10 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from birdsonnx.config.reading import SCHEMA_KEY
-from birdsonnx.config.section import Section, any_case
+from birdsonnx.config.section import Section
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transform_list import TRANSFORMS
+from birdsonnx.config.wording import any_case
 
 Schema = dict[str, Any]
 

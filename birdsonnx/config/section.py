@@ -1,26 +1,12 @@
 """What the sections of the config share: keys without regard to case, and refusals in our own words."""
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
-from pydantic_core import PydanticCustomError
 
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest of `known`, or an empty string."""
-    matches = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
-    by_lower = {name.lower(): name for name in known}
-    return f"; did you mean '{by_lower[matches[0]]}'?" if matches else ""
-
-
-def refusal(message: str, key: str = "") -> PydanticCustomError:
-    """A refusal in our own words; `key` completes the path of a key that is no field."""
-    # The message is a parameter because braces in it would be read as a format string.
-    return PydanticCustomError("refused", "{message}", {"message": message, "key": key})
+from birdsonnx.config.wording import nearest, refusal, shown
 
 
 class Section(BaseModel):
@@ -53,27 +39,6 @@ class Section(BaseModel):
                 raise refusal("this key is given twice", key)
             section[name] = content
         return section
-
-
-def shown(value: Any) -> str:
-    """The value as JSON, shortened for a message."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def any_case(*names: str, prefix: str = "") -> dict[str, Any]:
-    """JSON Schema of `names` in any case, with `prefix` or without; editors offer them as they are."""
-
-    def matching(word: str) -> str:
-        return "".join(f"[{c.upper()}{c.lower()}]" if c.isalpha() else c for c in word)
-
-    pattern = f"^({matching(prefix)})?" if prefix else "^"
-    return {
-        "anyOf": [
-            {"enum": list(names)},
-            {"type": "string", "pattern": f"{pattern}({'|'.join(map(matching, names))})$"},
-        ]
-    }
 
 
 def one_of(*names: str, elsewhere: Mapping[str, str] | None = None, hint: str = "") -> BeforeValidator:

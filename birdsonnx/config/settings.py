@@ -11,7 +11,8 @@ from birdsonnx.config.data import Data
 from birdsonnx.config.loss import Loss
 from birdsonnx.config.optimizers import SGD, Optimizer
 from birdsonnx.config.own import Own
-from birdsonnx.config.section import PositiveInt, Section, Text, refusal, shown
+from birdsonnx.config.section import PositiveInt, Section, Text
+from birdsonnx.config.wording import refusal, shown
 
 
 def _names_a_file(value: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from birdsonnx.config.color_codes import COLOR_CODES, GRAY, ORDERS, OTHER_PIXELS
-from birdsonnx.config.section import any_case, nearest, refusal, shown
 from birdsonnx.config.transforms import (
     CenterCrop,
     ConvertColor,
@@ -20,6 +19,7 @@ from birdsonnx.config.transforms import (
     Rotate,
     Transform,
 )
+from birdsonnx.config.wording import any_case, nearest, refusal, shown
 
 
 class Parameter(Protocol):

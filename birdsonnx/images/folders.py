@@ -5,12 +5,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from birdsonnx.config.data import Data
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, is_folder, photos_below
+
+if TYPE_CHECKING:
+    from birdsonnx.config.data import Data
 
 
 def quiet(line: str) -> None:
@@ -46,14 +48,14 @@ class LabelledFolder:
         return str(self.root) if self.tag is None else f"{self.root} (folders {self.tag!r})"
 
 
-def training_photos(data: Data, say: Say) -> LabelledFolder:
+def training_photos(data: "Data", say: Say) -> LabelledFolder:
     """The config's training set. Raises DataError."""
     assert data.input_path is not None
     shared = data.test_tag if data.test_input_path is None else None
     return read_class_folders(Path(data.input_path), data.training_tag, shared, say)
 
 
-def test_photos(data: Data, say: Say) -> LabelledFolder | None:
+def test_photos(data: "Data", say: Say) -> LabelledFolder | None:
     """The config's test set, if it has one; a class of it may be without photos. Raises DataError."""
     if data.test_folder is None:
         return None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdsonnx.config.own import user_cache
+from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.errors import ModelError
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import tuning

@@ -4,8 +4,8 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from birdsonnx.config.settings import Settings
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
@@ -17,6 +17,9 @@ from birdsonnx.inference.requests import Request
 from birdsonnx.inference.summary import Summary, top_classes
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
+
+if TYPE_CHECKING:
+    from birdsonnx.config.settings import Settings
 
 OUTPUT_FILE = "output_1.h5"
 
@@ -103,7 +106,7 @@ def _require_some(summary: Summary) -> None:
 
 
 def _follow(
-    settings: Settings,
+    settings: "Settings",
     request: Request,
     classifier: Classifier,
     model: ChosenModel,

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from birdsonnx.config.settings import Settings
 
 Precision = Literal["fp32", "int8"]
 
@@ -25,7 +27,7 @@ class Request:
     """None: what `settings` loads, else the newest checkpoint."""
     output: Path | None = None
     """Folder of the HDF5 file; None: none is written."""
-    settings: Settings | None = None
+    settings: "Settings | None" = None
     """The config, of which a prediction also needs the network, and what to draw."""
     tag: str | None = None
     """Of a folder only the photos in folders of this name."""
@@ -47,7 +49,7 @@ class Request:
     """None: none is written."""
 
     @classmethod
-    def from_config(cls, settings: Settings, inputs: Sequence[str] = ()) -> "Request":
+    def from_config(cls, settings: "Settings", inputs: Sequence[str] = ()) -> "Request":
         """What a config asks for. `inputs` replace its test photos, and its tag, which chooses among those.
 
         Raises:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from birdsonnx.config.section import shown
+from birdsonnx.config.wording import shown
 from birdsonnx.errors import ModelError
 
 SHAPES = ("batch_input_shape", "batch_shape", "input_shape", "shape")

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from birdsonnx import artifacts
-from birdsonnx.config.section import nearest
-from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import Normalize
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import conversion
 from birdsonnx.keras_io.reading import building, containers, read
@@ -22,6 +21,9 @@ from birdsonnx.model.preprocessing import Preprocessing, of_normalize
 from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.passes.uint8_input import with_preprocessing
 
+if TYPE_CHECKING:
+    from birdsonnx.config.settings import Settings
+
 Say = Callable[[str], None]
 
 KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -29,7 +31,7 @@ WEIGHTED = ("Conv", "Dense", "BatchNormalization")
 """Class names of layers that hold weights contain one of these."""
 
 
-def to_train(settings: Settings, say: Say) -> BirdModel:
+def to_train(settings: "Settings", say: Say) -> BirdModel:
     """The network to train, with the preprocessing that the config asks for: what `checkpoints.load` names;
     with `layers` beside it that describe another network, that one, with the weights that fit; with `layers`
     alone, that network from fresh weights.
@@ -55,7 +57,7 @@ def to_train(settings: Settings, say: Say) -> BirdModel:
     return model
 
 
-def to_predict(settings: Settings, say: Say) -> tuple[Path | bytes, str]:
+def to_predict(settings: "Settings", say: Say) -> tuple[Path | bytes, str]:
     """The same for prediction, and its name in messages: the file as it is where the config changes nothing
     of it (the caller compares `layers`), else the model's content."""
     assert settings.checkpoints.load is not None
@@ -65,7 +67,7 @@ def to_predict(settings: Settings, say: Say) -> tuple[Path | bytes, str]:
     return _load(path, settings, say).serialized(), str(path)
 
 
-def _load(path: Path, settings: Settings, say: Say, may_differ: bool = False) -> BirdModel:
+def _load(path: Path, settings: "Settings", say: Say, may_differ: bool = False) -> BirdModel:
     """What a file holds; with `may_differ`, `layers` beside an `.onnx` may be another network's."""
     if path.suffix.lower() in KERAS_SUFFIXES:
         model = _converted(path, settings, say)
@@ -80,7 +82,7 @@ def _load(path: Path, settings: Settings, say: Say, may_differ: bool = False) ->
     return with_normalize(model, settings)
 
 
-def with_normalize(model: BirdModel, settings: Settings) -> BirdModel:
+def with_normalize(model: BirdModel, settings: "Settings") -> BirdModel:
     """The model with the preprocessing of the config's `normalize`, if it has one.
 
     Raises:
@@ -96,7 +98,7 @@ def with_normalize(model: BirdModel, settings: Settings) -> BirdModel:
         raise ConfigError(f"neural_network.data.transforms: {error}") from None
 
 
-def _normalize(settings: Settings) -> Normalize | None:
+def _normalize(settings: "Settings") -> Normalize | None:
     return next((step for step in settings.data.transforms or () if isinstance(step, Normalize)), None)
 
 
@@ -117,7 +119,7 @@ def checkpoint_file(name: str, say: Say) -> Path:
     return path
 
 
-def compare_layers(metadata: Metadata, settings: Settings, where: str, say: Say) -> None:
+def compare_layers(metadata: Metadata, settings: "Settings", where: str, say: Say) -> None:
     """Compare a model's layers (names, units) with the config's `layers`; an absent file is one line.
 
     Raises:
@@ -130,7 +132,7 @@ def compare_layers(metadata: Metadata, settings: Settings, where: str, say: Say)
 def _differences(
     known: Sequence[Layer],
     input_size: tuple[int, int, int] | None,
-    settings: Settings,
+    settings: "Settings",
     where: str,
     say: Say,
 ) -> list[str]:
@@ -165,7 +167,7 @@ def _differences(
     return found
 
 
-def described_size(settings: Settings) -> tuple[int, ...] | None:
+def described_size(settings: "Settings") -> tuple[int, ...] | None:
     """`(height, width, channels)` of the photos that `layers` take, where they are there and say it. Raises
     ModelError."""
     layers = settings.layers
@@ -204,7 +206,7 @@ def _architecture(layers: str | Any) -> tuple[Any, str]:
 # --- Networks of Keras ----------------------------------------------------------------------------------
 
 
-def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) -> BirdModel:
+def _fresh(settings: "Settings", say: Say, before: Preprocessing | None = None) -> BirdModel:
     """The network of `layers` with fresh weights, with the preprocessing `before` where the channels are its;
     else with its own where that is recognised, else with pixels in [0, 1]."""
     assert settings.layers is not None
@@ -229,7 +231,7 @@ def _fresh(settings: Settings, say: Say, before: Preprocessing | None = None) ->
     return model
 
 
-def _transferred(checkpoint: BirdModel, settings: Settings, say: Say) -> BirdModel:
+def _transferred(checkpoint: BirdModel, settings: "Settings", say: Say) -> BirdModel:
     """The network of `layers` with all weights of a checkpoint that fit it."""
     if checkpoint.metadata.quantization is not None:
         raise ModelError(f"{checkpoint.where}: an int8 model cannot be trained; load the float32 one")
@@ -245,7 +247,7 @@ def _transferred(checkpoint: BirdModel, settings: Settings, say: Say) -> BirdMod
     return BirdModel(model.proto, model.metadata.having(source=source), model.where)
 
 
-def _converted(path: Path, settings: Settings, say: Say) -> BirdModel:
+def _converted(path: Path, settings: "Settings", say: Say) -> BirdModel:
     """A Keras file, or the network of `layers` with its weights."""
     # A normalize transform replaces the network's own preprocessing, which then need not be recognised.
     mode = "auto" if _normalize(settings) is None else "none"

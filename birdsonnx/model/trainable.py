@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError
 from birdsonnx.model.metadata import Metadata
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ArtifactError, ConfigError, TrainingError
 from birdsonnx.images.decoding import Decoder
 from birdsonnx.images.folders import Photo

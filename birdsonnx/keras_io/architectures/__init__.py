@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError
 from birdsonnx.keras_io.architectures import descriptions, imagenet
 from birdsonnx.keras_io.reading import KerasFile, read_into

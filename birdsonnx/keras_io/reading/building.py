@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import batch_norms, operations
 from birdsonnx.keras_io.reading.arrays import Weights

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from birdsonnx.config.section import nearest, shown
+from birdsonnx.config.wording import nearest, shown
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading.records import Layer
 from birdsonnx.model.graph import Array

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from birdsonnx.config.section import nearest, shown
+from birdsonnx.config.wording import nearest, shown
 
 IDLE = frozenset(
     (

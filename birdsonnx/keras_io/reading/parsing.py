@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from birdsonnx.config.section import shown
+from birdsonnx.config.wording import shown
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import layer_list
 from birdsonnx.keras_io.reading.records import OPERATION_KINDS, Call, Layer, Network, Reference

@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 
-from birdsonnx.config.section import nearest
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.tf2onnx_road.keras_network import MODELS
 
