@@ -24,7 +24,8 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 def config_schema() -> Schema:
     """The schema of a whole config file."""
     made = models_json_schema([(Settings, "validation")])[1]["$defs"]
-    sections = {section.__name__: section for section in _sections(Section) if section.__name__ in made}
+    known = {section.__name__: section for section in _sections(Section)}  # in the order of imports
+    sections = {name: known[name] for name in sorted(known.keys() & made.keys())}
     definitions: dict[str, Schema] = {name: _tidied(made[name]) for name in sections}
     definitions["Data"]["properties"]["transforms"] = _transforms()
     for name, section in sections.items():

@@ -52,6 +52,7 @@ SHIPPED = shipped()
 def test_it_is_a_schema_of_its_draft():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(SCHEMA["$defs"]) == sorted(SCHEMA["$defs"]), "not in the order in which modules are imported"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
