@@ -22,10 +22,12 @@ SMALL = {
     "DenseNet121": {"size": (32, 32)},
     "VGG16": {"size": (32, 32)},
 }
-"""The shapes that every run of the tests sees; the rest is slow."""
+"""Of these, every run of the tests sees the quickest; the rest is slow."""
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [name if name == "VGG16" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+)
 def test_the_shapes_of_the_best_known_networks(keras, name):
     network = networks.realistic_application(name, **SMALL[name])
     row = networks.Row(name)
@@ -97,7 +99,7 @@ def test_a_table():
     [
         ("mobilenetv2", None, 3),
         ("VGG16", (40, 32), 1),
-        ("efficientnetb1", (32, 64), 3),
+        pytest.param("efficientnetb1", (32, 64), 3, marks=pytest.mark.slow),
         ("mobilenet", (70, 70), 3),
     ],
 )
@@ -148,7 +150,12 @@ def test_the_size_is_keras_own(keras, name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("VGG16", marks=pytest.mark.slow), "MobileNet", "MobileNetV3Small"]
+    "name",
+    [
+        pytest.param("VGG16", marks=pytest.mark.slow),
+        "MobileNet",
+        pytest.param("MobileNetV3Small", marks=pytest.mark.slow),
+    ],
 )
 def test_with_the_top_of_keras(keras, name):
     """Flatten and two hidden Dense layers; scores from a convolution, with Reshape or Flatten."""
@@ -162,11 +169,27 @@ def test_with_the_top_of_keras(keras, name):
     assert found.model.metadata.preprocessing.name == networks.mode_of(name)
 
 
-@pytest.mark.parametrize(("name", "size"), [("ConvNeXtTiny", 32), ("InceptionResNetV2", 75)])
-def test_layers_that_only_keras_applications_has_come_back_from_a_file(keras, name, size):
+def scaled(keras, name):
+    """A small network with the layer of keras.applications that the one called so has."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+    if name == "ConvNeXtTiny":
+        from keras.src.applications.convnext import LayerScale
+
+        x = LayerScale(0.5, 4, name="scale")(x)
+    else:
+        from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+        x = CustomScaleLayer(0.25, name="scale")([x, keras.layers.Conv2D(4, 1)(inputs)])
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("name", ["ConvNeXtTiny", "InceptionResNetV2"])
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_layers_that_only_keras_applications_has_come_back_from_a_file(keras, name, whole):
     """LayerScale and CustomScaleLayer."""
-    options = {"weights": None, "classes": 3, "input_shape": (size, size, 3)}
-    model = getattr(keras.applications, name)(**options)
+    options = {"weights": None, "classes": 3, "input_shape": (75, 75, 3)}
+    model = getattr(keras.applications, name)(**options) if whole else scaled(keras, name)
     model.save("own.keras")
     read = keras_source.full_model(Path("own.keras")).model
     for one, other in zip(model.get_weights(), read.get_weights(), strict=True):
