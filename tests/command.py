@@ -1,4 +1,4 @@
-"""Run the command line as a user does: a process of its own, with or without mpirun."""
+"""Run the command line as a user does: in a process of its own, with or without mpirun."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.forks import forks
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
 VERBS = (
@@ -24,20 +26,36 @@ VERBS = (
 )
 
 
+TIMEOUT_S = 300
+
+
 def birdsonnx(
-    *words: Any, ranks: int = 1, cwd: Path | None = None, environment: dict[str, str] | None = None
+    *words: Any,
+    ranks: int = 1,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+    fresh: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `birdsonnx words…`, under mpirun for more than one rank."""
+    """Run `birdsonnx words…`, under mpirun for more than one rank.
+
+    One rank is a fork of a process that has done the imports (`tests.forks`), unless it is to be `fresh`: for
+    variables that libraries read when they are imported, for runs that are to have another seed of `hash`,
+    and once for each verb, to see that it imports what it needs.
+    """
+    variables = {**os.environ, **(environment or {})}
+    if ranks == 1 and not fresh and sys.platform == "linux":
+        texts = [str(word) for word in words]
+        return forks(with_keras=texts[:1] == ["export"]).run(texts, cwd, variables, TIMEOUT_S)
     command = [sys.executable, "-m", "birdsonnx", *map(str, words)]
     if ranks > 1:
         command = [str(MPIRUN), "-np", str(ranks), *command]
     return subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, **(environment or {})},
+        env=variables,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=TIMEOUT_S,
         check=False,
     )
 

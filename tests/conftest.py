@@ -46,13 +46,18 @@ def disk_of(size: int) -> Iterator[None]:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """What a user starts with: `model.onnx`, `data/train`, `data/valid`, and nothing else."""
-    make_class_folders(tmp_path / "data" / "train", per_class=8, seed=1)
-    make_class_folders(tmp_path / "data" / "valid", per_class=3, seed=2)
-    tiny_model(3).save(tmp_path / "model.onnx")
-    return tmp_path
+    return make_workspace(tmp_path)
 
 
-@pytest.fixture
+def make_workspace(folder: Path) -> Path:
+    """The same in any folder, for what is prepared once and copied."""
+    make_class_folders(folder / "data" / "train", per_class=8, seed=1)
+    make_class_folders(folder / "data" / "valid", per_class=3, seed=2)
+    tiny_model(3).save(folder / "model.onnx")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def training_config() -> Callable[..., dict[str, Any]]:
     """A config like the tutorial's for `workspace`; keyword arguments replace whole sections."""
 

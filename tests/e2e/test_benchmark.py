@@ -12,7 +12,8 @@ SHORT = ("--seconds", "1", "--batch-sizes", "2", "--threads", "1")
 
 def test_all_of_it(workspace):
     pytest.importorskip("matplotlib")
-    found = succeed_json("benchmark", "model.onnx", *SHORT, "--plot", "speed.png", "-o", "speed.json")
+    words = ("benchmark", "model.onnx", *SHORT, "--plot", "speed.png", "-o", "speed.json")
+    found = succeed_json(*words, fresh=True)
     assert found == json.loads(Path("speed.json").read_text())
     assert Path("speed.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert (found["model"], found["budget_s"], found["classes"]) == ("model.onnx", 1, 3)

@@ -13,7 +13,7 @@ from tests.tiny import tiny_model
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb):
-    text = succeed(verb, "--help")
+    text = succeed(verb, "--help", fresh=True)
     assert f"birdsonnx {verb}" in text.split("Example:")[1]
     assert "--json" in text
     assert "--debug" in text
@@ -27,7 +27,7 @@ def test_help_names_every_verb():
 def test_version():
     from birdsonnx import __version__
 
-    assert succeed("--version").strip() == f"birdsonnx {__version__}"
+    assert succeed("--version", fresh=True).strip() == f"birdsonnx {__version__}"
 
 
 def test_help_imports_nothing_heavy():
@@ -110,7 +110,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_doctor_knows_this_installation():
-    text = succeed("doctor")
+    text = succeed("doctor", fresh=True)
     assert "trains and predicts" in text
 
 

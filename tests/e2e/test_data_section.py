@@ -76,10 +76,10 @@ def test_prediction_by_a_config_names_the_test_photos(workspace, config, sites):
     config(data=TAGGED)
     succeed("train", "config.json")
     test = {"checkpoints": {"load": "saved/model_checkpoint_3.onnx"}}
-    for data in (TAGGED, {"test_input_path": "data", "testing_tag": "valid"}):
+    for ranks, data in ((2, TAGGED), (1, {"test_input_path": "data", "testing_tag": "valid"})):
         content = {"neural_network": {**test, "data": {**data, "test_output_path": "named/"}}}
         Path("test.json").write_text(json.dumps(content))
-        result = succeed_json("predict", "--config", "test.json", ranks=2)
+        result = succeed_json("predict", "--config", "test.json", ranks=ranks)
         assert result["photos"] == 9
         assert {entry["name"].split("/")[1] for entry in result["predictions"]} == {"valid"}
         found = succeed_json("evaluate", "named/output_1.h5")

@@ -10,7 +10,7 @@ from tests.command import refused, succeed_json
 
 
 def test_demo(tmp_path):
-    result = succeed_json("demo", "walk")
+    result = succeed_json("demo", "walk", fresh=True)
     assert result["valid_accuracy"] >= 0.9  # of six made-up species: guessing gives 0.17
     walk = tmp_path / "walk"
     [*_, last] = sorted(walk.rglob("model_checkpoint_*.onnx"), key=lambda path: path.stat().st_mtime)

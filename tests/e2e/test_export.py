@@ -40,7 +40,7 @@ def network(workspace):
 def test_the_same_network_gives_the_same_complete_file(network):
     words = ("export", "network.keras", "--preprocess", "caffe", "--labels", "data/train")
     said = succeed_json(*words, "-o", "one.onnx")
-    succeed(*words, "-o", "two.onnx")
+    succeed(*words, "-o", "two.onnx", fresh=True)
     assert Path("one.onnx").read_bytes() == Path("two.onnx").read_bytes()
     assert max(said["parity"].values()) <= 1e-4
 
@@ -58,7 +58,7 @@ def test_refusals_of_export(network):
     Path("network.keras").write_bytes(Path("network.keras").read_bytes()[:2000])
     assert "network.keras" in refused("export", "network.keras", "--preprocess", "tf")
     offline = {"KERAS_HOME": "empty", "https_proxy": "http://127.0.0.1:9"}
-    message = refused("export", "-o", "x.onnx", environment=offline)
+    message = refused("export", "-o", "x.onnx", environment=offline, fresh=True)
     assert "--weights FILE" in message
     assert "--weights none" in message
     assert not Path("x.onnx").exists()

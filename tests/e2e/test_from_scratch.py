@@ -89,7 +89,7 @@ def test_what_is_trained_names_digits_without_tensorflow(config):
 def test_resuming_goes_on_with_the_same_masks(config):
     succeed("train", config(checkpoints={"save": "whole/"}, num_epochs=4))
     succeed("train", config(checkpoints={"save": "parts/"}, num_epochs=2))
-    succeed("train", config(checkpoints={"save": "parts/"}, num_epochs=4), "--resume")
+    succeed("train", config(checkpoints={"save": "parts/"}, num_epochs=4), "--resume", fresh=True)
     name = "model_checkpoint_4.onnx"
     assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -12,23 +13,32 @@ import pytest
 from PIL import Image
 
 from tests.command import birdsonnx, refused, succeed, succeed_json
+from tests.conftest import make_workspace
 from tests.tiny import make_class_folders, tiny_model
 
 CLASSES = ["ANT BIRD", "BEE-EATER", "COOT"]
 
 
-@pytest.fixture
-def trained(workspace, training_config) -> Path:
-    """The workspace after a training that learns the three classes, with a test folder."""
-    make_class_folders(workspace / "data" / "test", per_class=5, seed=3)
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, training_config) -> Path:
+    """A workspace after a training that learns the three classes, with a test folder."""
+    folder = make_workspace(tmp_path_factory.mktemp("trained"))
+    make_class_folders(folder / "data" / "test", per_class=5, seed=3)
     sections = {
         "num_epochs": 15,
         "checkpoints": {"load": "model.onnx", "save": "model_checkpoints_save/", "interval": 20},
         "optimizer": {"type": "Adam", "learning_rate": 0.05},
     }
-    (workspace / "config.json").write_text(json.dumps(training_config(**sections)))
-    succeed("train", "config.json")
-    return workspace
+    (folder / "config.json").write_text(json.dumps(training_config(**sections)))
+    succeed("train", "config.json", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path) -> Path:
+    """A copy of it, where the test works."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 def plain_log_probs(model: Path, photo: Path) -> np.ndarray:
@@ -40,9 +50,9 @@ def plain_log_probs(model: Path, photo: Path) -> np.ndarray:
 MODEL = Path("model_checkpoints_save/model_checkpoint_15.onnx")
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 4])
 def test_a_folder_of_class_folders_gives_groups(trained, ranks):
-    succeed("predict", "data/test", "--batch-size", "2", ranks=ranks)
+    succeed("predict", "data/test", "--batch-size", "2", ranks=ranks, fresh=True)
     with h5py.File("predictions/output_1.h5") as file:
         assert list(file) == CLASSES
         assert file.attrs["photos"] == 15
@@ -75,7 +85,7 @@ def test_evaluate_gives_the_same_for_a_folder_and_for_its_predictions(trained):
 
 def test_evaluate_under_mpirun(trained):
     alone = succeed_json("evaluate", "data/test")
-    assert succeed_json("evaluate", "data/test", ranks=3)["confusion"] == alone["confusion"]
+    assert succeed_json("evaluate", "data/test", ranks=2)["confusion"] == alone["confusion"]
 
 
 def test_evaluate_writes_table_and_picture(trained):

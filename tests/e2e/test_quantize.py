@@ -59,7 +59,7 @@ def log_probs() -> dict[str, np.ndarray]:
 
 def test_the_whole_road(both):
     INT8.unlink()
-    done = succeed_json(*QUANTIZE, "--validate", "data/valid", "--photos", "10")
+    done = succeed_json(*QUANTIZE, "--validate", "data/valid", "--photos", "10", fresh=True)
     assert (done["output"], done["calibrated_on"], done["method"]) == ("model.int8.onnx", 10, "minmax")
     assert done["bytes"] == {"float32": Path("model.onnx").stat().st_size, "int8": INT8.stat().st_size}
     validation = done["validation"]
@@ -263,7 +263,7 @@ def losses() -> np.ndarray:
 def test_int8_features(config, ranks):
     """Nearly the losses of float32 ones, and the same bits each time: computed anew, or from the cache."""
     config()
-    succeed("train", "config.json", ranks=ranks)
+    succeed("train", "config.json")
     exact = losses()
     shutil.rmtree("kept")
     config(feature_precision="int8")
@@ -273,7 +273,7 @@ def test_int8_features(config, ranks):
         if attempt == 1:
             shutil.rmtree("kept")
         kept = {path: path.stat().st_mtime_ns for path in Path("kept").glob("*")}
-        text = succeed("train", "config.json", ranks=ranks)
+        text = succeed("train", "config.json", ranks=ranks, fresh=attempt == 1)
         contents.append(Path("saved/model_checkpoint_2.onnx").read_bytes())
         assert "(computed in int8)" in text
         if attempt == 2:

@@ -42,7 +42,7 @@ def config(workspace, training_config):
 
 
 def test_a_run_says_what_it_does_and_leaves_what_it_promises(workspace, config):
-    text = succeed("train", "config.json")
+    text = succeed("train", "config.json", fresh=True)
     for word in (
         "network:",
         "trainable: dense",
@@ -84,11 +84,11 @@ def test_a_checkpoint_is_a_whole_model_that_any_runtime_runs(workspace, config):
     assert np.exp(log_probs).sum() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("cache", ["kept", False])
-def test_loss_curves_do_not_depend_on_the_number_of_ranks(workspace, config, cache):
+@pytest.mark.parametrize(("cache", "more"), [("kept", (2, 4)), (False, (2,))])
+def test_loss_curves_do_not_depend_on_the_number_of_ranks(workspace, config, cache, more):
     config(birdsonnx={"cache": cache})
     curves = []
-    for ranks in (1, 2, 4):
+    for ranks in (1, *more):
         succeed("train", "config.json", ranks=ranks)
         curves.append((np.loadtxt("out_train.txt")[:, 3:], np.loadtxt("out_test.txt")[:, 2:]))
     for train, test in curves[1:]:
@@ -108,7 +108,7 @@ def test_more_ranks_than_photos_in_a_batch(workspace, config):
 def test_cached_features_give_the_same_bits(workspace, config):
     succeed("train", "config.json")
     (workspace / "saved").rename(workspace / "cold")
-    succeed("train", "config.json")
+    succeed("train", "config.json", fresh=True)
     assert same_bits(workspace / "cold/model_checkpoint_3.onnx", workspace / "saved/model_checkpoint_3.onnx")
 
 
@@ -129,12 +129,11 @@ def test_recomputed_features_give_the_same_curve(workspace, config):
         np.testing.assert_allclose(np.loadtxt("out_train.txt")[:, 3], kept, rtol=1e-5)
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
-    "optimizer",
+    ("ranks", "optimizer"),
     [
-        {"type": "Adam", "learning_rate": 0.01, "lr_scheduler": {"type": "Exponential", "gamma": 0.5}},
-        {"type": "SGD", "momentum": 0.9, "lr_scheduler": {"type": "Step", "gamma": 0.1, "step_size": 2}},
+        (1, {"type": "Adam", "learning_rate": 0.01, "lr_scheduler": {"type": "Exponential", "gamma": 0.5}}),
+        (2, {"type": "SGD", "momentum": 0.9, "lr_scheduler": {"type": "Step", "gamma": 0.1, "step_size": 2}}),
     ],
 )
 def test_stop_and_resume_gives_the_bits_of_never_stopping(workspace, config, optimizer, ranks):
@@ -143,7 +142,7 @@ def test_stop_and_resume_gives_the_bits_of_never_stopping(workspace, config, opt
     whole = np.loadtxt("out_train.txt")[:, 1:]
     (workspace / "saved").rename(workspace / "whole")
     succeed("train", "config.json", "--set", "num_epochs=2", ranks=ranks)
-    text = succeed("train", "config.json", "--resume", ranks=ranks)
+    text = succeed("train", "config.json", "--resume", ranks=ranks, fresh=True)
     assert "resuming after epoch 2" in text
     assert same_bits(workspace / "whole/model_checkpoint_4.onnx", workspace / "saved/model_checkpoint_4.onnx")
     assert np.array_equal(np.loadtxt("out_train.txt")[:, 1:], whole)
