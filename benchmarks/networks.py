@@ -216,9 +216,10 @@ def _set_head(
     keras: Any, model: Any, values: Values, compared: Values, generator: np.random.Generator
 ) -> None:
     head = model.layers[-1]
-    below = keras.Model(model.inputs, head.input)
-    centre = below.predict_on_batch(values).astype(np.float64).mean(axis=0)
-    features = below.predict_on_batch(compared) - centre
+    below = keras.Model(model.inputs[0], head.input)
+    # Once each, for which compiling a graph, as `predict` does, takes longer.
+    centre = below(values, training=False).numpy().astype(np.float64).mean(axis=0)
+    features = below(compared, training=False).numpy() - centre
     draws = generator.normal(size=(DRAWS, *head.kernel.shape))
     spreads = np.ptp(features @ draws, axis=2).min(axis=1)
     kernel = draws[spreads.argmax()] * (SPREAD / spreads.max())

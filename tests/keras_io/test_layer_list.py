@@ -10,7 +10,7 @@ from birdsonnx.errors import ModelError
 from birdsonnx.keras_io import layer_list
 from birdsonnx.keras_io.tf2onnx_road import keras_source
 from tests.digits import lenet
-from tests.networks import keras_warns
+from tests.networks import keras_answers, keras_warns
 
 SHAPE = [None, 28, 28, 1]
 
@@ -70,12 +70,12 @@ def test_the_network_is_the_one_that_keras_builds_of_the_same_layers(keras):
         ]
     )
     photos = np.random.default_rng(0).random((3, 28, 28, 1)).astype(np.float32)
-    found, wanted = (model.predict(photos, verbose=0) for model in (read.model, expected))
+    found, wanted = (keras_answers(model, photos) for model in (read.model, expected))
     np.testing.assert_array_equal(found, wanted)
     again = keras_source.from_layers(lenet(), "layers", None, seed=3)
-    np.testing.assert_array_equal(again.model.predict(photos, verbose=0), found)
+    np.testing.assert_array_equal(keras_answers(again.model, photos), found)
     other = keras_source.from_layers(lenet(), "layers", None, seed=4)
-    assert not np.allclose(other.model.predict(photos, verbose=0), found)
+    assert not np.allclose(keras_answers(other.model, photos), found)
 
 
 INPUTS = {
@@ -119,7 +119,7 @@ def test_layers_as_keras_2_and_3_write_them(keras):
     again = keras_source.from_layers(entries, "layers", None, seed=0)
     assert [layer.name for layer in again.all_layers] == [each["config"]["name"] for each in entries[1:]]
     photos = np.ones((1, 28, 28, 1), np.float32)
-    np.testing.assert_array_equal(again.model.predict(photos), network.predict(photos))
+    np.testing.assert_array_equal(keras_answers(again.model, photos), keras_answers(network, photos))
 
 
 def test_an_array_of_a_file():

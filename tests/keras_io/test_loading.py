@@ -26,7 +26,7 @@ from birdsonnx.passes.uint8_input import with_preprocessing
 from birdsonnx.training.partition import Network
 from tests.digits import lenet
 from tests.graphs import answer
-from tests.networks import keras_warns
+from tests.networks import keras_answers, keras_warns
 from tests.tiny import tiny_model
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3), np.uint8)
@@ -176,7 +176,7 @@ def test_a_keras_file_is_converted(network):
     before = set(Path.cwd().rglob("*"))
     first, said = convert()
     assert said == ""
-    scores = network.predict((PIXELS / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.5], verbose=0)
+    scores = keras_answers(network, (PIXELS / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.5])
     np.testing.assert_allclose(answer(first.proto, PIXELS), np.log(scores), rtol=0, atol=1e-4)
     assert convert()[0].serialized() == first.serialized()
     assert set(Path.cwd().rglob("*")) == before
@@ -265,7 +265,7 @@ def test_layers_alone_are_a_new_network():
     assert "it sees pixels scaled to [0, 1]" in lines[-1]
     keras_network = oracle.model_like(read_into(lenet(), None, 0, "layers"))
     photos = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
-    expected = keras_network.predict(photos / np.float32(255), verbose=0)
+    expected = keras_answers(keras_network, photos / np.float32(255))
     np.testing.assert_allclose(answer(model.proto, photos), expected, rtol=0, atol=1e-5)
 
 

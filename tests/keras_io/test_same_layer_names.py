@@ -11,7 +11,7 @@ from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network
 from tests.converted import bird_model
 from tests.graphs import answer
-from tests.networks import keras_warns
+from tests.networks import keras_answers, keras_warns
 
 pytestmark = keras_warns
 
@@ -69,10 +69,10 @@ def test_three_steps_move_every_weight_as_in_keras(keras, build, tmp_path):
         total = gradients.sum_over(range(15), load).total
         weights.flat -= RATE * total[:-1] / len(LABELS)
 
-    before = network.predict(photos.astype(np.float32), verbose=0)
+    before = keras_answers(network, photos)
     network.compile(keras.optimizers.SGD(RATE), "sparse_categorical_crossentropy")
     network.fit(photos.astype(np.float32), LABELS, batch_size=15, epochs=STEPS, verbose=0)
-    after = network.predict(photos.astype(np.float32), verbose=0)
+    after = keras_answers(network, photos)
     found = np.exp(answer(with_weights(model, weights.named).proto, pixels))
     assert np.abs(after - before).max() > 1e-2
     np.testing.assert_allclose(found, after, rtol=0, atol=1e-5)

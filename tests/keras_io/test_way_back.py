@@ -18,7 +18,7 @@ from birdsonnx.model.weights import with_weights
 from tests.converted import bird_model, of_file
 from tests.graphs import answer
 from tests.keras_io.reading import written
-from tests.networks import keras_2_json, keras_warns, small_network
+from tests.networks import keras_2_json, keras_answers, keras_warns, small_network
 
 pytestmark = keras_warns
 
@@ -181,7 +181,7 @@ def with_random_weights(model, seed):
 
 def same_answers(one, other, size):
     photos = np.random.default_rng(0).integers(0, 256, (5, size, size, 3)).astype(np.float32)
-    found, expected = other.predict(photos, verbose=0), one.predict(photos, verbose=0)
+    found, expected = keras_answers(other, photos), keras_answers(one, photos)
     assert np.ptp(expected, axis=1).min() > 1e-2, "classes that differ"
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
@@ -222,5 +222,5 @@ def test_trained_weights_come_back(keras, as_written, tmp_path):
     photos = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
     expected = answer(trained.proto, photos)
     assert np.abs(expected - answer(converted.proto, photos)).max() > 1e-2
-    found = np.log(returned.predict(photos.astype(np.float32), verbose=0))
+    found = np.log(keras_answers(returned, photos))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

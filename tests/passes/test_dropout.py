@@ -11,7 +11,7 @@ from birdsonnx.model.model_file import parse
 from birdsonnx.passes import dropout, quantization
 from birdsonnx.training.partition import Network
 from tests.graphs import answer, operators
-from tests.networks import as_read, keras_warns
+from tests.networks import as_read, keras_answers, keras_warns
 
 pytestmark = keras_warns
 
@@ -75,7 +75,7 @@ def test_the_graph_has_a_plain_node_for_each(several):
 
 def test_prediction_drops_nothing(several):
     conversion_, network = several
-    scores = network.predict(PIXELS / np.float32(255), verbose=0)
+    scores = keras_answers(network, PIXELS / np.float32(255))
     np.testing.assert_allclose(answer(conversion_.model.proto, PIXELS), scores, rtol=0, atol=1e-5)
     bare = onnx.ModelProto.FromString(conversion_.model.proto.SerializeToString())
     assert dropout.take_out(bare.graph).applied == 5

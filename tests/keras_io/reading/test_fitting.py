@@ -12,7 +12,7 @@ from birdsonnx.keras_io.reading import graph_of, read, read_into
 from tests.conftest import REAL_DATA, needs_real_data
 from tests.graphs import answer
 from tests.keras_io.reading import written
-from tests.networks import keras_2_json, keras_warns, small_network
+from tests.networks import keras_2_json, keras_answers, keras_warns, small_network
 
 pytestmark = keras_warns
 
@@ -28,7 +28,7 @@ def answered(file):
 
 
 def assert_same_answers(file, network):
-    np.testing.assert_allclose(answered(file), network.predict(PIXELS, verbose=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answered(file), keras_answers(network, PIXELS), rtol=1e-4, atol=1e-5)
 
 
 def save_weights_alone(network, path, prefix=""):

@@ -14,7 +14,7 @@ from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork
 from birdsonnx.model.preprocessing import Preprocessing, of_mode
 from birdsonnx.passes import uint8_input
 from tests.graphs import answer, operators
-from tests.networks import keras_warns, small_network
+from tests.networks import keras_answers, keras_warns, small_network
 
 pytestmark = keras_warns
 CLASSES = ["a", "b", "c", "d"]
@@ -34,7 +34,7 @@ def keras_answer(keras, model, activation, pixels, mode="caffe"):
     values = pixels.astype(np.float32)
     if mode != "none":
         values = keras.applications.imagenet_utils.preprocess_input(values, mode=mode)
-    scores = model.predict(values, verbose=0).astype(np.float64)
+    scores = keras_answers(model, values).astype(np.float64)
     scores = np.log(scores) if activation == "softmax" else scores
     return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
@@ -224,7 +224,7 @@ def test_one_channel(keras):
     model = of_shape(keras, 24, 24, 1)
     proto = convert(KerasNetwork(model, {}), "gray", "tf").model.proto
     gray = pixels_of(3)[..., :1]
-    scores = model.predict(gray.astype(np.float32) / 127.5 - 1, verbose=0)
+    scores = keras_answers(model, gray.astype(np.float32) / 127.5 - 1)
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(answer(proto, gray), expected, rtol=0, atol=1e-4)
 
@@ -237,5 +237,5 @@ def test_a_compiled_sequential_model(keras):
     model.save("chain.keras")
     found = convert(keras_source.full_model(Path("chain.keras")), "chain", "unit").model.proto
     pixels = parity.natural_images(7, 16, 16, 3, seed=9)
-    expected = np.log(model.predict(pixels / np.float32(255), verbose=0))
+    expected = np.log(keras_answers(model, pixels / np.float32(255)))
     np.testing.assert_allclose(answer(found, pixels), expected, atol=1e-4)
