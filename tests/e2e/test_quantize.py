@@ -136,23 +136,24 @@ def test_a_calibration_photo_that_cannot_be_read_is_named(both):
 
 
 @pytest.mark.parametrize(
-    ("model", "precision", "said"),
+    ("model", "precision", "said", "ranks"),
     [
         (
             "model.onnx",
             "int8",
             "model.onnx is a float32 model, --precision asks for int8; make one first: "
             "birdsonnx quantize MODEL --calibrate PHOTOS",
+            2,
         ),
         (
             "model.int8.onnx",
             "fp32",
             "model.int8.onnx is an int8 model, --precision asks for fp32; give the model it was made of",
+            1,
         ),
-        ("model.onnx", "bf16", "--precision 'bf16' is neither fp32 nor int8"),
+        ("model.onnx", "bf16", "--precision 'bf16' is neither fp32 nor int8", 1),
     ],
 )
-@pytest.mark.parametrize("ranks", [1, 2])
 def test_a_precision_that_the_model_has_not(both, model, precision, said, ranks):
     words = ("predict", "data/valid", "--model", model, "--precision", precision)
     assert refused(*words, ranks=ranks).endswith(said)

@@ -116,7 +116,7 @@ def test_rank_0_works_for_all(workspace, words, written):
 def test_plot_and_export_under_mpirun(workspace, training_config):
     pytest.importorskip("matplotlib")
     Path("config.json").write_text(json.dumps(training_config(num_epochs=1)))
-    succeed("train", "config.json", ranks=2)
+    succeed("train", "config.json")
     assert succeed("plot", "out.txt", ranks=2) == "wrote out.png\n"
     assert len(succeed("plot", "--augmented", "config.json", ranks=2).splitlines()) == 2
 
