@@ -7,9 +7,10 @@ BIN := .venv/bin
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
 
-# A worker for each core; the tests of a file stay together, since they share networks that Keras builds.
+# A worker for each core; the tests of a file stay together, since they share networks that Keras builds. In the
+# order of the tree: by default files of few tests, which are the slow ones, would come last.
 test: .venv/dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow
