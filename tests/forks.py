@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import subprocess
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import birdsonnx
-from birdsonnx.cli.app import main
 
 WITH_KERAS = "--with-keras"
 
@@ -105,7 +105,7 @@ def _serve() -> None:
 
 def _command(request: dict[str, Any]) -> None:
     _become(request)
-    main()
+    runpy.run_module("birdsonnx", run_name="__main__", alter_sys=True)  # as `python -m birdsonnx` does
 
 
 def _become(request: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The command line itself: help, exit codes, start-up, what each verb imports."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -95,9 +96,29 @@ def test_what_is_missing_is_one_line_and_exit_2(words, expected):
     assert expected in refused(*words)
 
 
-def test_an_error_under_json_is_one_object():
-    import json
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", "model.onnx"],
+        ["predict", "data/valid", "--model", "model.onnx", "--json"],
+        ["predict", "nothing", "--json"],
+        ["plot", "a", "b"],
+    ],
+    ids=" ".join,
+)
+def test_a_fork_is_like_a_fresh_process(workspace, words):
+    """What most tests here rely on (see `tests.forks`)."""
+    fork, fresh = birdsonnx(*words), birdsonnx(*words, fresh=True)
+    assert fork.returncode == fresh.returncode
+    assert fork.stderr == fresh.stderr
+    if "--model" in words:
+        named = [json.loads(done.stdout)["predictions"] for done in (fork, fresh)]
+        assert named[0] == named[1]
+    else:
+        assert fork.stdout == fresh.stdout
 
+
+def test_an_error_under_json_is_one_object():
     done = birdsonnx("predict", "nothing", "--json")
     assert done.returncode == 2
     assert list(json.loads(done.stdout)) == ["error"]
