@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from birdsonnx.config.json_text import UnmeantError, decoded
 from birdsonnx.config.optimizers import OptimizerSettings
 from birdsonnx.config.schedules import ScheduleSettings
 from birdsonnx.config.section import kinds_of
@@ -69,35 +70,11 @@ def _json(text: str, source: str) -> Any:
 
 
 def _loads(text: str, source: str) -> Any:
-    """The JSON value, without what JSON allows and nobody means.
-
-    Raises:
-        json.JSONDecodeError: not JSON.
-        ConfigError: JSON, but a key twice, NaN, half a character, or beyond what Python reads.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [key.lower() for key, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
-            raise ConfigError(f"{source}: the key '{twice}' is given twice in one object (case aside)")
-        return dict(pairs)
-
-    def no_constants(name: str) -> Any:
-        raise ConfigError(f"{source}: {name} is not a JSON number")
-
+    """The JSON value. Raises json.JSONDecodeError, and ConfigError for JSON that nobody means."""
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constants)
-        json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError:
-        raise
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply to be a config") from None
-    except UnicodeEncodeError:
-        raise ConfigError(f"{source}: a text in it holds half a character (a lone \\ud800…\\udfff)") from None
-    except ValueError:  # Python's limit on the digits of a number
-        raise ConfigError(f"{source}: a number in it has too many digits") from None
-    return value
+        return decoded(text)
+    except UnmeantError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _assign(network: Any, override: str) -> None:

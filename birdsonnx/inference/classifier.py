@@ -1,5 +1,6 @@
 """A model opened for prediction, in the form that is fastest on this CPU."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,12 @@ from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ModelError
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.inference.tuning import Form
-from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
+from birdsonnx.model.contract import Value, require_contract
+from birdsonnx.model.file_bytes import read_bytes
+from birdsonnx.model.metadata import Metadata
+from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import isa
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
-
-EXTERNAL_DATA = b"location"
-"""The key under which an ONNX file names another file that holds a tensor."""
 
 QUANTIZED = b"QuantizeLinear"
 """The operation that an int8 model's file holds."""
@@ -73,9 +74,9 @@ def open_classifier(
         ModelError: missing, damaged, or not a birdsonnx model.
         ConfigError: transforms that end at another size than the network's, or at other channels.
     """
-    content = model if isinstance(model, bytes) else read_model(model)
-    if EXTERNAL_DATA in content:
-        _explain(content, where)  # the runtime would read whatever file it names
+    content = model if isinstance(model, bytes) else read_bytes(model)
+    require_sound(content, where)  # the runtime would read whatever file it names
+    metadata = Metadata.of_file(content, where)
     if form is None or photos < MANY:
         streams, per_session = streams_for(photos, threads)
         takes_more = photos >= SIDE_BY_SIDE and QUANTIZED in content
@@ -89,35 +90,21 @@ def open_classifier(
     except ModelError:
         _explain(content, where)
         raise
-    metadata = Metadata.from_props(session.metadata_props, where)
-    inputs, outputs = session.input_shapes, session.output_shapes
-    if list(inputs) != [INPUT] or list(outputs) != [OUTPUT]:
-        raise ModelError(f"{where}: it does not have the one input '{INPUT}' and the one output '{OUTPUT}'")
-    height, width, channels = inputs[INPUT][1:]
+    (height, width, channels), count = require_contract(
+        _values(session, session.input_shapes), _values(session, session.output_shapes), metadata, where
+    )
     return Classifier(
         session,
         metadata,
         decoder(
             height, width, channels, metadata.transforms if transforms is None else transforms, grayscale
         ),
-        outputs[OUTPUT][1],
+        count,
         form.streams,
         per_run,
         sha256,
         where,
     )
-
-
-def read_model(path: Path) -> bytes:
-    """A model file's content. Raises ModelError where it cannot be read, or is Keras' own."""
-    if path.suffix.lower() in (".h5", ".hdf5", ".keras"):
-        raise ModelError(f"{path}: a Keras file; convert it first: birdsonnx export {path} -o model.onnx")
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such model") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> bytes:
@@ -146,6 +133,13 @@ def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> b
     if side_by_side > 1:
         changed += lay_side_by_side(model, side_by_side).applied
     return bytes(model.SerializeToString()) if changed else content
+
+
+def _values(session: Session, shapes: Mapping[str, Sequence[object]]) -> list[Value]:
+    return [
+        Value(name, session.types[name], tuple(size if isinstance(size, int) else None for size in shape))
+        for name, shape in shapes.items()
+    ]
 
 
 def _explain(content: bytes, where: str) -> None:

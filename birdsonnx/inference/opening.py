@@ -12,6 +12,8 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
+from birdsonnx.model.file_bytes import read_bytes
+from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -30,8 +32,12 @@ class ChosenModel:
     """The file's name."""
 
     def read(self) -> bytes:
-        """The content. Raises ModelError."""
-        return self.content if isinstance(self.content, bytes) else classifiers.read_model(self.content)
+        """The content. Raises ModelError where it cannot be read, or is unsound."""
+        if isinstance(self.content, bytes):
+            return self.content
+        content = read_bytes(self.content)
+        require_sound(content, self.where)
+        return content
 
 
 def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:

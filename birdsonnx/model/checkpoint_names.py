@@ -1,12 +1,11 @@
 """What checkpoints and their int8 forms are called, and which one in a folder is the newest."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from birdsonnx.errors import ModelError
-from birdsonnx.model.metadata import PREFIX
+from birdsonnx.model import metadata_values
 from birdsonnx.model.metadata_props import read_metadata_prop
+from birdsonnx.model.metadata_values import PREFIX
 
 HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 
@@ -26,7 +25,7 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
             continue
         run = run_record(path)
         if run is not None:
-            found.append((int(run.get("run", 0)), int(run.get("epoch", 0)), path))
+            found.append((run["run"], run["epoch"], path))
     if not found:
         if int8:
             raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
@@ -34,10 +33,10 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     return max(found)[2]
 
 
-def run_record(path: Path) -> dict[str, Any] | None:
+def run_record(path: Path) -> dict[str, int] | None:
     """Which training wrote a checkpoint, or None where the file does not say."""
     try:
-        record = json.loads(read_metadata_prop(path, PREFIX + "run") or "null")
+        text = read_metadata_prop(path, PREFIX + "run")
+        return None if text is None else dict(metadata_values.value_of("run", text))
     except (OSError, ValueError):  # truncated, or of another kind: not a checkpoint of ours
         return None
-    return record if isinstance(record, dict) else None

@@ -1,6 +1,6 @@
 """What a birdsonnx `.onnx` knows about itself: JSON under `birdsonnx.*` keys of its metadata_props.
 
-Free of the onnx package, so that prediction can read it through the runtime alone.
+Free of the onnx package, so that prediction starts without it.
 """
 
 import json
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from birdsonnx.config.transform_list import parse_transforms
 from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ModelError
+from birdsonnx.model import metadata_values
+from birdsonnx.model.metadata_props import all_props
 from birdsonnx.model.preprocessing import Preprocessing
 
-PREFIX = "birdsonnx."
+PREFIX = metadata_values.PREFIX
 INPUT, OUTPUT = "images", "log_probs"
 
 
@@ -72,7 +73,7 @@ class Metadata:
     """Which training wrote this file (`run` counts the trainings of a folder, `epoch` within it)."""
     quantization: dict[str, Any] | None = None
     """How the float32 network became int8: precision, method, photos; None: it is float32."""
-    source: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
     """Where the weights came from: file name and SHA-256."""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -82,11 +83,15 @@ class Metadata:
         content["preprocessing"] = self.preprocessing.as_json()
         content["layers"] = [[layer.name, layer.kind, layer.units, layer.trainable] for layer in self.layers]
         content["parameters"] = vars(self.parameters)
+        # A file name may be bytes that are no text.
+        content["source"] = {
+            key: value.encode(errors="backslashreplace").decode() for key, value in self.source.items()
+        }
         content["dropout"] = [[each.node, each.rate, each.shape] for each in self.dropout] or None
         if self.transforms is not None:
             content["transforms"] = [transform.as_json() for transform in self.transforms]
         return {
-            PREFIX + name: json.dumps(value, sort_keys=True)
+            PREFIX + name: json.dumps(value, sort_keys=True, allow_nan=False)
             for name, value in content.items()
             if value is not None
         }
@@ -98,33 +103,28 @@ class Metadata:
         Raises:
             ModelError: the file was not made by birdsonnx, or its metadata are damaged.
         """
-        if PREFIX + "preprocessing" not in props:
+        known = {member.name: PREFIX + member.name for member in fields(cls)}
+        texts = {name: props[key] for name, key in known.items() if key in props}
+        if not texts:
             raise ModelError(
                 f"{where}: this ONNX file was not made by birdsonnx (it has no {PREFIX}* metadata); "
                 "make one from the Keras network with 'birdsonnx export'"
             )
+        content = metadata_values.read(texts, where)
+        content["preprocessing"] = Preprocessing(**content["preprocessing"])
+        content["layers"] = tuple(Layer(*layer) for layer in content["layers"])
+        content["parameters"] = Parameters(**content["parameters"])
+        content["dropout"] = tuple(Dropout(*each) for each in content.get("dropout", ()))
+        return cls(**content)
+
+    @classmethod
+    def of_file(cls, content: bytes, where: str) -> "Metadata":
+        """Read those of a whole `.onnx` file. Raises ModelError."""
         try:
-            content = {
-                member.name: json.loads(props[PREFIX + member.name])
-                for member in fields(cls)
-                if PREFIX + member.name in props
-            }
-            content["preprocessing"] = Preprocessing.from_json(content["preprocessing"])
-            content["layers"] = tuple(Layer(*layer) for layer in content["layers"])
-            content["parameters"] = Parameters(**content["parameters"])
-            content["trainable"] = tuple(content["trainable"])
-            content["dropout"] = tuple(
-                Dropout(str(node), float(rate), tuple(map(int, shape)))
-                for node, rate, shape in content.get("dropout", ())
-            )
-            if "classes" in content:
-                content["classes"] = tuple(content["classes"])
-            if "transforms" in content:
-                content["transforms"] = parse_transforms(content["transforms"])
-            content["history"] = tuple(content.get("history", ()))
-            return cls(**content)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{where}: its {PREFIX}* metadata are damaged ({error})") from None
+            props = all_props(content, PREFIX)
+        except ValueError as error:
+            raise ModelError(f"{where}: its metadata are damaged: {error}") from None
+        return cls.from_props(props, where)
 
     def having(self, **changes: Any) -> "Metadata":
         """A copy with some fields replaced."""

@@ -1,6 +1,5 @@
 """The `.onnx` as product: read it, check that it is ours and keeps the contract, write it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,13 @@ from onnx import ModelProto, TensorProto
 
 from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
+from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.edits import copy_of
-from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
+from birdsonnx.model.file_bytes import read_bytes
+from birdsonnx.model.metadata import Metadata
+from birdsonnx.model.soundness import require_sound
+
+DATA_TYPES = {TensorProto.UINT8: "tensor(uint8)", TensorProto.FLOAT: "tensor(float)"}
 
 
 @dataclass(frozen=True)
@@ -58,44 +62,29 @@ def load(path: Path) -> BirdModel:
     """Read a birdsonnx `.onnx`.
 
     Raises:
-        ModelError: missing, truncated, foreign, or with weights in other files.
+        ModelError: missing, truncated, foreign, damaged, or with weights in other files.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such model") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse(content, str(path))
+    return parse(read_bytes(path), str(path))
 
 
 def parse(content: bytes, where: str) -> BirdModel:
     """Read the content of a birdsonnx `.onnx`; `where` names it in messages. Raises ModelError."""
+    require_sound(content, where)
+    metadata = Metadata.of_file(content, where)
     try:
         proto = onnx.load_model_from_string(content)
+        inputs, outputs = (
+            [_value(each) for each in side] for side in (proto.graph.input, proto.graph.output)
+        )
     except (DecodeError, ValueError, TypeError):
         raise ModelError(f"{where}: not a complete ONNX file (truncated, or of another kind)") from None
-    if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(proto.graph)):
-        raise ModelError(
-            f"{where}: its weights lie in other files; a birdsonnx model holds everything itself"
-        )
-    metadata = Metadata.from_props({prop.key: prop.value for prop in proto.metadata_props}, where)
-    inputs, outputs = list(proto.graph.input), list(proto.graph.output)
-    if [value.name for value in inputs] != [INPUT] or [value.name for value in outputs] != [OUTPUT]:
-        raise ModelError(f"{where}: it does not have the one input '{INPUT}' and the one output '{OUTPUT}'")
-    if len(_dims(inputs[0])) != 4 or len(_dims(outputs[0])) != 2:
-        raise ModelError(f"{where}: '{INPUT}' must have 4 dimensions and '{OUTPUT}' 2")
+    require_contract(inputs, outputs, metadata, where)
     return BirdModel(proto, metadata, where)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+def _value(value: onnx.ValueInfoProto) -> Value:
+    kind = DATA_TYPES.get(value.type.tensor_type.elem_type, "of another type")
+    return Value(value.name, kind, tuple(size or None for size in _dims(value)))
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -41,12 +41,6 @@ class Preprocessing:
             "offset": list(self.offset),
         }
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Preprocessing":
-        """Raises KeyError or TypeError where `content` is not what as_json gives."""
-        scale, offset = tuple(map(float, content["scale"])), tuple(map(float, content["offset"]))
-        return cls(str(content["name"]), bool(content["bgr"]), scale, offset)
-
 
 def of_mode(mode: str, channels: int) -> Preprocessing:
     """One of Keras' modes (`keras.applications.imagenet_utils.preprocess_input`), `unit` or `none`.

@@ -72,7 +72,8 @@ def info_lines(info: dict[str, Any]) -> list[str]:
 def _precision(quantization: dict[str, Any] | None) -> str:
     if quantization is None:
         return "float32"
-    return f"int8, calibrated on {quantization['photos']} photos ({quantization['method']})"
+    method = f" ({quantization['method']})" if quantization.get("method") else ""
+    return f"int8, calibrated on {quantization['photos']} photos{method}"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:

@@ -57,7 +57,9 @@ class Session:
         options.inter_op_num_threads = 1
         # Else runs of several sizes beside each other keep a block each: full fine-tuning 4.5 GB, so 3.0.
         options.enable_mem_pattern = False
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised as well; its log would print names of a file raw
+        # The runtime's own format would pass by all that is known of an .onnx.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         if plain:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # A spinning pool takes cores from decoding and from other ranks.
@@ -67,26 +69,43 @@ class Session:
                 model, options, providers=["CPUExecutionProvider"], disabled_optimizers=WRONG_OPTIMIZERS
             )
         except Exception as error:  # the runtime's exceptions share no base class
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{where}: not an ONNX model this runtime can load ({reason})") from None
+            raise ModelError(f"{where}: not an ONNX model this runtime can load ({_short(error)})") from None
+        self._where = where
         self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
         """Each input's shape; a dynamic axis is its name."""
         self.output_shapes: dict[str, list[Any]] = _shapes(self._session.get_outputs())
         """Each output's shape; a dynamic axis is its name."""
         self.outputs = list(self.output_shapes)
-
-    @property
-    def metadata_props(self) -> dict[str, str]:
-        """The file's metadata_props."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
+        self.types: dict[str, str] = {
+            value.name: value.type for value in (*self._session.get_inputs(), *self._session.get_outputs())
+        }
+        """Of inputs and outputs: `tensor(uint8)`."""
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Every output by name. Safe to call from several threads at once."""
-        return dict(zip(self.outputs, self._session.run(None, dict(feeds)), strict=True))
+        """Every output by name. Safe to call from several threads at once.
+
+        Raises:
+            ModelError: the runtime cannot compute it, or a result is of another size than the model says.
+        """
+        try:
+            results = self._session.run(None, dict(feeds))
+        except Exception as error:
+            raise ModelError(f"{self._where}: the runtime cannot compute it ({_short(error)})") from None
+        for (name, said), result in zip(self.output_shapes.items(), results, strict=True):
+            if len(said) != result.ndim or any(
+                isinstance(size, int) and size != got for size, got in zip(said, result.shape, strict=True)
+            ):
+                raise ModelError(f"{self._where}: it says that {name!r} is {said}, and makes {result.shape}")
+        return dict(zip(self.outputs, results, strict=True))
 
     def bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "BoundRun":
         """Runs that read and write the same memory every time; see `BoundRun`."""
         return BoundRun(self._session, inputs, outputs)
+
+
+def _short(error: Exception) -> str:
+    """The runtime's words in one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def _shapes(values: Iterable[Any]) -> dict[str, list[Any]]:

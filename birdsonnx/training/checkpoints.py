@@ -50,7 +50,7 @@ def state_path(model: Path) -> Path:
 def next_run(folder: Path) -> int:
     """One more than any training that left checkpoints in the folder."""
     runs = [run_record(path) for path in folder.glob("model_checkpoint_*.onnx")]
-    return 1 + max((int(run.get("run", 0)) for run in runs if run), default=0)
+    return 1 + max((run["run"] for run in runs if run), default=0)
 
 
 def save(

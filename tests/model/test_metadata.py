@@ -11,7 +11,10 @@ from tests.tiny import tiny_model
 
 FULL = tiny_model(3, ["A  B", "é 鳥", 'C"\\']).metadata.having(
     transforms=(Resize(40, 36), CenterCrop(32, 32)),
-    history=({"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25, "test_accuracy": 1.0}),
+    history=(
+        {"epoch": 1, "learning_rate": 0.1, "train_loss": 0.5},
+        {"epoch": 2, "learning_rate": 0.1, "train_loss": 0.25, "test_loss": 0.3, "test_accuracy": 1.0},
+    ),
     run={"run": 2, "epoch": 2},
 )
 
@@ -57,7 +60,7 @@ def test_a_file_of_others_is_told_how_to_become_ours():
 @pytest.mark.parametrize("key", ["layers", "parameters", "preprocessing", "transforms"])
 @pytest.mark.parametrize("text", ['{"no": 1}', "{", "7", '[["a"]]'])
 def test_damage_is_refused(key, text):
-    with pytest.raises(ModelError, match=r"m\.onnx: its birdsonnx\.\* metadata are damaged"):
+    with pytest.raises(ModelError, match=rf"m\.onnx: its metadata are damaged: birdsonnx\.{key}: "):
         Metadata.from_props({**FULL.as_props(), PREFIX + key: text}, "m.onnx")
 
 
@@ -65,5 +68,5 @@ def test_damage_is_refused(key, text):
 def test_a_missing_part_is_refused(key):
     props = FULL.as_props()
     del props[PREFIX + key]
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match=rf"^m\.onnx: its metadata are damaged: birdsonnx\.{key} is missing"):
         Metadata.from_props(props, "m.onnx")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from birdsonnx.model import metadata_props
+from birdsonnx.model import wire
 from birdsonnx.model.metadata_props import read_metadata_prop
 from tests.tiny import tiny_model
 
@@ -113,7 +113,7 @@ def test_foreign_and_damaged_files(content):
 
 
 def test_a_huge_text_is_not_read(monkeypatch):
-    monkeypatch.setattr(metadata_props, "MOST_BYTES", 1000)
+    monkeypatch.setattr(wire, "MOST_BYTES", 1000)
     assert read(model(key="x" * 1000)) == "x" * 1000
     with pytest.raises(ValueError, match="a text of 1001 bytes"):
         read(model(key="x" * 1001))

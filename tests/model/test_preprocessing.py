@@ -1,9 +1,12 @@
 """Each mode against Keras' own function, and `normalize` against its formula."""
 
+import json
+
 import numpy as np
 import pytest
 
 from birdsonnx.config.transforms import Normalize
+from birdsonnx.model.metadata_values import value_of
 from birdsonnx.model.preprocessing import Preprocessing, of_mode, of_normalize
 from tests.networks import keras_warns
 
@@ -44,4 +47,5 @@ def test_normalize_of_another_number_of_channels_is_refused():
 
 @pytest.mark.parametrize("mode", ["caffe", "torch", "tf", "unit", "none"])
 def test_json_round_trip(mode):
-    assert Preprocessing.from_json(of_mode(mode, 3).as_json()) == of_mode(mode, 3)
+    read = value_of("preprocessing", json.dumps(of_mode(mode, 3).as_json()))
+    assert Preprocessing(**read) == of_mode(mode, 3)

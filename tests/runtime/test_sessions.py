@@ -66,7 +66,7 @@ def test_what_a_session_tells_of_its_model(content):
     assert session.outputs == ["log_probs"]
     assert session.input_shapes == {"images": ["batch", SIZE, SIZE, 3]}
     assert session.output_shapes == {"log_probs": ["batch", 3]}
-    assert session.metadata_props == tiny_model(3).metadata.as_props()
+    assert session.types == {"images": "tensor(uint8)", "log_probs": "tensor(float)"}
 
 
 @pytest.mark.parametrize("kept", [0, 100, -10])

@@ -1,0 +1,41 @@
+"""JSON from a file: the value, without what JSON or Python's reader of it allows and nobody means."""
+
+import json
+from typing import Any
+
+
+class UnmeantError(ValueError):
+    """JSON, but a key twice, NaN, half a character, or beyond what Python reads."""
+
+
+def decoded(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        json.JSONDecodeError: not JSON.
+        UnmeantError: JSON that nobody means.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constants)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (json.JSONDecodeError, UnmeantError):
+        raise
+    except RecursionError:
+        raise UnmeantError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise UnmeantError("a text in it holds half a character (a lone \\ud800…\\udfff)") from None
+    except ValueError:  # Python's limit on the digits of a number
+        raise UnmeantError("a number in it has too many digits") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [key.lower() for key, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
+        raise UnmeantError(f"the key '{twice}' is given twice in one object (case aside)")
+    return dict(pairs)
+
+
+def _no_constants(name: str) -> Any:
+    raise UnmeantError(f"{name} is not a JSON number")

@@ -1,0 +1,70 @@
+"""What every model of ours has: one input of photos, one output of scores, and metadata that fit both."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from birdsonnx.errors import ConfigError, InstallationError, ModelError
+from birdsonnx.images.decoding import decoder
+from birdsonnx.model.metadata import INPUT, OUTPUT, PREFIX, Metadata
+
+LARGEST_SIDE = 8192
+"""Pixels of a network's input; the largest that are in use take 1,000."""
+MOST_CLASSES = 1_000_000
+
+
+class Value(NamedTuple):
+    """An input or output of a graph."""
+
+    name: str
+    kind: str
+    """Data type as the runtime writes it: `tensor(uint8)`."""
+    dims: tuple[int | None, ...]
+    """None: it differs from run to run."""
+
+
+def require_contract(
+    inputs: Sequence[Value], outputs: Sequence[Value], metadata: Metadata, where: str
+) -> tuple[tuple[int, int, int], int]:
+    """`(height, width, channels)` of a model's photos, and the number of its classes.
+
+    Args:
+        where: the file's name in messages.
+
+    Raises:
+        ModelError: other inputs or outputs than ours; sizes that are not fixed; metadata for others.
+    """
+    if [value.name for value in inputs] != [INPUT] or [value.name for value in outputs] != [OUTPUT]:
+        raise ModelError(f"{where}: it does not have the one input '{INPUT}' and the one output '{OUTPUT}'")
+    photos, scores = inputs[0], outputs[0]
+    if len(photos.dims) != 4 or len(scores.dims) != 2:
+        raise ModelError(f"{where}: '{INPUT}' must have 4 dimensions and '{OUTPUT}' 2")
+    if photos.kind != "tensor(uint8)" or scores.kind != "tensor(float)":
+        raise ModelError(
+            f"{where}: '{INPUT}' must be tensor(uint8) and '{OUTPUT}' tensor(float); they are {photos.kind} "
+            f"and {scores.kind}"
+        )
+    height, width, channels = (_fixed(dim, LARGEST_SIDE, INPUT, where) for dim in photos.dims[1:])
+    count = _fixed(scores.dims[1], MOST_CLASSES, OUTPUT, where)
+    if channels not in (1, 3) or channels != len(metadata.preprocessing.scale):
+        raise ModelError(
+            f"{where}: '{INPUT}' has {channels} channels and {PREFIX}preprocessing is for "
+            f"{len(metadata.preprocessing.scale)}; both must be 3, or 1 for gray photos"
+        )
+    names = metadata.classes
+    if names is not None and len(names) != count:
+        raise ModelError(
+            f"{where}: its metadata are damaged: {PREFIX}classes: {len(names)} names for {count} scores"
+        )
+    try:
+        with contextlib.suppress(InstallationError):  # OpenCV is missing: decoding will say so
+            decoder(height, width, channels, metadata.transforms)
+    except ConfigError as error:
+        raise ModelError(f"{where}: its metadata are damaged: {PREFIX}transforms: {error}") from None
+    return (height, width, channels), count
+
+
+def _fixed(dim: int | None, most: int, name: str, where: str) -> int:
+    if dim is None or not 1 <= dim <= most:
+        raise ModelError(f"{where}: each size of '{name}' after the batch must be fixed, from 1 to {most}")
+    return dim
