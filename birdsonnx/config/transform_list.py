@@ -157,6 +157,11 @@ TRANSFORMS: dict[str, tuple[type[Transform], Parameter]] = {
     "normalize": (Normalize, _MeanAndStd()),
 }
 
+MOST_STEPS = 32
+
+MOST_PIXELS = 2**26
+"""Over all steps: as many as one resize to 8192 x 8192 makes."""
+
 OTHER_TRANSFORMS = {"random_patches": "self-supervised inpainting"}
 
 
@@ -167,6 +172,8 @@ def parse_transforms(value: Any) -> tuple[Transform, ...]:
         PydanticCustomError: an unknown transform, one with bad parameters, or a `normalize` that is no last
             step.
     """
+    if isinstance(value, list) and len(value) > MOST_STEPS:
+        raise refusal(f"{len(value)} transforms are more than the {MOST_STEPS} allowed")
     if not isinstance(value, list):
         raise refusal(f'must be a list such as [{{"resize": [224, 224]}}], got {shown(value)}')
     transforms: list[Transform] = []
@@ -185,7 +192,20 @@ def parse_transforms(value: Any) -> tuple[Transform, ...]:
         kind, parameter = TRANSFORMS[name]
         transforms.append(kind(*parameter.read(name, content)))
     _require_normalize_last(transforms)
+    _require_bearable(transforms)
     return tuple(transforms)
+
+
+def _require_bearable(transforms: Sequence[Transform]) -> None:
+    """Raises PydanticCustomError where the list makes more pixels of a photo than anybody means: a second of
+    work, or more memory than the largest photo takes."""
+    made = size = 0
+    for step in transforms:
+        if isinstance(step, Resize | CenterCrop):
+            size = step.width * step.height
+        made += size
+    if made > MOST_PIXELS:
+        raise refusal(f"they make {made:,} pixels of each photo; {MOST_PIXELS:,} are allowed over all steps")
 
 
 def _require_normalize_last(transforms: Sequence[Transform]) -> None:

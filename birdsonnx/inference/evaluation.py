@@ -97,7 +97,7 @@ def evaluate_target(
     """
     if request.target.is_dir():
         return _evaluate_folder(request, ranks, audience)
-    return ranks.first(lambda: _evaluate_file(request)), []
+    return ranks.first(lambda: _evaluate_file(request))
 
 
 def _evaluate_folder(
@@ -127,12 +127,19 @@ def _evaluate_folder(
     return evaluate(outcomes(), folder.classes), refused
 
 
-def _evaluate_file(request: Request) -> Evaluation | None:
+def _evaluate_file(request: Request) -> tuple[Evaluation | None, list[str]]:
     if request.tag is not None:
         raise ConfigError(f"--tag is for a folder, and {request.target} is none")
     predictions = hdf5.read(request.target)
     classes, found = labels_of(predictions, str(request.target), request.labels)
-    return evaluate(zip(predictions.log_probs, found, strict=True), classes)
+    outcomes = []
+    refused = []
+    for name, log_probs, label in zip(predictions.names, predictions.log_probs, found, strict=True):
+        if np.isfinite(log_probs).all():
+            outcomes.append((log_probs, label))
+        else:
+            refused.append(f"{request.target}: {name}: its log-probabilities are NaN or infinite")
+    return evaluate(outcomes, classes), refused
 
 
 def evaluate(

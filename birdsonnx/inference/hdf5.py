@@ -17,6 +17,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
+from birdsonnx.model import h5_safety
 
 MOST_COMPACT = 60_000
 """Bytes of a dataset that still fit into its header (64 KB). There they need no write of their own, and
@@ -112,7 +113,8 @@ def read(path: Path) -> Predictions:
     """Every dataset of a predictions file, in name order.
 
     Raises:
-        DataError: missing, truncated, or not a predictions file.
+        DataError: missing, truncated, or not a predictions file; or one whose data lie elsewhere, or are
+            larger than it can hold.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such predictions file")
@@ -126,6 +128,10 @@ def read(path: Path) -> Predictions:
 
     try:
         with h5py.File(path, "r") as file:
+            try:
+                h5_safety.require_self_contained(file, path.stat().st_size, "a predictions file")
+            except ValueError as error:
+                raise DataError(f"{path}: {error}") from None
             classes = file.attrs.get("classes")
             file.visititems(collect)
     except (OSError, RuntimeError, TypeError, ValueError):
@@ -134,5 +140,15 @@ def read(path: Path) -> Predictions:
         raise DataError(f"{path}: no predictions in it")
     if any(row.ndim != 1 or len(row) != len(rows[0]) for row in rows):
         raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
-    decoded = None if classes is None else tuple(str(name) for name in classes)
-    return Predictions(tuple(names), np.stack(rows), decoded)
+    return Predictions(tuple(names), np.stack(rows), _class_names(classes, path))
+
+
+def _class_names(found: Any, path: Path) -> tuple[str, ...] | None:
+    if found is None:
+        return None
+    names = tuple(np.asarray(found).reshape(-1).tolist())
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: its attribute 'classes' holds no names")
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a class name is there twice")
+    return names

@@ -63,7 +63,11 @@ def _agreed(exact: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> i
 
 
 def _log_probs(model: BirdModel, photos: Sequence[Photo], threads: int) -> npt.NDArray[np.float64]:
-    """float64 `[photos, classes]`."""
+    """float64 `[photos, classes]`. Raises ModelError where a photo has none, or is damaged by now."""
     classifier = open_classifier(model.serialized(), model.where, len(photos), threads)
-    rows = [named.log_probs for named in name_photos(classifier, photos, Ranks())]
-    return np.array([row for row in rows if row is not None], np.float64)
+    rows = []
+    for named in name_photos(classifier, photos, Ranks()):
+        if named.log_probs is None:
+            raise ModelError(named.refusal)
+        rows.append(named.log_probs)
+    return np.array(rows, np.float64)

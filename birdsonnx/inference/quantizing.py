@@ -190,11 +190,13 @@ def compare(
 
     Raises:
         DataError: folders that are not the model's classes, or no photo that can be read.
+        ModelError: int8 has no finite answer for a photo for which float32 has one.
     """
     labelled = read_class_folders(folder, tag, say=audience.say, may_lack=True)
     names, count = model.metadata.classes, model.num_classes
     labelled = fitted(labelled, names, count, model.where, say=audience.say)
     found, named = [], []
+    refused: dict[str, str] = {}
     for title, each in (("float32", model), ("int8", quantized)):
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
         outcomes: list[tuple[npt.NDArray[np.float32], int]] = []
@@ -203,6 +205,10 @@ def compare(
                 advance(1)
                 if outcome.log_probs is not None and outcome.photo.label is not None:
                     outcomes.append((outcome.log_probs, outcome.photo.label))
+                elif each is model:
+                    refused[outcome.photo.name] = outcome.refusal
+                elif outcome.photo.name not in refused:
+                    raise ModelError(f"{model.where}: in int8: {outcome.refusal}")
         figures = evaluation.evaluate(outcomes, labelled.classes)
         if figures is None:
             raise DataError(f"{folder}: none of its photos can be used")

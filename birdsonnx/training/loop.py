@@ -65,7 +65,7 @@ class Training:
         """Train on from the epochs in `history` to the last, or until the test loss falls no more.
 
         Raises:
-            TrainingError: a loss or gradient that is not finite; the checkpoints so far are intact.
+            TrainingError: a loss, gradient or weight that is not finite; the checkpoints so far are intact.
         """
         done = list(history)
         patience = self.settings.birdsonnx.early_stopping
@@ -73,7 +73,9 @@ class Training:
             if done and stops_early(done, patience):
                 return
             rate = learning_rate(self.settings.optimizer, number, self.settings.num_epochs)
-            done.append(Epoch(number, rate, self._train(number, rate), *self._evaluate(number)))
+            loss = self._train(number, rate)
+            self._require_finite_weights(number)
+            done.append(Epoch(number, rate, loss, *self._evaluate(number)))
             self.listener.on_epoch(done[-1])
             last = number == self.settings.num_epochs or stops_early(done, patience)
             self.keeper.keep_epoch(done[-1], last)
@@ -99,7 +101,9 @@ class Training:
             total /= np.float32(divisor or 1)
             loss, norm = float(total[-1]), float(np.linalg.norm(total[:-1]))
             if not np.isfinite(loss + norm):
-                raise _not_finite(epoch, number, loss, norm)
+                raise _stopped(
+                    f"epoch {epoch}, batch {number}: the loss is {loss:g} and the gradient norm {norm:g}"
+                )
             clip(total[:-1], norm, self.settings.birdsonnx.clip_norm)
             learner.optimizer.step(learner.weights.flat, total[:-1], rate)
 
@@ -110,6 +114,11 @@ class Training:
             self.listener.on_batch(Batch(epoch, number, len(batches), loss, norm, data_s, spent_s - data_s))
         return loss_sum / (divisor_sum or 1)
 
+    def _require_finite_weights(self, epoch: int) -> None:
+        """The last step of an epoch can leave weights that no later loss would tell of."""
+        if not np.isfinite(self.learner.weights.flat).all():
+            raise _stopped(f"epoch {epoch}: its last steps left weights that are NaN or infinite")
+
     def _evaluate(self, epoch: int) -> tuple[float | None, float | None]:
         """Loss and accuracy over the test photos, if there are any; predictions go to the keeper."""
         if self.test is None:
@@ -117,6 +126,7 @@ class Training:
         learner, test = self.learner, self.test
         session = learner.session()
         loss = correct = 0.0
+        finite = True
         predictions: list[tuple[range, LogProbs]] = []
         share = self.ranks.share(len(test))
         step = -(-self.settings.data.test_batch_size // (self.ranks.size * self.threads))
@@ -129,23 +139,27 @@ class Training:
             range(start, min(start + size, share.stop)) for start in range(share.start, share.stop, size)
         ]
         for piece, log_probs in zip(pieces, in_streams(self.threads, predict, pieces), strict=True):
+            if not np.isfinite(log_probs).all():
+                finite = False
+                continue
             labels = test.labels[piece.start : piece.stop]
             loss += learner.loss.sum(log_probs, labels)
             correct += int((log_probs.argmax(axis=1) == labels).sum())
             if self.keeper.keeps_predictions:
                 predictions.append((piece, log_probs))
-        loss, correct = sum_as_float64(self.ranks, loss, correct)
+        loss, correct, bad = sum_as_float64(self.ranks, loss, correct, float(not finite))
+        if bad or not np.isfinite(loss):
+            raise _stopped(f"epoch {epoch}: the network answers NaN or infinity for test photos")
         if self.keeper.keeps_predictions:
             self.keeper.keep_predictions(epoch, iter(predictions))
         return loss / (learner.loss.divisor(test.labels) or 1), correct / len(test)
 
 
-def _not_finite(epoch: int, batch: int, loss: float, norm: float) -> TrainingError:
+def _stopped(why: str) -> TrainingError:
     error = TrainingError(
-        f"epoch {epoch}, batch {batch}: the loss is {loss:g} and the gradient norm {norm:g}; training "
-        "stopped. Lower optimizer.learning_rate; the checkpoints so far are intact"
+        f"{why}; training stopped. Lower optimizer.learning_rate; the checkpoints so far are intact"
     )
-    error.agreed = True  # every rank has the same sums
+    error.agreed = True  # every rank has the same sums and the same weights
     return error
 
 

@@ -16,13 +16,10 @@ import h5py
 import numpy as np
 
 from birdsonnx.errors import ModelError
+from birdsonnx.model import h5_safety
+from birdsonnx.model.h5_safety import MAX_EXPANSION, SMALL_BYTES
 
 MAX_JSON_BYTES = 64 * 2**20
-MAX_EXPANSION = 10
-"""How many times larger than its stored form an array or a zip member may be; weights do not compress well,
-and Keras does not try."""
-SMALL_BYTES = 2**20
-"""What may be larger than that."""
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 
@@ -60,7 +57,7 @@ def opened(path: Path) -> Iterator[Container]:
             f"{where}: not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
         ) from None
     with file:
-        _check_groups(file, where, path.stat().st_size)
+        _require_self_contained(file, where, path.stat().st_size)
         text = _attribute_text(file, "model_config", where)
         groups = file.get("model_weights", file)
         version = _attribute_text(file, "keras_version", where) or _attribute_text(
@@ -85,7 +82,7 @@ def _zipped(path: Path) -> Iterator[Container]:
         known = decoded(metadata, where)
         version = known.get("keras_version") if isinstance(known, dict) else None
         with h5py.File(io.BytesIO(weights), "r") as file:
-            _check_groups(file, where, len(weights))
+            _require_self_contained(file, where, len(weights))
             yield Container(where, decoded(text, where), version if isinstance(version, str) else None, file)
     except (KeyError, NotImplementedError, OSError, RuntimeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{where}: not a complete .keras file ({_one_line(error)})") from None
@@ -157,34 +154,11 @@ def _attribute_text(group: h5py.Group, name: str, where: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _check_groups(file: h5py.File, where: str, stored: int) -> None:
-    """Raises ModelError where data would come from another file, or is larger than the file can hold."""
-    total = 0
-    seen = {h5py.h5o.get_info(file.id).addr}
-    pending: list[h5py.Group] = [file]
-    while pending:
-        group = pending.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise _stored_elsewhere(where, f"{group.name}/{name} is a link")
-            child = group[name]
-            address = h5py.h5o.get_info(child.id).addr
-            if address in seen:  # a circle, or one array under many names
-                raise ModelError(f"{where}: {group.name}/{name} is a second name of what it holds already")
-            seen.add(address)
-            if isinstance(child, h5py.Group):
-                pending.append(child)
-            elif isinstance(child, h5py.Dataset):
-                if child.external or child.is_virtual:
-                    raise _stored_elsewhere(where, f"{child.name} is stored elsewhere")
-                total += int(child.size or 0) * child.dtype.itemsize
-    if total > MAX_EXPANSION * stored + SMALL_BYTES:
-        raise ModelError(f"{where}: its arrays say they are far larger than the file; not read")
-
-
-def _stored_elsewhere(where: str, problem: str) -> ModelError:
-    return ModelError(f"{where}: {problem}; a model file must hold all its data itself")
+def _require_self_contained(file: h5py.File, where: str, stored: int) -> None:
+    try:
+        h5_safety.require_self_contained(file, stored, "a model file")
+    except ValueError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _one_line(error: BaseException) -> str:
