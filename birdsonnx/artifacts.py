@@ -7,6 +7,7 @@ writing, except the two training logs, which grow line by line.
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +70,20 @@ def write_bytes(target: Path, content: bytes) -> None:
 
 def write_json(target: Path, content: Any) -> None:
     """Replace `target` by `content` as indented JSON. Raises ArtifactError."""
-    write_bytes(target, (json.dumps(content, indent=2) + "\n").encode())
+    write_bytes(target, (json_text(content, indent=2) + "\n").encode())
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON of plain values, paths as text. NaN and infinity, which JSON has not, become null."""
+    return json.dumps(_without_nan(content), indent=indent, default=str, allow_nan=False)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def require_new_or_empty(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """One running verb: which ranks work, who prints, how it exits, what an error becomes."""
 
-import json as json_format
 import os
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
+from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
 from birdsonnx.reporting.printable import printable
 
@@ -132,7 +132,7 @@ class Job:
     def print_result(self, instead_of_first: bool = False) -> None:
         """Under --json print the one object; of several ranks only the first does, unless it cannot."""
         if self.json and (self.speaks or instead_of_first):
-            print(json_format.dumps(self.result, default=str), flush=True)
+            print(artifacts.json_text(self.result), flush=True)
 
     def interrupt(self) -> None:
         """Report Ctrl-C, and end all ranks, also those that only wait."""

@@ -1,6 +1,5 @@
 """`birdsonnx schema`."""
 
-import json as json_format
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ def schema(
 
         if output is None:
             job.result = config_schema()
-            job.say(*json_format.dumps(job.result, indent=2).splitlines())
+            job.say(*artifacts.json_text(job.result, indent=2).splitlines())
         else:
             artifacts.write_json(output, config_schema())
             job.result["output"] = str(output)

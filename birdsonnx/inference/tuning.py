@@ -1,6 +1,5 @@
 """How this machine runs a model fastest: measured once on request, remembered per model and machine."""
 
-import json
 import os
 import platform
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.config.json_text import decoded
 from birdsonnx.inference.timing import timed
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
@@ -97,7 +97,7 @@ class Memory:
 
     def _entries(self) -> dict[str, dict[str, dict[str, int]]]:
         try:
-            entries = json.loads(self._path.read_text(encoding="utf-8"))
+            entries = decoded(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}

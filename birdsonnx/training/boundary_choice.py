@@ -7,13 +7,13 @@ moment: its result is kept in the cache folder, so that the same config trains t
 
 import datetime
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
+from birdsonnx.config.json_text import decoded
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ArtifactError, ConfigError, TrainingError
 from birdsonnx.images.decoding import Decoder
@@ -136,7 +136,7 @@ def _named(network: Network, name: str, folder: Path | None, resumed: Sequence[s
 def _kept(path: Path, possible: Sequence[Boundary]) -> Choice | None:
     """What an earlier run measured, or None where there was none or its record is damaged."""
     try:
-        record = json.loads(path.read_bytes())
+        record = decoded(path.read_text(encoding="utf-8"))
         found = _of(possible, record["tensors"])
         return None if found is None else Choice(found, str(record["measured_on"]))
     except (OSError, ValueError, KeyError, TypeError):

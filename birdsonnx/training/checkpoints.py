@@ -6,15 +6,17 @@ newest pair that fits together is where the run goes on.
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from birdsonnx import artifacts
+from birdsonnx.config.json_text import decoded
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.checkpoint_names import run_record
 from birdsonnx.model.model_file import BirdModel, parse
@@ -68,7 +70,7 @@ def save(
         "time_s": time_s,
         "settings": settings,
     }
-    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **optimizer.state}
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts, allow_nan=False)), **optimizer.state}
     with artifacts.replacing(state_path(path)) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     artifacts.write_bytes(path, content)
@@ -98,35 +100,29 @@ def newest(folder: Path) -> tuple[BirdModel, State]:
     raise TrainingError(f"{folder}: no checkpoint to resume from; run without --resume")
 
 
-@dataclass(frozen=True)
-class _Facts:
+class _Facts(BaseModel):
     """What a state file says beside its arrays."""
 
-    epoch: int
-    run: int
-    steps: int
-    time_s: float
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    epoch: Annotated[int, Field(ge=1)]
+    run: Annotated[int, Field(ge=0)]
+    steps: Annotated[int, Field(ge=0)]
+    time_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     settings: dict[str, Any]
     model_sha256: str
 
 
-DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
-"""What NumPy and zipfile raise over damaged files (NotImplementedError is a RuntimeError)."""
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile)
+"""What NumPy, zipfile and pydantic raise over damaged files (NotImplementedError is a RuntimeError)."""
 
 
 def _facts(model: Path) -> _Facts | None:
     """Those of the state beside a model; None where there is no state, or a damaged one."""
     try:
-        with np.load(state_path(model), allow_pickle=False) as file:
-            facts = json.loads(str(file["facts"]))
-            return _Facts(
-                int(facts["epoch"]),
-                int(facts["run"]),
-                facts["steps"],
-                facts["time_s"],
-                facts["settings"],
-                facts["model_sha256"],
-            )
+        text = str(_read(state_path(model), ["facts"])["facts"])
+        decoded(text)
+        return _Facts.model_validate_json(text)
     except DAMAGED:
         return None
 
@@ -137,9 +133,23 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
         content = path.read_bytes()
         if artifacts.sha256_of(content) != facts.model_sha256:
             return None  # killed between the two files: the older pair counts
-        with np.load(state_path(path), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name != "facts"}
+        arrays = _read(state_path(path))
+        del arrays["facts"]
+        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
+            return None
     except DAMAGED:
         return None
+    model = parse(content, str(path))
+    if model.metadata.run != {"run": facts.run, "epoch": facts.epoch}:
+        return None
     state = State(facts.epoch, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
-    return parse(content, str(path)), state
+    return model, state
+
+
+def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Some arrays of a `.npz` that `save` wrote, or all. Raises one of `DAMAGED`."""
+    with np.load(path, allow_pickle=False) as file:
+        stored = path.stat().st_size
+        if any(each.file_size > stored for each in file.zip.infolist()):  # ours are not compressed
+            raise ValueError("an array is larger than the file")
+        return {name: file[name] for name in (file.files if names is None else names)}

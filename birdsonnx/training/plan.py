@@ -137,6 +137,7 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
         model, state = checkpoints.newest(Path(save))
         run = state.run
         resuming.require_same_run(state, settings, model.where)
+        resuming.require_history(model, state)
         say(f"resuming after epoch {state.epoch} from {model.where}")
     else:
         model = loading.to_train(settings, say)

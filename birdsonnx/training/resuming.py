@@ -5,6 +5,7 @@ from typing import Any
 from birdsonnx.config.schedules import Cosine
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
+from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training.checkpoints import State
 from birdsonnx.training.optimizers import Optimizer
 
@@ -17,6 +18,16 @@ def require_same_run(state: State, settings: Settings, where: str) -> None:
                 f"{where}: its run had {name} {state.settings.get(name)!r}, the config has {value!r}; "
                 "resume with the same, or start a new run from it with checkpoints.load"
             )
+
+
+def require_history(model: BirdModel, state: State) -> None:
+    """Raises TrainingError where a checkpoint's model and state disagree about how far the run was."""
+    epochs = len(model.metadata.history)
+    if epochs != state.epoch:
+        raise TrainingError(
+            f"{model.where}: its history has {epochs} epochs, its state says {state.epoch}; start a new run "
+            "from it with checkpoints.load"
+        )
 
 
 def shared_settings(settings: Settings) -> dict[str, Any]:
