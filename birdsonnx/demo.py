@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError
+from birdsonnx.runtime import interpreter
 
 SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
     "AMBER FINCH": ((150, 100, 40), (240, 190, 60), (90, 60, 30)),
@@ -142,7 +143,7 @@ def _training_config() -> dict[str, Any]:
 
 
 def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "birdsonnx", *words, "--json"]
+    command = interpreter.command([*words, "--json"])
     typed = f"birdsonnx {shlex.join(words)}"
     if ranks > 1:
         launcher = _mpirun()

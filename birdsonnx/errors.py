@@ -9,8 +9,10 @@
     ├── InstallationError    a missing extra, a foreign mpirun, a platform without training
     └── TrainingError        a run that cannot go on: a loss that is not finite, another run's state
 
-A message is one line: what, where, what to do.
+A message is one line: what, where, what to do. A list may follow it, one thing a line.
 """
+
+from collections.abc import Sequence
 
 
 class BirdsonnxError(Exception):
@@ -19,9 +21,18 @@ class BirdsonnxError(Exception):
     Attributes:
         agreed: every MPI rank raises the same error, so rank 0 speaks for all and each rank leaves
             normally; an error that is not agreed aborts the other ranks.
+        lines: the message, and what it lists. Only these are lines: a file name in one of them may hold
+            whatever it likes.
     """
 
     agreed: bool = False
+
+    def __init__(self, message: str, listed: Sequence[str] = ()) -> None:
+        super().__init__(message, tuple(listed))
+        self.lines = (message, *(f"  {each}" for each in listed))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class ConfigError(BirdsonnxError):

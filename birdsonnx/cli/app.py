@@ -1,7 +1,8 @@
 """The command line: the verbs and their examples."""
 
+import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,17 +13,19 @@ from birdsonnx.cli.doctor import doctor
 from birdsonnx.cli.evaluate import evaluate
 from birdsonnx.cli.export import export
 from birdsonnx.cli.info import info
+from birdsonnx.cli.job import CANNOT
 from birdsonnx.cli.plot import plot
 from birdsonnx.cli.predict import predict
 from birdsonnx.cli.quantize import quantize
 from birdsonnx.cli.sample import sample
 from birdsonnx.cli.schema import schema
 from birdsonnx.cli.train import train
+from birdsonnx.reporting.terminal import write_line, write_lines
 
 app = typer.Typer(
     name="birdsonnx",
     help="From a Keras classifier and folders of photos to one self-contained ONNX file that names birds.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,17 +35,20 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        print(f"birdsonnx {__version__}")
+        write_line(f"birdsonnx {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None and not version:
+        write_lines(context.get_help().splitlines(), error=True)
+        raise typer.Exit(CANNOT)
 
 
 VERBS: dict[Callable[..., None], str] = {
@@ -68,4 +74,23 @@ for verb, example in VERBS.items():
 
 def main() -> None:
     """Entry point of the `birdsonnx` command."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = CANNOT
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _show(error)
+        code = CANNOT
+    sys.exit(code)
+
+
+def _show(error: Any) -> None:
+    """An option or argument that does not exist, or cannot be: a file whose name begins with a dash becomes
+    one. By its methods, since typer brings its own click from some version on."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        write_lines(context.get_usage().splitlines(), error=True)
+        write_lines([f"Try '{context.command_path} --help' for help.", ""], error=True)
+    write_line(f"Error: {error.format_message()}", error=True)

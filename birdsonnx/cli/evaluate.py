@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from birdsonnx.cli.job import CANNOT, running
-from birdsonnx.cli.options import Debug, Json, Tag, Threads
+from birdsonnx.cli.job import CANNOT, agreed, running
+from birdsonnx.cli.options import CSVRaw, Debug, Json, Tag, Threads, require_csv
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     csv: Annotated[
         Path | None, typer.Option(help="Write the table of the classes and the confusion matrix.")
     ] = None,
+    csv_raw: CSVRaw = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
     threads: Threads = None,
     json: Json = False,
@@ -34,6 +35,7 @@ def evaluate(
         from birdsonnx.inference import evaluation
         from birdsonnx.reporting import tables
 
+        agreed(lambda: require_csv(csv_raw, csv))
         request = evaluation.Request(target, model, tag, labels, threads)
         found, refused = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
@@ -45,7 +47,7 @@ def evaluate(
             return
         job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
         if csv is not None:
-            tables.write_evaluation(found, csv)
+            tables.write_evaluation(found, csv, csv_raw)
         if plot is not None:
             from birdsonnx.reporting import plots
 

@@ -12,7 +12,7 @@ import typer
 
 from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
-from birdsonnx.reporting.printable import printable
+from birdsonnx.reporting.terminal import write_line, write_lines
 
 if TYPE_CHECKING:
     from birdsonnx.reporting.console import Console
@@ -99,32 +99,31 @@ class Job:
     def say(self, *lines: str) -> None:
         """Lines for people on stdout; silent under --json and on other ranks."""
         if self.speaks and not self.json:
-            for line in lines:
-                print(printable(line))
+            write_lines(lines)
 
     def refuse(self, reasons: Iterable[str]) -> None:
         """List inputs that could not be used, on stderr; the exit code says so."""
         for reason in reasons:
-            print(f"birdsonnx: refused: {printable(reason)}", file=sys.stderr)
+            write_line(f"birdsonnx: refused: {reason}", error=True)
             self.code = SOME_REFUSED
 
-    def fail(self, message: str, code: int = CANNOT, agreed: bool = False) -> None:
-        """Report an error; where not every rank has it, also end the others, which would wait for this one.
+    def fail(self, *lines: str, code: int = CANNOT, agreed: bool = False) -> None:
+        """Report an error, its message and what that lists; where not every rank has it, also end the others,
+        which would wait for this one.
 
         With --debug the traceback comes first, on stderr.
         """
         self.code = code
-        self.result = {"error": message}
+        self.result = {"error": "\n".join(lines)}
         if agreed and not self.speaks:
             return
         several = not agreed and self._ranks is not None and self._ranks.size > 1
         if several and not self.speaks:
             time.sleep(GRACE_S)
         if self.debug:
-            traceback.print_exc()
+            write_lines(traceback.format_exc().splitlines(), error=True)
         prefix = f"birdsonnx: rank {self.ranks.rank}: " if several else "birdsonnx: "
-        lines = "\n".join(map(printable, message.split("\n")))
-        print(prefix + lines, file=sys.stderr, flush=True)
+        write_lines([prefix + lines[0], *lines[1:]], error=True)
         if several:
             self.print_result(instead_of_first=True)
             self.ranks.abort(code)
@@ -132,12 +131,12 @@ class Job:
     def print_result(self, instead_of_first: bool = False) -> None:
         """Under --json print the one object; of several ranks only the first does, unless it cannot."""
         if self.json and (self.speaks or instead_of_first):
-            print(artifacts.json_text(self.result), flush=True)
+            write_line(artifacts.json_text(self.result))
 
     def interrupt(self) -> None:
         """Report Ctrl-C, and end all ranks, also those that only wait."""
         if self.works:
-            self.fail("interrupted", 130)
+            self.fail("interrupted", code=130)
         self.code = 130
         if self._waiting is not None:
             self._waiting.abort(130)
@@ -155,7 +154,7 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
         else:
             job.share_code()
     except BirdsonnxError as error:
-        job.fail(str(error), agreed=error.agreed)
+        job.fail(*error.lines, agreed=error.agreed)
     except KeyboardInterrupt:
         job.interrupt()
     except BrokenPipeError:  # the reader of our output left

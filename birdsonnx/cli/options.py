@@ -1,8 +1,11 @@
 """Options that several verbs have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from birdsonnx.errors import ConfigError
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
@@ -21,3 +24,19 @@ Tag = Annotated[
         help="Name of the folders, anywhere below, that hold the class folders (as training_tag does)."
     ),
 ]
+
+CSVRaw = Annotated[
+    bool,
+    typer.Option(
+        "--csv-raw",
+        help="Leave names in the CSV that begin with =, +, - or @ as they are; else an apostrophe comes "
+        "first, since spreadsheets take them for formulas.",
+    ),
+]
+
+
+def require_csv(raw: bool, csv: Path | None) -> bool:
+    """`raw`. Raises ConfigError where there is no CSV that it is for."""
+    if raw and csv is None:
+        raise ConfigError("--csv-raw is for the file of --csv, and there is none")
+    return raw

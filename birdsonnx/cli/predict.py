@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from birdsonnx.cli.job import Job, agreed, running
-from birdsonnx.cli.options import Debug, Json, Threads
+from birdsonnx.cli.options import CSVRaw, Debug, Json, Threads, require_csv
 from birdsonnx.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def predict(
     tune: Tune = False,
     top_k: TopK = 1,
     csv: CSV = None,
+    csv_raw: CSVRaw = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -81,6 +82,7 @@ def predict(
             tune=tune,
             top_k=top_k,
             csv=csv,
+            csv_raw=agreed(lambda: require_csv(csv_raw, csv)),
         )
         run_prediction(job, request)
 

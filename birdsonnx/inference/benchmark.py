@@ -28,7 +28,7 @@ from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import newest_checkpoint
 from birdsonnx.model.metadata import INPUT
-from birdsonnx.runtime import threads
+from birdsonnx.runtime import interpreter, threads
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import Session
@@ -282,8 +282,9 @@ def decodable(classifier: Classifier, photos: Sequence[Photo]) -> tuple[list[Pho
 
 def _predict_one(model: Path, photo: Photo, folder: Path) -> None:
     words: list[str | Path] = ["predict", photo.path, "--model", model, "-o", folder]
-    command = [sys.executable, "-m", "birdsonnx", *words]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        interpreter.command(words), capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         reason = " ".join(done.stderr.split())
         raise BirdsonnxError(f"predicting {photo.path} ended with exit code {done.returncode} ({reason})")

@@ -1,4 +1,8 @@
-"""Predictions as CSV: a line for each photo, with its likeliest classes and their probabilities."""
+"""Predictions as CSV: a line for each photo, with its likeliest classes and their probabilities.
+
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a file name can be one.
+Such a text gets an apostrophe before it, unless it is asked for raw; numbers stay as they are.
+"""
 
 import contextlib
 import csv
@@ -9,12 +13,21 @@ from typing import TextIO
 from birdsonnx import artifacts
 from birdsonnx.inference.summary import Top
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""Beginnings of a cell that a spreadsheet may take for a formula, or passes over before one."""
+
+
+def harmless(text: str) -> str:
+    """A text as a cell that no spreadsheet computes."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
 
 class CSVWriter:
     """An open CSV of predictions."""
 
-    def __init__(self, path: Path, file: TextIO, top_k: int) -> None:
+    def __init__(self, path: Path, file: TextIO, top_k: int, raw: bool) -> None:
         self._path = path
+        self._text = str if raw else harmless
         self._rows = csv.writer(file)
         columns = [f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability")]
         self._rows.writerow(["name", *columns])
@@ -22,12 +35,13 @@ class CSVWriter:
     def add(self, name: str, top: Top) -> None:
         """Write one photo's line. Raises ArtifactError."""
         with artifacts.naming(self._path):
-            self._rows.writerow([name, *(value for best, p in top for value in (best, f"{p:.6f}"))])
+            cells = (value for best, p in top for value in (self._text(best), f"{p:.6f}"))
+            self._rows.writerow([self._text(name), *cells])
 
 
 @contextlib.contextmanager
-def writing(path: Path, top_k: int) -> Iterator[CSVWriter]:
-    """A CSV that takes its place only once it is complete.
+def writing(path: Path, top_k: int, raw: bool = False) -> Iterator[CSVWriter]:
+    """A CSV that takes its place only once it is complete; `raw` leaves every text as it is.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -37,7 +51,7 @@ def writing(path: Path, top_k: int) -> Iterator[CSVWriter]:
             # File names need not be UTF-8: their bytes go through as they are.
             file = temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         try:
-            yield CSVWriter(path, file, top_k)
+            yield CSVWriter(path, file, top_k, raw)
         except BaseException:
             with contextlib.suppress(OSError):  # what is not on disk yet: the first error is the cause
                 file.close()

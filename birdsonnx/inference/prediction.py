@@ -38,7 +38,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
     output = None if request.output is None else request.output / OUTPUT_FILE
     with audience.progress("photos", len(photos)) as advance:
-        return record(classifier, photos, ranks, output, request.top_k, request.csv, advance)
+        return record(classifier, photos, ranks, output, request.top_k, request.csv, advance, request.csv_raw)
 
 
 def record(
@@ -49,6 +49,7 @@ def record(
     top_k: int = 1,
     csv_path: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    csv_raw: bool = False,
 ) -> Summary:
     """Name all photos and keep the log-probabilities in `output`; the summary is complete on rank 0.
 
@@ -64,7 +65,7 @@ def record(
         if ranks.is_first and output is not None:
             writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, classifier.sha256))
         if ranks.is_first and csv_path is not None:
-            rows = stack.enter_context(csv_file.writing(csv_path, top_k))
+            rows = stack.enter_context(csv_file.writing(csv_path, top_k, csv_raw))
         for named in name_photos(classifier, photos, ranks):
             advance(1)
             name = named.photo.name
@@ -98,11 +99,9 @@ def _unstorable(name: str) -> str:
 def _require_some(summary: Summary) -> None:
     refused = summary.refused
     if refused and not summary.photos:
-        raise DataError(
-            f"none of the {len(refused)} photos can be used:\n  " + "\n  ".join(refused)
-            if len(refused) > 1
-            else refused[0]
-        )
+        if len(refused) == 1:
+            raise DataError(refused[0])
+        raise DataError(f"none of the {len(refused)} photos can be used:", refused)
 
 
 def _follow(

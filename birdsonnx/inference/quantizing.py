@@ -161,10 +161,8 @@ def pixels(
         if good and not bad:
             yield decoded
     if bad:
-        raise DataError(
-            f"{len(bad)} of {len(photos)} photos to calibrate with cannot be used; repair or remove "
-            + (f"it: {bad[0]}" if len(bad) == 1 else "them:\n  " + "\n  ".join(bad))
-        )
+        start = f"{len(bad)} of {len(photos)} photos to calibrate with cannot be used; repair or remove "
+        raise DataError(f"{start}it: {bad[0]}") if len(bad) == 1 else DataError(f"{start}them:", bad)
 
 
 def evenly(photos: Sequence[Photo], count: int, seed: int = 0) -> list[Photo]:

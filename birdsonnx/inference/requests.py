@@ -47,6 +47,8 @@ class Request:
     """Classes to name for each photo."""
     csv: Path | None = None
     """None: none is written."""
+    csv_raw: bool = False
+    """Whether texts in it stay as they are, also those that a spreadsheet would take for formulas."""
 
     @classmethod
     def from_config(cls, settings: "Settings", inputs: Sequence[str] = ()) -> "Request":

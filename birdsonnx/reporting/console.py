@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from birdsonnx.reporting.printable import printable
+from birdsonnx.reporting.terminal import write_line
 
 
 class Console:
@@ -21,7 +22,7 @@ class Console:
     def say(self, line: str) -> None:
         """One line on stdout."""
         if self._lines:
-            print(printable(line), flush=True)
+            write_line(line)
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -30,11 +31,11 @@ class Console:
             yield lambda _: None
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
         with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=total)
+            task = bar.add_task(printable(title), total=total)
             yield lambda count: bar.advance(task, count)

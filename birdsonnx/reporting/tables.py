@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import artifacts
+from birdsonnx.inference import csv_file
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
@@ -113,14 +114,16 @@ def quantization_lines(comparison: Comparison) -> list[str]:
     ] + [f"agreement {comparison.agreement:.4f} on {comparison.float32.photos} photos"]
 
 
-def write_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Per class: figures, then the confusion matrix, one column per named class. Raises ArtifactError."""
+def write_evaluation(evaluation: Evaluation, path: Path, raw: bool = False) -> None:
+    """Per class: figures, then the confusion matrix, one column per named class. Unless `raw`, the names are
+    made harmless to spreadsheets. Raises ArtifactError."""
     with artifacts.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         figures = ("class", "photos", "correct", "recall", "precision")
         rows.writerow([*figures, *(f"named {name}" for name in evaluation.classes)])
         for row, counts in zip(evaluation.per_class(), evaluation.confusion.tolist(), strict=True):
-            rows.writerow([*(row[name] for name in figures), *counts])
+            shown = row["class"] if raw else csv_file.harmless(row["class"])
+            rows.writerow([shown, *(row[name] for name in figures[1:]), *counts])
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[str]:

@@ -11,10 +11,7 @@ def require_none(ranks: Ranks, refused: Sequence[str], photos: int) -> None:
     every = [reason for found in ranks.everyone(list(refused)) for reason in found]
     if not every:
         return
-    what = "it: " if len(every) == 1 else "them:\n  "
-    error = DataError(
-        f"{len(every)} of {photos} photos cannot be used, nothing was trained; repair or remove {what}"
-        + "\n  ".join(every)
-    )
+    start = f"{len(every)} of {photos} photos cannot be used, nothing was trained; repair or remove "
+    error = DataError(f"{start}it: {every[0]}") if len(every) == 1 else DataError(f"{start}them:", every)
     error.agreed = True
     raise error
