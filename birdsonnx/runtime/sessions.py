@@ -68,18 +68,19 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"], disabled_optimizers=WRONG_OPTIMIZERS
             )
+            self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
+            """Each input's shape; a dynamic axis is its name."""
+            self.output_shapes: dict[str, list[Any]] = _shapes(self._session.get_outputs())
+            """Each output's shape; a dynamic axis is its name."""
+            self.outputs = list(self.output_shapes)
+            self.types: dict[str, str] = {
+                value.name: value.type
+                for value in (*self._session.get_inputs(), *self._session.get_outputs())
+            }
+            """Of inputs and outputs: `tensor(uint8)`."""
         except Exception as error:  # the runtime's exceptions share no base class
             raise ModelError(f"{where}: not an ONNX model this runtime can load ({_short(error)})") from None
         self._where = where
-        self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
-        """Each input's shape; a dynamic axis is its name."""
-        self.output_shapes: dict[str, list[Any]] = _shapes(self._session.get_outputs())
-        """Each output's shape; a dynamic axis is its name."""
-        self.outputs = list(self.output_shapes)
-        self.types: dict[str, str] = {
-            value.name: value.type for value in (*self._session.get_inputs(), *self._session.get_outputs())
-        }
-        """Of inputs and outputs: `tensor(uint8)`."""
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output by name. Safe to call from several threads at once.
