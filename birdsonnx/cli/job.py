@@ -121,7 +121,7 @@ class Job:
         if several and not self.speaks:
             time.sleep(GRACE_S)
         if self.debug:
-            write_lines(traceback.format_exc().splitlines(), error=True)
+            write_lines(_trace(sys.exception()), error=True)
         prefix = f"birdsonnx: rank {self.ranks.rank}: " if several else "birdsonnx: "
         write_lines([prefix + lines[0], *lines[1:]], error=True)
         if several:
@@ -178,6 +178,17 @@ def _described(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}; --debug shows where"
     reason = " ".join(str(error).split())
     return f"internal error: {type(error).__name__}: {reason}; --debug shows where"
+
+
+def _trace(error: BaseException | None) -> Iterator[str]:
+    """The traceback of an error and of those that led to it, each message one line."""
+    if error is None:
+        return
+    if error.__cause__ is not None or not error.__suppress_context__:
+        yield from _trace(error.__cause__ or error.__context__)
+    for piece in ("Traceback (most recent call last):", *traceback.format_tb(error.__traceback__)):
+        yield from piece.splitlines()
+    yield f"{type(error).__name__}: {error}"
 
 
 def agreed(produce: Callable[[], T]) -> T:

@@ -148,6 +148,8 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
 
 def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
     """Some arrays of a `.npz` that `save` wrote, or all. Raises one of `DAMAGED`."""
+    if not zipfile.is_zipfile(path):  # NumPy would leave one open that begins like one
+        raise ValueError("no .npz")
     with np.load(path, allow_pickle=False) as file:
         stored = path.stat().st_size
         if any(each.file_size > stored for each in file.zip.infolist()):  # ours are not compressed

@@ -80,6 +80,7 @@ class Training:
             last = number == self.settings.num_epochs or stops_early(done, patience)
             self.keeper.keep_epoch(done[-1], last)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops it, in our own words
     def _train(self, epoch: int, rate: float) -> float:
         """One epoch of steps; returns its loss over all photos."""
         learner, seed = self.learner, self.settings.birdsonnx.seed

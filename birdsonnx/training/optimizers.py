@@ -91,6 +91,7 @@ class Optimizer(ABC):
     def _on_blocks(self, weights: Flat, gradient: Flat, work: Callable[[Block], Result]) -> list[Result]:
         """`work` on every block, by all threads; its results in the order of the blocks."""
 
+        @np.errstate(all="ignore")  # what overflows is found in the weights, and said once
         def work_on(share: list[tuple[int, slice]]) -> list[Result]:
             scratch = np.empty(BLOCK, np.float32)
             return [
