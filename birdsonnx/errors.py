@@ -27,7 +27,7 @@ class BirdsonnxError(Exception):
 
     agreed: bool = False
 
-    def __init__(self, message: str, listed: Sequence[str] = ()) -> None:
+    def __init__(self, message: str = "", listed: Sequence[str] = ()) -> None:
         super().__init__(message, tuple(listed))
         self.lines = (message, *(f"  {each}" for each in listed))
 

@@ -152,6 +152,8 @@ def test_children_do_not_run_what_lies_in_the_working_folder():
 
     for name in ("simplejpeg", "numpy", "runpy", "typer", "json"):
         Path(f"{name}.py").write_text(MARK)
+    Path("birdsonnx").mkdir()
+    Path("birdsonnx/__init__.py").write_text(MARK)
     done = subprocess.run(interpreter.command(["--version"]), capture_output=True, text=True, check=False)
     assert (done.returncode, Path("ran").exists()) == (0, False), done.stderr
 
