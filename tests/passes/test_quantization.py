@@ -134,7 +134,8 @@ def test_the_same_photos_give_the_same_file(tiny):
 
 def test_metadata_survive_the_file(tiny):
     model = tiny_model(names=("a", "b", "c"))
-    metadata = model.metadata.having(quantization={"precision": "int8"}, history=({"epoch": 1},))
+    history = ({"epoch": 1, "learning_rate": 0.1, "train_loss": 0.5},)
+    metadata = model.metadata.having(quantization={"precision": "int8", "photos": 8}, history=history)
     written = BirdModel(tiny, metadata, "int8.onnx").serialized()
     assert parse(written, "int8.onnx").metadata == metadata
     [log_probs] = run(onnx.load_model_from_string(written), photos(3))
