@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from birdsonnx.config.json_text import decoded
-from birdsonnx.config.section import Finite, NonNegative, PositiveInt, Text, shown
+from birdsonnx.config.section import Finite, NonNegative, PositiveInt, Text
 from birdsonnx.config.transform_list import parse_transforms
+from birdsonnx.config.wording import shown
 from birdsonnx.errors import ModelError
 
 PREFIX = "birdsonnx."
