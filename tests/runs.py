@@ -81,6 +81,7 @@ def facts_of_a_run(**changes: Any) -> Facts:
         ranks=1,
         threads=2,
         epochs_done=0,
+        batches_done=0,
         time_s=0.0,
     )
     return replace(facts, **changes)

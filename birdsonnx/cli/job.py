@@ -1,6 +1,7 @@
 """One running verb: which ranks work, who prints, how it exits, what an error becomes."""
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -13,6 +14,7 @@ import typer
 from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
 from birdsonnx.reporting.terminal import write_line, write_lines
+from birdsonnx.runtime import interruption
 
 if TYPE_CHECKING:
     from birdsonnx.reporting.console import Console
@@ -25,6 +27,9 @@ DONE, SOME_REFUSED, CANNOT = 0, 1, 2
 GRACE_S = 0.2
 """For which a rank waits before it reports an error and ends the others: if all have it, the first reports it
 and ends them all in the meantime."""
+
+INTERRUPTION_GRACE_S = 3.0
+"""For which the other ranks leave the report of a signal to the first, which has files to put away."""
 
 WorkingRanks = Literal["all", "first", "one", "separate"]
 """Which ranks carry out a verb that was started with mpirun.
@@ -133,13 +138,16 @@ class Job:
         if self.json and (self.speaks or instead_of_first):
             write_line(artifacts.json_text(self.result))
 
-    def interrupt(self) -> None:
-        """Report Ctrl-C, and end all ranks, also those that only wait."""
+    def interrupt(self, error: KeyboardInterrupt) -> None:
+        """Report Ctrl-C or another signal, and end all ranks, also those that only wait."""
+        self.code = 128 + getattr(error, "number", signal.SIGINT)
+        agreed = getattr(error, "agreed", False)
+        if not self.speaks and not agreed:
+            time.sleep(INTERRUPTION_GRACE_S)
         if self.works:
-            self.fail("interrupted", code=130)
-        self.code = 130
+            self.fail(str(error) or "interrupted", code=self.code, agreed=agreed)
         if self._waiting is not None:
-            self._waiting.abort(130)
+            self._waiting.abort(self.code)
 
 
 @contextmanager
@@ -147,24 +155,25 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
     """Run a verb's body, on the ranks that carry it out: errors become one line and an exit code, results one
     JSON object."""
     job = Job(json, debug)
-    try:
-        job.join_ranks(ranks)
+    with interruption.handled():
+        try:
+            job.join_ranks(ranks)
+            if job.works:
+                yield job
+            else:
+                job.share_code()
+        except BirdsonnxError as error:
+            job.fail(*error.lines, agreed=error.agreed)
+        except KeyboardInterrupt as error:
+            job.interrupt(error)
+        except BrokenPipeError:  # the reader of our output left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            job.code = 141
+        except Exception as error:
+            job.fail(_described(error))
         if job.works:
-            yield job
-        else:
             job.share_code()
-    except BirdsonnxError as error:
-        job.fail(*error.lines, agreed=error.agreed)
-    except KeyboardInterrupt:
-        job.interrupt()
-    except BrokenPipeError:  # the reader of our output left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        job.code = 141
-    except Exception as error:
-        job.fail(_described(error))
-    if job.works:
-        job.share_code()
-    job.print_result()
+        job.print_result()
     raise typer.Exit(job.code)
 
 

@@ -4,6 +4,7 @@
 `time_s epoch loss accuracy`. The suffix of `outfile` is left out: `out.txt` gives `out_train.txt`.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import locks
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.training_summary import summary
@@ -42,6 +44,7 @@ class TrainingLog:
         self._outfile = outfile if speaks else None
         self._epochs = epochs
         self._verbose = verbose
+        self._open = contextlib.ExitStack()
         self._files: list[TextIO] = []
         self._started = time.perf_counter()
         self._rate: float | None = None
@@ -52,8 +55,13 @@ class TrainingLog:
             self.say(f"{title + ':':<15}{line}")
         self._started = time.perf_counter() - facts.time_s
         if self._outfile is not None:
-            for path, columns in zip(log_paths(self._outfile), (TRAIN_COLUMNS, TEST_COLUMNS), strict=True):
-                self._files.append(_open_log(path, columns, facts.epochs_done))
+            train, test = log_paths(self._outfile)
+            with artifacts.naming(train):
+                train.parent.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(locks.sole_writer_of(train, self.say))
+            done = (facts.epochs_done + 1, facts.batches_done)
+            for path, columns in ((train, TRAIN_COLUMNS), (test, TEST_COLUMNS)):
+                self._files.append(_open_log(path, columns, done))
 
     def on_batch(self, batch: Batch) -> None:
         total_s = batch.data_s + batch.compute_s or 1.0
@@ -80,6 +88,7 @@ class TrainingLog:
         for file in self._files:
             file.close()
         self._files.clear()
+        self._open.close()
 
     def _write(self, which: int, values: str) -> None:
         if self._files:
@@ -91,14 +100,15 @@ class TrainingLog:
                 raise ArtifactError(f"cannot write {self._files[which].name}: {error.strerror}") from None
 
 
-def _open_log(path: Path, columns: tuple[str, ...], keep_through_epoch: int) -> TextIO:
+def _open_log(path: Path, columns: tuple[str, ...], keep_through: tuple[int, int]) -> TextIO:
+    """A log with the lines that it has up to a batch of an epoch."""
     kept = ""
-    if keep_through_epoch and path.is_file():
-        lines = path.read_text().splitlines()
+    if keep_through > (1, 0) and path.is_file():
+        lines = path.read_text(errors="replace").splitlines()
         kept = "".join(
             f"{line}\n"
             for line in lines
-            if not line.startswith("#") and _epoch_of(line) in range(1, keep_through_epoch + 1)
+            if not line.startswith("#") and (1, 0) < _place_of(line, columns) <= keep_through
         )
     artifacts.write_bytes(path, f"# {' '.join(columns)}\n{kept}".encode())
     try:
@@ -107,9 +117,14 @@ def _open_log(path: Path, columns: tuple[str, ...], keep_through_epoch: int) -> 
         raise ArtifactError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _epoch_of(line: str) -> int:
+def _place_of(line: str, columns: tuple[str, ...]) -> tuple[int, int]:
+    """Epoch and batch; an evaluation comes after all batches."""
     fields = line.split()
-    return int(fields[1]) if len(fields) > 2 and fields[1].isdigit() else 0
+    if len(fields) != len(columns) or not fields[1].isdigit():
+        return 0, 0
+    if "batch" not in columns:
+        return int(fields[1]) + 1, 0
+    return int(fields[1]), int(fields[2]) if fields[2].isdigit() else 0
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Facts:
     """Per rank."""
     epochs_done: int
     """0, or those before a resume."""
+    batches_done: int
+    """Of the next epoch, before a resume."""
     time_s: float
     """Spent on them."""
 

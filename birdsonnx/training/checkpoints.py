@@ -1,13 +1,16 @@
 """`model_checkpoint_<epoch>.onnx`, a complete model each, and what resuming needs beside it.
 
-The state is written first and holds the hash of the model it belongs to: after a kill at any moment the
-newest pair that fits together is where the run goes on.
+A run that is asked to stop within an epoch leaves `model_interrupted.onnx`, which is like them.
+
+The state holds the hash of the model it belongs to. It is written first, under a name of its own, and takes
+the place of the older state only once its model has taken the place of the older model: after a kill at any
+moment each model has its state, and the newest pair is where the run goes on.
 """
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +23,13 @@ from birdsonnx.config.json_text import decoded
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.checkpoint_names import run_record
 from birdsonnx.model.model_file import BirdModel, parse
+from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.optimizers import Optimizer
 
 BEST = "model_best.onnx"
+INTERRUPTED = "model_interrupted.onnx"
+STATE, NEXT_STATE = ".state.npz", ".next.state.npz"
+"""Suffixes of a state: the model's, and that of the model which is about to take its place."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class State:
     """What resuming needs beside the weights. Shuffle and schedule follow from the epoch and the config."""
 
     epoch: int
+    """The last whole one."""
+    begun: Begun
+    """What was done of the next."""
     run: int
     steps: int
     """Optimizer steps done."""
@@ -46,35 +56,71 @@ def model_path(folder: Path, epoch: int) -> Path:
 
 
 def state_path(model: Path) -> Path:
-    return model.with_suffix(".state.npz")
+    return model.with_suffix(STATE)
+
+
+def _all_in(folder: Path) -> Iterator[Path]:
+    """Models that a run may go on from."""
+    yield from folder.glob("model_checkpoint_*.onnx")
+    yield from folder.glob(INTERRUPTED)
 
 
 def next_run(folder: Path) -> int:
     """One more than any training that left checkpoints in the folder."""
-    runs = [run_record(path) for path in folder.glob("model_checkpoint_*.onnx")]
+    runs = [run_record(path) for path in _all_in(folder)]
     return 1 + max((run["run"] for run in runs if run), default=0)
 
 
 def save(
-    folder: Path, model: BirdModel, optimizer: Optimizer, time_s: float, settings: dict[str, Any]
+    folder: Path,
+    model: BirdModel,
+    optimizer: Optimizer,
+    time_s: float,
+    settings: dict[str, Any],
+    begun: Begun = NOT_BEGUN,
 ) -> Path:
-    """Write the state, then the model, each whole or not at all. Raises ArtifactError."""
+    """Write a model and its state, the pair whole or not at all; where steps of a next epoch are in it, as
+    `model_interrupted.onnx`, which goes when a later checkpoint is there. Raises ArtifactError."""
     run = model.metadata.run
     assert run is not None
-    path = model_path(folder, run["epoch"])
+    path = folder / INTERRUPTED if begun.steps else model_path(folder, run["epoch"])
     content = model.serialized()
     facts = {
         **run,
         "model_sha256": artifacts.sha256_of(content),
         "steps": optimizer.steps,
+        "begun": asdict(begun),
         "time_s": time_s,
         "settings": settings,
     }
     arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts, allow_nan=False)), **optimizer.state}
-    with artifacts.replacing(state_path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    artifacts.write_bytes(path, content)
+    coming = path.with_suffix(NEXT_STATE)
+    try:
+        with artifacts.replacing(coming) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        artifacts.write_bytes(path, content)
+    except BaseException:
+        settle(folder)
+        raise
+    with artifacts.naming(state_path(path)):
+        coming.replace(state_path(path))
+        if not begun.steps:
+            for older in (folder / INTERRUPTED, state_path(folder / INTERRUPTED)):
+                older.unlink(missing_ok=True)
     return path
+
+
+def settle(folder: Path) -> None:
+    """Finish or take back what a run that ended while it saved had begun. Only the folder's one writer may
+    do so. Raises ArtifactError."""
+    for coming in folder.glob(f"*{NEXT_STATE}"):
+        model = coming.with_name(coming.name.removesuffix(NEXT_STATE) + ".onnx")
+        facts = _facts(coming)
+        with artifacts.naming(coming):
+            if facts is not None and model.is_file() and artifacts.sha256(model) == facts.model_sha256:
+                coming.replace(state_path(model))
+            else:
+                coming.unlink()
 
 
 def save_best(folder: Path, model: BirdModel) -> Path:
@@ -92,8 +138,8 @@ def newest(folder: Path) -> tuple[BirdModel, State]:
     Raises:
         TrainingError: there is none.
     """
-    known = [(path, facts) for path in folder.glob("model_checkpoint_*.onnx") if (facts := _facts(path))]
-    for path, facts in sorted(known, key=lambda each: (each[1].run, each[1].epoch), reverse=True):
+    known = [(path, facts) for path in _all_in(folder) if (facts := _facts(state_path(path)))]
+    for path, facts in sorted(known, key=lambda each: each[1].age, reverse=True):
         found = _pair(path, facts)
         if found is not None:
             return found
@@ -105,22 +151,28 @@ class _Facts(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
-    epoch: Annotated[int, Field(ge=1)]
+    epoch: Annotated[int, Field(ge=0)]
+    begun: Begun
     run: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0)]
     time_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     settings: dict[str, Any]
     model_sha256: str
 
+    @property
+    def age(self) -> tuple[int, int, int]:
+        """The newest has the largest."""
+        return self.run, self.epoch, self.begun.steps
+
 
 DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile)
 """What NumPy, zipfile and pydantic raise over damaged files (NotImplementedError is a RuntimeError)."""
 
 
-def _facts(model: Path) -> _Facts | None:
-    """Those of the state beside a model; None where there is no state, or a damaged one."""
+def _facts(state: Path) -> _Facts | None:
+    """Those of a state file; None where there is none, or a damaged one."""
     try:
-        text = str(_read(state_path(model), ["facts"])["facts"])
+        text = str(_read(state, ["facts"])["facts"])
         decoded(text)
         return _Facts.model_validate_json(text)
     except DAMAGED:
@@ -132,7 +184,7 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
     try:
         content = path.read_bytes()
         if artifacts.sha256_of(content) != facts.model_sha256:
-            return None  # killed between the two files: the older pair counts
+            return None
         arrays = _read(state_path(path))
         del arrays["facts"]
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
@@ -142,7 +194,7 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
     model = parse(content, str(path))
     if model.metadata.run != {"run": facts.run, "epoch": facts.epoch}:
         return None
-    state = State(facts.epoch, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
+    state = State(facts.epoch, facts.begun, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
     return model, state
 
 

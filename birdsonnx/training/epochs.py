@@ -20,6 +20,27 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """An epoch that is not over: its steps so far, and what its loss is made of."""
+
+    steps: int = 0
+    loss_sum: float = 0.0
+    divisor_sum: float = 0.0
+
+    def and_step(self, loss: float, divisor: float) -> "Begun":
+        """One step more, with the mean loss of its batch."""
+        return Begun(self.steps + 1, self.loss_sum + loss * divisor, self.divisor_sum + divisor)
+
+    @property
+    def loss(self) -> float:
+        """Mean over its photos so far."""
+        return self.loss_sum / (self.divisor_sum or 1)
+
+
+NOT_BEGUN = Begun()
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One epoch, as it is logged and kept in the checkpoint's history."""
 

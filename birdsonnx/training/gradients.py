@@ -36,6 +36,8 @@ class Summed(NamedTuple):
 
     total: Flat
     """The gradient, and as the last element the loss; the replicas' own buffer, good until the next batch."""
+    message: Flat
+    """The same memory with one element more, for what else ranks want to add up on the way."""
     data_s: float
     compute_s: float
 
@@ -86,7 +88,8 @@ class Gradients:
         The slices follow from the number of photos and replicas, and the order of all sums from them.
         """
         if not len(photos):
-            return Summed(np.zeros_like(self._replicas[0].total), 0.0, 0.0)
+            nothing = np.zeros_like(self._replicas[0].message)
+            return Summed(nothing[:-1], nothing, 0.0, 0.0)
         self._refresh()
         pieces = list(slices(photos, self._photos_per_slice(len(photos))))
         turns = [
@@ -103,7 +106,7 @@ class Gradients:
 
         list(self._pool.map(add_up, spans[:-1], spans[1:]))
         data_s, compute_s = (sum(each) / len(self._replicas) for each in zip(*times, strict=True))
-        return Summed(totals[0], data_s, compute_s)
+        return Summed(totals[0], self._replicas[0].message, data_s, compute_s)
 
     def _refresh(self) -> None:
         def write(derived: DerivedWeight, out: Floats) -> None:
@@ -122,7 +125,8 @@ class Replica:
     """A thread's own sums, and runs that write there."""
 
     def __init__(self, session: Session, inputs: Mapping[str, Floats], weights: FlatWeights) -> None:
-        self.total = np.zeros(weights.flat.size + 1, np.float32)
+        self.message = np.zeros(weights.flat.size + 2, np.float32)
+        self.total = self.message[:-1]
         """The gradient, and as the last element the loss."""
         self._further = np.zeros_like(self.total)
         self._first_run, self._next_run = (

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ import numpy.typing as npt
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.metadata import OUTPUT
+from birdsonnx.runtime import interruption
+from birdsonnx.runtime.interruption import Interrupted
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import in_streams, slices
-from birdsonnx.training.epochs import Batch, Epoch, stops_early
+from birdsonnx.training.epochs import NOT_BEGUN, Batch, Begun, Epoch, stops_early
 from birdsonnx.training.features import Dataset
 from birdsonnx.training.gradients import Feeds
 from birdsonnx.training.learner import Learner
@@ -43,6 +45,9 @@ class Keeper(Protocol):
     def keep_epoch(self, epoch: Epoch, last: bool) -> None:
         """After every epoch; `last` says that no other follows."""
 
+    def keep_begun(self, done: int, begun: Begun) -> str:
+        """The run stops within the epoch after `done` whole ones; gives a line that says what is kept."""
+
     def keep_predictions(self, epoch: int, predictions: Iterator[tuple[range, LogProbs]]) -> None:
         """This rank's test predictions after an epoch, where they are collected."""
 
@@ -61,43 +66,51 @@ class Training:
     listener: Listener
     keeper: Keeper
 
-    def run(self, history: Sequence[Epoch]) -> None:
-        """Train on from the epochs in `history` to the last, or until the test loss falls no more.
+    def run(self, history: Sequence[Epoch], begun: Begun = NOT_BEGUN) -> None:
+        """Train on from the epochs in `history`, and the steps of the next that were done, to the last epoch
+        or until the test loss falls no more.
+
+        A signal that asks for the end stops all ranks after the same step, and what was done is kept.
 
         Raises:
             TrainingError: a loss, gradient or weight that is not finite; the checkpoints so far are intact.
+            Interrupted: on every rank, with what is kept.
         """
-        done = list(history)
+        with interruption.held():
+            self._run(list(history), begun)
+
+    def _run(self, done: list[Epoch], begun: Begun) -> None:
         patience = self.settings.birdsonnx.early_stopping
         for number in range(len(done) + 1, self.settings.num_epochs + 1):
             if done and stops_early(done, patience):
                 return
             rate = learning_rate(self.settings.optimizer, number, self.settings.num_epochs)
-            loss = self._train(number, rate)
+            begun = self._train(number, rate, begun)
             self._require_finite_weights(number)
-            done.append(Epoch(number, rate, loss, *self._evaluate(number)))
+            done.append(Epoch(number, rate, begun.loss, *self._evaluate(number, begun)))
+            begun = NOT_BEGUN
             self.listener.on_epoch(done[-1])
             last = number == self.settings.num_epochs or stops_early(done, patience)
             self.keeper.keep_epoch(done[-1], last)
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops it, in our own words
-    def _train(self, epoch: int, rate: float) -> float:
-        """One epoch of steps; returns its loss over all photos."""
+    def _train(self, epoch: int, rate: float, begun: Begun) -> Begun:
+        """The steps of an epoch after those that are done; returns all of them."""
         learner, seed = self.learner, self.settings.birdsonnx.seed
         # The order depends on nothing but the seed and the epoch: not on the ranks, not on what ran before.
         order = np.random.default_rng([seed, epoch]).permutation(len(self.train))
         batches = list(slices(order.tolist(), self.settings.data.batch_size))
-        loss_sum = divisor_sum = 0.0
 
         def load(photos: Sequence[int]) -> Feeds:
             return learner.feeds(self.train, photos, epoch, seed)
 
-        for number, batch in enumerate(batches, 1):
+        for number, batch in enumerate(batches[begun.steps :], begun.steps + 1):
             started = time.perf_counter()
             share = self.ranks.share(len(batch))
             summed = learner.gradients.sum_over(batch[share.start : share.stop], load)
             total = summed.total  # the gradient; its last element is the loss
-            self.ranks.add_up(total)
+            summed.message[-1] = interruption.asked() > 0
+            self.ranks.add_up(summed.message)
             divisor = learner.loss.divisor(self.train.labels[batch])
             total /= np.float32(divisor or 1)
             loss, norm = float(total[-1]), float(np.linalg.norm(total[:-1]))
@@ -108,19 +121,26 @@ class Training:
             clip(total[:-1], norm, self.settings.birdsonnx.clip_norm)
             learner.optimizer.step(learner.weights.flat, total[:-1], rate)
 
-            loss_sum += loss * divisor
-            divisor_sum += divisor
+            begun = begun.and_step(loss, divisor)
             spent_s = time.perf_counter() - started
             data_s = min(summed.data_s, spent_s)
             self.listener.on_batch(Batch(epoch, number, len(batches), loss, norm, data_s, spent_s - data_s))
-        return loss_sum / (divisor_sum or 1)
+            if summed.message[-1] > 0:  # some rank is to stop: all do
+                self._stop(epoch, begun)
+        return begun
 
     def _require_finite_weights(self, epoch: int) -> None:
-        """The last step of an epoch can leave weights that no later loss would tell of."""
+        """The last step can leave weights that no later loss would tell of."""
         if not np.isfinite(self.learner.weights.flat).all():
             raise _stopped(f"epoch {epoch}: its last steps left weights that are NaN or infinite")
 
-    def _evaluate(self, epoch: int) -> tuple[float | None, float | None]:
+    def _stop(self, epoch: int, begun: Begun) -> NoReturn:
+        """End on all ranks, and keep what was done."""
+        self._require_finite_weights(epoch)
+        number = max(self.ranks.everyone(interruption.asked()))
+        raise Interrupted(number, self.keeper.keep_begun(epoch - 1, begun), agreed=True)
+
+    def _evaluate(self, epoch: int, begun: Begun) -> tuple[float | None, float | None]:
         """Loss and accuracy over the test photos, if there are any; predictions go to the keeper."""
         if self.test is None:
             return None, None
@@ -139,7 +159,7 @@ class Training:
         pieces = [
             range(start, min(start + size, share.stop)) for start in range(share.start, share.stop, size)
         ]
-        for piece, log_probs in zip(pieces, in_streams(self.threads, predict, pieces), strict=True):
+        for piece, log_probs in zip(pieces, in_streams(self.threads, predict, pieces), strict=False):
             if not np.isfinite(log_probs).all():
                 finite = False
                 continue
@@ -148,9 +168,15 @@ class Training:
             correct += int((log_probs.argmax(axis=1) == labels).sum())
             if self.keeper.keeps_predictions:
                 predictions.append((piece, log_probs))
-        loss, correct, bad = sum_as_float64(self.ranks, loss, correct, float(not finite))
+            if interruption.asked():
+                break
+        loss, correct, bad, asked = sum_as_float64(
+            self.ranks, loss, correct, float(not finite), interruption.asked()
+        )
         if bad or not np.isfinite(loss):
             raise _stopped(f"epoch {epoch}: the network answers NaN or infinity for test photos")
+        if asked:
+            self._stop(epoch, begun)
         if self.keeper.keeps_predictions:
             self.keeper.keep_predictions(epoch, iter(predictions))
         return loss / (learner.loss.divisor(test.labels) or 1), correct / len(test)

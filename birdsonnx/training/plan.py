@@ -24,6 +24,7 @@ from birdsonnx.runtime.gradient_builder import require_training
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary_choice, checkpoints, optimizers, resuming
 from birdsonnx.training.boundary_choice import Choice, Question
+from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.optimizers import Optimizer
 from birdsonnx.training.parameters import FlatWeights
@@ -55,6 +56,8 @@ class Plan:
     """Its number among the trainings of the checkpoints' folder."""
     epochs_done: int
     """0, or those before a resume."""
+    begun: Begun
+    """Steps of the next epoch before a resume."""
     time_s: float
     """Spent on them."""
     threads: int
@@ -119,6 +122,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
         optimizer=optimizer,
         run=found.run,
         epochs_done=0 if state is None else state.epoch,
+        begun=NOT_BEGUN if state is None else state.begun,
         time_s=0.0 if state is None else state.time_s,
         threads=share.threads,
     )
@@ -138,7 +142,8 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
         run = state.run
         resuming.require_same_run(state, settings, model.where)
         resuming.require_history(model, state)
-        say(f"resuming after epoch {state.epoch} from {model.where}")
+        steps = f" and batch {state.begun.steps} of the next" if state.begun.steps else ""
+        say(f"resuming after epoch {state.epoch}{steps} from {model.where}")
     else:
         model = loading.to_train(settings, say)
         if save is not None:

@@ -1,7 +1,7 @@
 """What a training run leaves behind: checkpoints, the best model so far, predictions of the test photos."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, resuming
-from birdsonnx.training.epochs import Epoch, best_epoch
+from birdsonnx.training.epochs import NOT_BEGUN, Begun, Epoch, best_epoch
 from birdsonnx.training.loop import LogProbs
 from birdsonnx.training.plan import Plan
 
@@ -63,7 +63,7 @@ class Results:
         best = patience is not None and best_epoch(self.history) == epoch.epoch
         if saving.save is None or not (due or best):
             return
-        folder, checkpoint = Path(saving.save), self._model_after(epoch)
+        folder, checkpoint = Path(saving.save), self._model_after({"epoch": epoch.epoch})
         if due:
             path = self._ranks.first(lambda: self._save(folder, checkpoint))
             self.checkpoints.append(path)
@@ -71,6 +71,20 @@ class Results:
         if best:
             path = self._ranks.first(lambda: checkpoints.save_best(folder, checkpoint))
             self._say(f"best so far {path}")
+
+    def keep_begun(self, done: int, begun: Begun) -> str:
+        """Write where the run stands after some steps of the epoch after `done`; gives a line about it.
+
+        Raises:
+            ArtifactError: it cannot be written; the checkpoints so far are intact.
+        """
+        place = f"interrupted in epoch {done + 1} after batch {begun.steps}"
+        save = self._settings.checkpoints.save
+        if save is None:
+            return f"{place}; nothing is kept without checkpoints.save"
+        checkpoint = self._model_after({"epoch": done, "step": begun.steps})
+        path = self._ranks.first(lambda: self._save(Path(save), checkpoint, begun))
+        return f"{place}; kept in {path}, --resume goes on from there"
 
     @property
     def keeps_predictions(self) -> bool:
@@ -96,19 +110,19 @@ class Results:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.add(test.photos[row].name, values)
 
-    def _model_after(self, epoch: Epoch) -> BirdModel:
+    def _model_after(self, place: Mapping[str, int]) -> BirdModel:
         """The model with the weights as they are now, and its history."""
         entries = [
             {key: value for key, value in asdict(entry).items() if value is not None}
             for entry in self.history
         ]
         trained = with_weights(self._plan.model, self._plan.weights.named)
-        record = {"run": self._plan.run, "epoch": epoch.epoch}
+        record = {"run": self._plan.run, **place}
         metadata = trained.metadata.having(history=tuple(entries), run=record)
         return BirdModel(trained.proto, metadata, trained.where)
 
-    def _save(self, folder: Path, checkpoint: BirdModel) -> Path:
+    def _save(self, folder: Path, checkpoint: BirdModel, begun: Begun = NOT_BEGUN) -> Path:
         time_s = self._plan.time_s + time.perf_counter() - self._started
         tensors = list(self._plan.choice.boundary.tensors)
         shared = {**resuming.shared_settings(self._settings), "boundary": tensors}
-        return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared)
+        return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared, begun)

@@ -1,11 +1,14 @@
 """A training run from its settings: plan it, say what will happen, train, keep what comes out."""
 
+import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from birdsonnx.artifacts import locks
 from birdsonnx.config.settings import Settings
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.inference import quantizing
@@ -13,7 +16,7 @@ from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import feature_table, features, int8_backbone
+from birdsonnx.training import checkpoints, feature_table, features, int8_backbone
 from birdsonnx.training import plan as plans
 from birdsonnx.training.audience import Facts, TrainingAudience
 from birdsonnx.training.backbone import Backbone
@@ -31,10 +34,31 @@ def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: 
 
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first epoch where possible.
+        Interrupted: a signal asked for the end; what was trained is kept where checkpoints are.
     """
+    with contextlib.ExitStack() as stack:
+        ranks.first(lambda: _take_places(settings, stack, audience.say))
+        return _train(settings, ranks, audience, resume)
+
+
+def _take_places(settings: Settings, stack: contextlib.ExitStack, say: Callable[[str], None]) -> None:
+    """Make sure that this run, and no other at the same time, writes where it is to write.
+
+    Raises:
+        ArtifactError: another one does, or nothing can be written there.
+    """
+    wanted = (settings.checkpoints.save, settings.data.test_output_path)
+    places = {Path(folder).resolve(): Path(folder) for folder in wanted if folder is not None}
+    for folder in places.values():
+        stack.enter_context(locks.sole_writer_in(folder, say))
+    if settings.checkpoints.save is not None:
+        checkpoints.settle(Path(settings.checkpoints.save))
+
+
+def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool) -> Outcome:
     began = time.perf_counter()
     plan = plans.make(settings, ranks, audience.say, resume)
-    audience.begin(facts_of(settings, ranks, plan))
+    ranks.together(lambda: audience.begin(facts_of(settings, ranks, plan)))
     if settings.debug:
         _draw(settings, ranks, plan, audience)
     planned = time.perf_counter()
@@ -52,7 +76,7 @@ def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: 
         test=test_set,
         listener=audience,
         keeper=results,
-    ).run(results.before)
+    ).run(results.before, plan.begun)
     trained = time.perf_counter()
 
     seconds = {"startup": planned - began, "features": prepared - planned, "epochs": trained - prepared}
@@ -81,6 +105,7 @@ def facts_of(settings: Settings, ranks: Ranks, plan: Plan) -> Facts:
         ranks=ranks.size,
         threads=plan.threads,
         epochs_done=plan.epochs_done,
+        batches_done=plan.begun.steps,
         time_s=plan.time_s,
     )
 

@@ -177,7 +177,7 @@ def test_no_pair_at_all_is_refused():
 
 
 def test_the_state_is_written_first(monkeypatch):
-    """So that a kill between the two leaves the older pair, and never a model without its state."""
+    """So that a kill between the two leaves no model without its state."""
     written = []
     replacing = checkpoints.artifacts.replacing
 
@@ -187,7 +187,7 @@ def test_the_state_is_written_first(monkeypatch):
 
     monkeypatch.setattr(checkpoints.artifacts, "replacing", noted)
     save(2)
-    assert written == ["model_checkpoint_2.state.npz", "model_checkpoint_2.onnx"]
+    assert written == ["model_checkpoint_2.next.state.npz", "model_checkpoint_2.onnx"]
 
 
 def test_saving_again_replaces_the_pair():

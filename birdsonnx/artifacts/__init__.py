@@ -5,6 +5,7 @@ writing, except the two training logs, which grow line by line.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -13,7 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from birdsonnx.artifacts import temporary as temporaries
 from birdsonnx.errors import ArtifactError, DataError
+
+NO_SUCH_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
+"""What file systems answer that cannot flush a folder, or do not let us open it: nothing has failed then."""
+
+_tidied: set[Path] = set()
+"""Folders in which this process has looked for litter."""
 
 
 @contextlib.contextmanager
@@ -38,15 +46,16 @@ def completing(target: Path) -> Iterator[Path]:
     """
     # The name may be as long as the file system allows; the temporary one must not be longer.
     digest = sha256_of(os.fsencode(target.name))[:16]
-    temporary = target.parent / f".{digest}.{os.getpid()}.tmp"
+    temporary = target.parent / temporaries.name_for(digest)
     try:
         with naming(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+            _tidy(target.parent)
         yield temporary
         with naming(target):
             _flush(temporary)
             temporary.replace(target)
-            _flush_folder(target.parent)
+        _flush_folder(target)
     finally:
         with contextlib.suppress(OSError):  # it is gone, or its folder is none, which was reported above
             temporary.unlink()
@@ -112,11 +121,27 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_folder(target: Path) -> None:
+    """Make the file's new name last. Raises ArtifactError; the new file is there nevertheless."""
     if os.name == "nt":  # Windows cannot open a folder
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SUCH_FLUSH:
+            raise ArtifactError(
+                f"{target}: the new file is there and whole, but its disk reports an error "
+                f"({error.strerror or error}): a power cut could lose it; check the disk"
+            ) from error
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what dead processes left in a folder, once."""
+    place = folder.absolute()
+    if place not in _tidied:
+        _tidied.add(place)
+        temporaries.remove_litter(folder)

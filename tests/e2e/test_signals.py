@@ -1,0 +1,180 @@
+"""Ctrl-C, SIGTERM and SIGHUP: one line, 128 + the signal's number, no litter, and training is not lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.command import MPIRUN, succeed
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def weights_of(path: str) -> dict[str, bytes]:
+    return {
+        tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in onnx.load(path).graph.initializer
+    }
+
+
+def litter() -> list[Path]:
+    return [path for path in Path().rglob(".*") if path.suffix in (".tmp", ".lock")]
+
+
+def start(*words: str, ranks: int = 1, script: str = "") -> "subprocess.Popen[str]":
+    """A process whose signals are the defaults, whatever the tests were started with."""
+    program = ["-c", script] if script else ["-m", "birdsonnx"]
+    command = [sys.executable, *program, *words]
+    if ranks > 1:
+        command = [str(MPIRUN), "-np", str(ranks), *command]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=True
+    )
+
+
+def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.startswith(beginning))
+
+
+@pytest.fixture
+def config(workspace, training_config):
+    def write(**sections) -> None:
+        checkpoints = {"load": "model.onnx", "save": "saved/", "interval": 10_000}
+        Path("config.json").write_text(json.dumps(training_config(checkpoints=checkpoints, **sections)))
+
+    return write
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_training_stops_after_the_step_and_resumes_to_the_same_bits(config, number, ranks):
+    if ranks > 1 and number == signal.SIGHUP:
+        pytest.skip("mpirun itself dies of it, and passes nothing on")
+    config(num_epochs=100_000)
+    with start("train", "config.json", ranks=ranks) as process:
+        wait_for(process, "epoch 3/100000  batch 2/")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    [line] = [line for line in said.splitlines() if "birdsonnx" in line]
+    assert "birdsonnx: interrupted in epoch " in line
+    assert "kept in saved/model_interrupted.onnx, --resume goes on from there" in line
+    assert not litter()
+    assert sorted(path.name for path in Path("saved").iterdir()) == [
+        "model_interrupted.onnx",
+        "model_interrupted.state.npz",
+    ]
+    epoch = int(line.split("epoch ")[1].split()[0]) + 1
+    config(num_epochs=epoch)
+    succeed("train", "config.json", "--resume", ranks=ranks)
+    resumed = np.loadtxt("out_train.txt")[:, 1:]
+    Path("saved").rename("stopped")
+    succeed("train", "config.json", ranks=ranks)
+    name = f"model_checkpoint_{epoch}.onnx"
+    assert weights_of(f"stopped/{name}") == weights_of(f"saved/{name}")
+    assert np.array_equal(resumed, np.loadtxt("out_train.txt")[:, 1:])
+    assert {path.name for path in Path("stopped").iterdir()} == {
+        path.name for path in Path("saved").iterdir()
+    }
+
+
+def test_without_a_folder_for_checkpoints_it_says_that_nothing_is_kept(config, training_config):
+    network = training_config(num_epochs=100_000, checkpoints={"load": "model.onnx"})
+    Path("config.json").write_text(json.dumps(network))
+    with start("train", "config.json") as process:
+        wait_for(process, "epoch 1/")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said.startswith("birdsonnx: interrupted in epoch ")
+    assert "nothing is kept without checkpoints.save" in said
+    assert not litter()
+
+
+SLOW = """
+import sys, time
+from birdsonnx.{module} import {name} as module
+real = module.{function}
+def slow(*words, **options):
+    print("working", flush=True)
+    {wait}
+    return real(*words, **options)
+module.{function} = slow
+from birdsonnx.cli.app import main
+sys.argv = ["birdsonnx", *sys.argv[1:]]
+main()
+"""
+
+
+def slow(module: str, name: str, function: str, wait: str = "time.sleep(60)") -> str:
+    return SLOW.format(module=module, name=name, function=function, wait=wait)
+
+
+WORK = {
+    "predict": (
+        ("predict", "data/valid", "--model", "model.onnx"),
+        ("inference", "hdf5", "require_storable"),
+    ),
+    "quantize": (
+        ("quantize", "model.onnx", "--calibrate", "data/train"),
+        ("inference", "quantizing", "evenly"),
+    ),
+    "features": (("train", "config.json"), ("training", "refused_photos", "require_none")),
+}
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("work", WORK)
+def test_other_work_ends_at_once_without_litter(config, work, number):
+    config(birdsonnx={"cache": "kept"})
+    words, place = WORK[work]
+    with start(*words, script=slow(*place)) as process:
+        wait_for(process, "working")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + number, "birdsonnx: interrupted\n")
+    assert not litter()
+    assert not list(Path().rglob("features-*"))
+    assert not Path("predictions/output_1.h5").exists()
+
+
+@pytest.mark.parametrize("wait", ["time.sleep(60)", "__import__('ctypes').CDLL(None).sleep(60)"])
+def test_a_second_signal_ends_at_once(config, wait):
+    """In a step that the first one waits for, and inside a library."""
+    config()
+    script = slow("training.gradients", "Gradients", "sum_over", wait)
+    with start("train", "config.json", script=script) as process:
+        wait_for(process, "working")
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.4)
+        assert process.poll() is None
+        started = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.perf_counter() - started < 2
+
+
+def test_an_ignored_signal_stays_ignored(config):
+    """As nohup leaves SIGHUP."""
+    config(num_epochs=100_000)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("train", "config.json")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        wait_for(process, "epoch 1/")
+        process.send_signal(signal.SIGHUP)
+        wait_for(process, "epoch 3/")
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
