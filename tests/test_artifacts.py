@@ -1,15 +1,21 @@
 """The one writer of results: the old file or the new one, and nothing else."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import locks, temporary
 from birdsonnx.errors import ArtifactError
 from tests.conftest import disk_of
 
@@ -186,3 +192,184 @@ def test_a_parent_that_is_a_file(name):
     Path("file").write_text("x")
     with pytest.raises(ArtifactError, match="cannot write"):
         artifacts.write_bytes(Path(name), b"new")
+
+
+# --- The folder's own entry -----------------------------------------------------------------------------
+
+
+def failing_folder_flush(monkeypatch, number: int) -> None:
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+
+
+def test_a_folder_that_cannot_be_flushed_has_the_new_file_and_the_message_says_so(monkeypatch):
+    TARGET.write_bytes(b"old")
+    failing_folder_flush(monkeypatch, errno.EIO)
+    with pytest.raises(ArtifactError, match="the new file is there and whole") as caught:
+        artifacts.write_bytes(TARGET, b"new")
+    assert "intact" not in str(caught.value)
+    assert TARGET.read_bytes() == b"new"
+    assert list(Path().iterdir()) == [TARGET]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_flushes_no_folders_is_none_that_fails(monkeypatch, number):
+    failing_folder_flush(monkeypatch, number)
+    artifacts.write_bytes(TARGET, b"new")
+    assert TARGET.read_bytes() == b"new"
+
+
+# --- Litter ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def named(process: int, start: int | str, where: str | None = None) -> Path:
+    """A temporary file as another process would have called it."""
+    mine = temporary.NAME.fullmatch(temporary.name_for("abc"))
+    path = Path(f".abc.{where or mine['where']}.{process}.{start}.tmp")
+    path.write_bytes(b"half")
+    return path
+
+
+def test_what_a_dead_process_left_goes(dead):
+    left = [named(dead, 1234), named(os.getpid(), 1), Path(named(dead, 7).name)]  # this number, but earlier
+    folder = Path(f"{left[0].name[:-4]}0.tmp")
+    folder.mkdir()
+    (folder / "file").write_bytes(b"half")
+    artifacts.write_bytes(TARGET, b"new")
+    assert list(Path().iterdir()) == [TARGET]
+
+
+def test_what_a_process_has_ended_with_that_nobody_has_waited_for_goes():
+    process = subprocess.Popen(["sleep", "60"])
+    start = temporary._start_of(process.pid)
+    path = named(process.pid, start)
+    temporary.remove_litter(Path())
+    assert path.exists()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    temporary.remove_litter(Path())
+    assert not path.exists()
+    process.wait()
+
+
+def test_what_a_living_process_has_stays():
+    paths = [Path(temporary.name_for("mine")), named(os.getppid(), temporary._start_of(os.getppid()))]
+    paths[0].write_bytes(b"half")
+    temporary.remove_litter(Path())
+    assert all(path.exists() for path in paths)
+
+
+def test_what_another_host_has_stays_for_a_day(dead):
+    recent, old = named(dead, 1, where="00000000"), named(dead, 2, where="00000000")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    temporary.remove_litter(Path())
+    assert recent.exists()
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("name", [".abc.tmp", "abc.12345678.1.1.tmp", ".abc.12345678.1.1.tmp.keras", ".tmp"])
+def test_what_is_not_ours_stays(name):
+    Path(name).write_bytes(b"theirs")
+    os.utime(name, (1, 1))
+    temporary.remove_litter(Path())
+    assert Path(name).exists()
+
+
+def test_a_scratch_folder_takes_what_libraries_put_beside_it_and_goes(tmp_path, monkeypatch, dead):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    litter = named(dead, 3)
+    with temporary.scratch_folder() as folder:
+        assert folder.parent == tmp_path
+        assert Path(tempfile.mkdtemp()).parent == folder
+        assert not litter.exists()
+    assert tempfile.gettempdir() == str(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_scratch_folder_is_the_reason_whatever_a_library_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    full = pytest.raises(ArtifactError, match=r"cannot write temporary files .* set TMPDIR")
+    with full, disk_of(1000), temporary.scratch_folder():
+        raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL")
+    with pytest.raises(RuntimeError, match="its own"), temporary.scratch_folder():
+        raise RuntimeError("its own")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_place_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["nowhere"])
+    with pytest.raises(ArtifactError, match="cannot write temporary files"), temporary.scratch_folder():
+        pass
+
+
+# --- Locks ----------------------------------------------------------------------------------------------
+
+
+def hold(body: str) -> "subprocess.Popen[str]":
+    """Another process that holds a lock until its stdin is closed."""
+    script = f"""
+from pathlib import Path
+from birdsonnx.artifacts import locks
+with {body}:
+    print("held", flush=True)
+    input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("body", "take"),
+    [
+        ("locks.sole_writer_in(Path('a/b'), print)", lambda: locks.sole_writer_in(Path("a/b"), print)),
+        (
+            "locks.sole_writer_of(Path('log.txt'), print)",
+            lambda: locks.sole_writer_of(Path("log.txt"), print),
+        ),
+    ],
+    ids=["folder", "file"],
+)
+def test_a_lock_is_another_process_s_until_it_ends_however_it_does(body, take):
+    with hold(body) as process:
+        with pytest.raises(ArtifactError, match=f"another run writes there now .process {process.pid} on"):
+            take().__enter__()
+        process.kill()
+        process.wait()
+        with take():
+            pass
+    assert not [path for path in Path().rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_was_made_stays_where_something_is_in_it():
+    with locks.sole_writer_in(Path("a/b"), print):
+        Path("a/b/kept").write_text("x")
+    assert [path.name for path in Path("a/b").iterdir()] == ["kept"]
+
+
+def test_a_file_system_without_locks_is_said_and_no_obstacle(monkeypatch):
+    def unlockable(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", unlockable)
+    lines: list[str] = []
+    with locks.sole_writer_in(Path("a"), lines.append):
+        Path("a/kept").write_text("x")
+    assert lines == ["a: no locks on this file system (No locks available); let no second run write there"]

@@ -97,6 +97,7 @@ def _without_nan(content: Any) -> Any:
 
 def require_new_or_empty(folder: Path) -> None:
     """Raises DataError unless results of several files may go into the folder: it is not there, or empty."""
+    temporaries.remove_litter(folder)
     try:
         free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     except OSError as error:

@@ -74,8 +74,8 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _require_room(folder: Path) -> None:
-    """Raises ArtifactError where as much as lies in the folder cannot be written there once more."""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Raises ArtifactError where the largest file of the folder cannot be written there once more."""
+    size = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
     probe = folder / "probe"
     try:
         with probe.open("wb") as file:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import temporary as temporary_names
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.folders import read_class_folders
 
@@ -55,8 +56,9 @@ def _copy(photos: dict[str, Path], destination: Path) -> None:
     a shell is in, a link, or a disk of its own.
     """
     there = destination.exists()
-    suffix = f".{os.getpid()}.tmp"
-    temporary = destination / suffix if there else destination.with_name(f".{destination.name}{suffix}")
+    name = temporary_names.name_for(artifacts.sha256_of(os.fsencode(destination.name))[:16])
+    temporary = destination / name if there else destination.with_name(name)
+    temporary_names.remove_litter(temporary.parent)
     try:
         temporary.mkdir(parents=True)
         for target, path in photos.items():

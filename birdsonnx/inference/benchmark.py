@@ -6,7 +6,6 @@ still gets its warm-up and one run, and the result says so.
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from birdsonnx.artifacts.temporary import scratch_folder
 from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
@@ -147,10 +147,10 @@ def run(request: Request, audience: Audience) -> Benchmark:
     forms = [Form(*use, batch) for use in uses for batch in sorted(set(request.batch_sizes))]
     started = perf_counter()
     with (
-        tempfile.TemporaryDirectory(prefix="birdsonnx_") as folder,
+        scratch_folder() as folder,
         audience.progress("benchmark", 3 + len(forms)) as advance,
     ):
-        bench = _Bench(model, max(counts), Path(folder), started, request.seconds)
+        bench = _Bench(model, max(counts), folder, started, request.seconds)
         classifier = bench.opened()
         height, width = classifier.decoder.height, classifier.decoder.width
         if photos is None:

@@ -18,6 +18,7 @@ from birdsonnx import artifacts
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
 from birdsonnx.model import h5_safety
+from birdsonnx.runtime import interruption
 
 MOST_COMPACT = 60_000
 """Bytes of a dataset that still fit into its header (64 KB). There they need no write of their own, and
@@ -49,7 +50,8 @@ class PredictionWriter:
         Raises:
             ArtifactError: the disk is full.
         """
-        with artifacts.naming(self._path):
+        # HDF5 calls our `DiskFile`, and does not survive an exception there, such as that of a signal.
+        with interruption.held(), artifacts.naming(self._path):
             self._add(name, log_probs)
             self._disk.check()
         self.written += 1
@@ -89,7 +91,7 @@ def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Ite
             file = stack.enter_context(h5py.File(disk, "w", libver=version))
         writer = PredictionWriter(path, file, disk)
         yield writer
-        with artifacts.naming(path):
+        with interruption.held(), artifacts.naming(path):
             if classes is not None:
                 file.attrs["classes"] = list(classes)
             file.attrs["model_sha256"] = model_sha256

@@ -8,6 +8,7 @@ A BatchNorm that was folded into a convolution becomes the identity but for a sh
 its scale as gamma and its shift as beta.
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,13 @@ def save(file: KerasFile, path: Path) -> None:
         h5_file.write(file, path)
         return
     model = oracle.model_like(file)
+    from keras.src.saving import saving_lib  # `model.save` takes no open file
+
+    # In memory first, also where Keras would rather put a file beside it: HDF5 does not survive a full disk.
+    buffer = io.BytesIO()
+    saving_lib.save_model(model, buffer)
     with artifacts.replacing(path) as temporary:
-        named = temporary.with_suffix(path.suffix.lower())  # Keras tells the kind by the name
-        try:
-            model.save(named)
-            named.replace(temporary)
-        finally:
-            named.unlink(missing_ok=True)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 # --- Where each number went -----------------------------------------------------------------------------

@@ -8,15 +8,14 @@ agreement on 420 photos of 12 species: all of it is int8.
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, load
 
+from birdsonnx.artifacts.temporary import scratch_folder
 from birdsonnx.errors import BirdsonnxError, ModelError
 from birdsonnx.model.edits import Editor, copy_of
 from birdsonnx.model.metadata import INPUT
@@ -93,11 +92,11 @@ def _quantize_static(
     logging.disable(logging.WARNING)  # it recommends steps that our graphs have been through
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="birdsonnx-") as folder,
+            scratch_folder() as folder,
             np.errstate(invalid="ignore"),  # biases that overflow: `int32_bias` mends them
             contextlib.redirect_stdout(io.StringIO()),  # it prints, where --json promises one object
         ):
-            float32, int8 = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+            float32, int8 = folder / "float32.onnx", folder / "int8.onnx"
             float32.write_bytes(proto.SerializeToString())
             quantization.quantize_static(
                 str(float32),

@@ -124,16 +124,16 @@ class _Making:
         """Give every group the whole table, under its name, or no group anything."""
         self.ranks.together(self._require_space)
         with contextlib.ExitStack() as stack:
-            place = self._new_file(stack) if self.writes else self.path
+            place = self.ranks.together(lambda: self._new_file(stack) if self.writes else self.path)
             places = self.ranks.everyone(str(place))
-            table = _TableFile(Path(places[self.leader]), self.backbone.row, self.writes)
+            table = self.ranks.together(lambda: self._open(Path(places[self.leader])))
             stack.callback(table.close)  # also where photos are refused
             if self.holder is None:
                 self._compute(table, advance)
             self._exchange(table)
             table.close()
-            self.ranks.wait_for_all()  # until all have written
-        self.ranks.wait_for_all()  # until the leaders have renamed
+            self.ranks.together(table.require_written)
+            self.ranks.together(stack.close)  # the leaders give the files their names
 
     def _require_space(self) -> None:
         """Raises ArtifactError where a leader's disk has no room for the table."""
@@ -153,12 +153,23 @@ class _Making:
         """The leader's temporary file, a header so far; it takes the table's name when `stack` is closed."""
         if self.ranks.rank != self.leader:
             return self.path
-        temporary = stack.enter_context(artifacts.replacing(self.path))
-        temporary.write_bytes(_header(len(self.photos), self.backbone.row))
+        temporary = stack.enter_context(artifacts.completing(self.path))
+        with artifacts.naming(self.path):
+            temporary.write_bytes(_header(len(self.photos), self.backbone.row))
         return temporary
 
+    def _open(self, place: Path) -> "_TableFile":
+        """The table that this rank reads or writes rows of. Raises ArtifactError."""
+        with artifacts.naming(self.path):
+            return _TableFile(place, self.backbone.row, self.writes)
+
     def _compute(self, table: "_TableFile", advance: Advance) -> None:
-        """This rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
+        """Every rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
+        refused = self.ranks.together(lambda: self._compute_share(table, advance))
+        refused_photos.require_none(self.ranks, refused, len(self.photos))
+
+    def _compute_share(self, table: "_TableFile", advance: Advance) -> list[str]:
+        """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
         refused: list[str] = []
         chunks = forward(
             self.backbone.session,
@@ -174,8 +185,9 @@ class _Making:
                 self._require_finite(chunk)
             if len(chunk.values) and not refused:
                 table.write(chunk.indices[0], chunk.values)
+            table.require_written()
             advance(len(chunk.indices) + len(chunk.refused))
-        refused_photos.require_none(self.ranks, refused, len(self.photos))
+        return refused
 
     def _require_finite(self, chunk: Chunk) -> None:
         finite = np.isfinite(chunk.values).all(axis=1)
@@ -214,23 +226,34 @@ class _Making:
 class _TableFile:
     """The rows of a `.npy`, read and written in place by several processes.
 
-    Plain writes, not a memory map: a full disk is then an error, not a signal.
+    Plain writes, not a memory map: a full disk is then an error, not a signal. The error waits until
+    `require_written`: the other ranks have to come along, or they would wait for this one.
     """
 
     def __init__(self, path: Path, row: np.dtype[Any], writable: bool) -> None:
+        self._folder = path.parent
         self._file = path.open("r+b" if writable else "rb", buffering=0)
         self._row_bytes = row.itemsize
         self._start = len(_header(0, row))
+        self._failure: OSError | None = None
+
+    def require_written(self) -> None:
+        """Raises ArtifactError where a write has failed."""
+        if self._failure is not None:
+            raise ArtifactError(
+                f"cannot write the feature cache in {self._folder}: {self._failure.strerror}; make room, set "
+                '"birdsonnx": {"cache": "FOLDER"} to another disk, or "cache": false to recompute them'
+            )
 
     def write(self, row: int, values: Rows) -> None:
-        """Write consecutive rows, the first of them number `row`. Raises ArtifactError."""
-        self._file.seek(self._start + row * self._row_bytes)
+        """Write consecutive rows, the first of them number `row`; nothing after a write that failed."""
         content = memoryview(values.tobytes())
         try:
-            while content:
+            self._file.seek(self._start + row * self._row_bytes)
+            while content and self._failure is None:
                 content = content[self._file.write(content) :]
         except OSError as error:
-            raise ArtifactError(f"cannot write the feature cache: {error.strerror}") from None
+            self._failure = error
 
     def read(self, row: int, count: int) -> npt.NDArray[np.uint8]:
         """The bytes of some rows."""

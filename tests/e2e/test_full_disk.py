@@ -8,14 +8,30 @@ from pathlib import Path
 import h5py
 import pytest
 
-from tests.command import succeed
+from tests.command import MPIRUN, succeed
 from tests.tiny import make_class_folders
 
+LIMITED = """
+import resource, sys
+limit, ranks = map(int, sys.argv[1:3])
+sys.argv[:3] = ["birdsonnx"]
+from birdsonnx.cli.app import main
+if ranks > 1:
+    from birdsonnx.runtime.ranks import import_mpi
+    import_mpi()  # which needs files of its own
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+main()
+"""
 
-def refused_with_limit(kilobytes: int, *words: str) -> str:
-    command = f'ulimit -f {kilobytes}; exec "$@"'
+
+def litter() -> list[Path]:
+    return [path for path in Path().rglob(".*") if path.suffix in (".tmp", ".lock")]
+
+
+def refused_with_limit(kilobytes: int, *words: str, ranks: int = 1) -> str:
+    launcher = [str(MPIRUN), "-np", str(ranks)] * (ranks > 1)
     done = subprocess.run(
-        ["bash", "-c", command, "bash", sys.executable, "-m", "birdsonnx", *words],
+        [*launcher, sys.executable, "-c", LIMITED, str(1024 * kilobytes), str(ranks), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -39,8 +55,57 @@ def test_predictions(workspace, per_class):
         assert file.attrs["photos"] == 9
 
 
-def test_checkpoints(workspace, training_config):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_checkpoints(workspace, training_config, ranks):
     Path("config.json").write_text(json.dumps(training_config()))
-    line = refused_with_limit(8, "train", "config.json")
+    line = refused_with_limit(8, "train", "config.json", ranks=ranks)
     assert "cannot write saved/model_checkpoint_2.onnx: File too large" in line
-    assert not [path for path in Path("saved").iterdir() if path.suffix in (".onnx", ".tmp")]
+    assert not Path("saved").exists()
+    assert not litter()
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1, 2])  # from the first byte, in the first photos, in the last
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_cached_features(workspace, training_config, kilobytes, ranks):
+    """All ranks have the same error, whoever meets it, and the one who made the file removes it."""
+    network = training_config(outfile=None, checkpoints={"load": "model.onnx"}, birdsonnx={"cache": "kept"})
+    Path("config.json").write_text(json.dumps(network))
+    line = refused_with_limit(kilobytes, "train", "config.json", ranks=ranks)
+    assert line.startswith("birdsonnx: cannot write ")
+    assert "kept" in line
+    assert "File too large" in line
+    assert not litter()
+    assert not list(Path("kept").glob("features-*"))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_network_put_back_into_keras(tmp_path, suffix):
+    if suffix == ".keras":
+        pytest.importorskip("keras")
+    layers = {
+        "Flatten": {"batch_input_shape": [None, 8, 8, 3]},
+        "Dense": {"units": 64, "activation": "softmax", "name": "dense"},
+    }
+    network = [{"class_name": kind, "config": config} for kind, config in layers.items()]
+    Path("layers.json").write_text(json.dumps(network))
+    options = ("--weights", "none", "--preprocess", "none")
+    succeed("export", "--layers", "layers.json", *options, "-o", "model.onnx")
+    target = Path(f"back{suffix}")
+    target.write_bytes(b"old")
+    line = refused_with_limit(
+        8, "export", "--to", "keras", "model.onnx", "--layers", "layers.json", "-o", str(target)
+    )
+    assert f"cannot write {target}: File too large; the file that was there is intact" in line
+    assert target.read_bytes() == b"old"
+    assert not litter()
+
+
+@pytest.mark.parametrize("words", [("quantize", "model.onnx", "--calibrate", "data/train")])
+def test_temporary_files(workspace, monkeypatch, words):
+    Path("temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", "temporary")
+    line = refused_with_limit(4, *words)
+    assert "cannot write temporary files (" in line
+    assert "temporary: File too large); set TMPDIR to a folder with room for them" in line
+    assert not list(Path("temporary").iterdir())
+    assert not Path("model.int8.onnx").exists()
