@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import __version__
-from birdsonnx.runtime import isa, ranks, threads
+from birdsonnx.runtime import isa, launchers, ranks, threads
 
 BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "simplejpeg", "typer")
 EXTRAS = {
@@ -37,7 +37,7 @@ def examine() -> dict[str, Any]:
         problems.append("no onnxruntime is installed: pip install birdsonnx again")
     if _version("tensorflow") and _version("tensorflow-cpu"):
         problems.append("tensorflow and tensorflow-cpu are both installed; keep one")
-    launched = ranks.launched_processes()
+    launched = launchers.launched_processes()
     mpi = _mpi(problems)
     return {
         "birdsonnx": __version__,
@@ -126,7 +126,7 @@ def _mpi(problems: list[str]) -> str | None:
         problems.append("mpi4py is installed, but there is no mpirun: pip install mpich")
     elif found is not None and beside.exists() and Path(found).resolve() != beside.resolve():
         problems.append(f"mpirun on PATH is {found}; the one that fits this Python is {beside}")
-    launched, size = ranks.launched_processes(), mpi.COMM_WORLD.Get_size()
+    launched, size = launchers.launched_processes(), mpi.COMM_WORLD.Get_size()
     if launched > 1 and size == 1:
         problems.append(
             f"{launched} processes were launched, but {library} sees each one alone: foreign mpirun"

@@ -7,6 +7,7 @@
     ├── ModelError           an .onnx, .h5, .keras or layers.json that cannot be used
     ├── ArtifactError        an output that cannot be written
     ├── InstallationError    a missing extra, a foreign mpirun, a platform without training
+    ├── RankError            an MPI rank that does not come, or has other inputs
     └── TrainingError        a run that cannot go on: a loss that is not finite, another run's state
 
 A message is one line: what, where, what to do. A list may follow it, one thing a line.
@@ -57,6 +58,10 @@ class ArtifactError(BirdsonnxError):
 
 class InstallationError(BirdsonnxError):
     """This installation or launcher cannot do what was asked."""
+
+
+class RankError(BirdsonnxError):
+    """A rank that does not come where the others wait, or that has other inputs than rank 0."""
 
 
 class TrainingError(BirdsonnxError):

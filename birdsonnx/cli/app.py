@@ -13,7 +13,7 @@ from birdsonnx.cli.doctor import doctor
 from birdsonnx.cli.evaluate import evaluate
 from birdsonnx.cli.export import export
 from birdsonnx.cli.info import info
-from birdsonnx.cli.job import CANNOT
+from birdsonnx.cli.job import CANNOT, one_speaker
 from birdsonnx.cli.plot import plot
 from birdsonnx.cli.predict import predict
 from birdsonnx.cli.quantize import quantize
@@ -74,16 +74,17 @@ for verb, example in VERBS.items():
 
 def main() -> None:
     """Entry point of the `birdsonnx` command."""
-    try:
-        code = app(standalone_mode=False)
-    except typer.Abort:
-        code = CANNOT
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        _show(error)
-        code = CANNOT
-    sys.exit(code)
+    with one_speaker():
+        try:
+            code = app(standalone_mode=False)
+        except typer.Abort:
+            code = CANNOT
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
+            _show(error)
+            code = CANNOT
+        sys.exit(code)
 
 
 def _show(error: Any) -> None:

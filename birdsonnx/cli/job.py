@@ -6,7 +6,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
@@ -15,6 +17,7 @@ from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
 from birdsonnx.reporting.terminal import write_line, write_lines
 from birdsonnx.runtime import interruption
+from birdsonnx.runtime.launchers import is_first_launched
 
 if TYPE_CHECKING:
     from birdsonnx.reporting.console import Console
@@ -81,6 +84,7 @@ class Job:
             if working != "separate":
                 raise
             joined = ranks.Ranks()
+        joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
             agreed(lambda: _refuse_ranks(joined.size))
         if working == "all" or joined.size == 1:
@@ -88,6 +92,7 @@ class Job:
         else:
             self._ranks = ranks.Ranks()
             self._waiting = joined
+            joined.wait_quietly()
             self.works = joined.is_first
 
     def share_code(self) -> None:
@@ -150,10 +155,27 @@ class Job:
             self._waiting.abort(self.code)
 
 
+_silenced = ExitStack()
+"""Closed when a verb begins, and knows its ranks."""
+
+
+@contextmanager
+def one_speaker() -> Iterator[None]:
+    """Until a verb begins, only the launcher's first process prints: help and usage errors, which would come
+    once for each rank."""
+    with _silenced:
+        if not is_first_launched():
+            nothing = StringIO()
+            _silenced.enter_context(redirect_stdout(nothing))
+            _silenced.enter_context(redirect_stderr(nothing))
+        yield
+
+
 @contextmanager
 def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
     """Run a verb's body, on the ranks that carry it out: errors become one line and an exit code, results one
     JSON object."""
+    _silenced.close()
     job = Job(json, debug)
     with interruption.handled():
         try:
@@ -175,6 +197,16 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
             job.share_code()
         job.print_result()
     raise typer.Exit(job.code)
+
+
+def same_config(ranks: "Ranks", path: Path) -> None:
+    """Raises RankError where a rank finds another text in the config than rank 0, whose text counts."""
+    from birdsonnx import artifacts
+
+    content = None
+    with suppress(OSError):  # rank 0's is the one that is read
+        content = artifacts.sha256(path)
+    ranks.require_same(content, f"text in {path}")
 
 
 def _refuse_ranks(size: int) -> None:

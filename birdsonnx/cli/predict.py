@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from birdsonnx.cli.job import Job, agreed, running
+from birdsonnx.cli.job import Job, agreed, running, same_config
 from birdsonnx.cli.options import CSVRaw, Debug, Json, Threads, require_csv
 from birdsonnx.errors import ConfigError
 
@@ -71,6 +71,7 @@ def predict(
             request = Request(inputs or [], output=Path("predictions"))
         else:
             settings = job.ranks.first(lambda: configs.read(config))
+            same_config(job.ranks, config)
             request = agreed(lambda: Request.from_config(settings, inputs or []))
         request = replace(
             request,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birdsonnx.cli.job import agreed, running
+from birdsonnx.cli.job import agreed, running, same_config
 from birdsonnx.cli.options import Debug, Json
 from birdsonnx.cli.predict import run_prediction
 from birdsonnx.errors import ConfigError
@@ -38,6 +38,7 @@ def train(
         ranks = job.ranks
         path = agreed(lambda: _one_config(config, config_option))
         settings = ranks.first(lambda: configs.read(path, overrides or ()))
+        same_config(ranks, path)
         if settings.data.input_path is None:
             run_prediction(job, agreed(lambda: Request.from_config(settings)))
             return

@@ -36,6 +36,10 @@ class Own(Section):
     clip_norm: Positive | None = None
     """Largest norm of the gradient of a batch; a larger gradient is scaled down to it. Default: no limit."""
 
+    rank_timeout: Positive | None = None
+    """Seconds that MPI ranks wait for one that does not come before they end the run; more than what one rank
+    does alone, such as measuring the boundary. Default: no limit; after 60 s they say whom they wait for."""
+
     quantize: bool = False
     """Also write the last checkpoint as an int8 model, calibrated on training photos."""
 

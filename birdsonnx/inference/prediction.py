@@ -30,6 +30,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first photo where possible.
     """
+    if request.settings is not None:
+        ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
     photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
     model = ranks.first(lambda: choose_model(request, audience.say))
     classifier = open_model(model, len(photos), request, ranks, audience)

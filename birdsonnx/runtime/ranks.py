@@ -4,35 +4,30 @@ A rank that waits sleeps: a blocking MPI call would burn a core that another ran
 rank 0's work took 0.44 s beside one waiting rank and 1.06 s beside three).
 """
 
-import os
+import pickle
 import socket
 import sys
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.errors import BirdsonnxError, InstallationError
+from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
+from birdsonnx.runtime.launchers import is_first_launched, launched_processes
+from birdsonnx.runtime.waiting import Watch
 
 T = TypeVar("T")
 
-# Set by the launcher for each process: MPICH and Intel MPI, Open MPI, a Slurm step.
-SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+BYTES_PER_MESSAGE = 2**30
+"""Of a large value; MPI 3 counts in 32 bits."""
 
 MAX_IN_FLIGHT = 16
 """Messages a rank may have sent that rank 0 has not taken yet: bounds memory on both sides."""
-
-
-def launched_processes(environment: dict[str, str] | None = None) -> int:
-    """How many processes the launcher says it started; 1 without a launcher."""
-    environment = dict(os.environ) if environment is None else environment
-    sizes = [environment.get(name, "") for name in SIZE_VARIABLES]
-    return max((int(size) for size in sizes if size.isdigit()), default=1)
 
 
 class Ranks:
@@ -67,6 +62,17 @@ class Ranks:
             raise errors[0]
         return cast(T, result)
 
+    def require_same(self, fact: Hashable, what: str) -> None:
+        """Raises RankError, on all ranks, where one has another fact than rank 0; None is no fact."""
+        first, *others = self.everyone((socket.gethostname(), fact))
+        for rank, (host, other) in enumerate(others, 1):
+            if None not in (first[1], other) and other != first[1]:
+                error = RankError(
+                    f"rank {rank} on {host} has other {what} than rank 0 on {first[0]}; give all the same"
+                )
+                error.agreed = True
+                raise error
+
     def add_up(self, values: npt.NDArray[Any]) -> None:
         """Replace `values` by the sum over all ranks, in place."""
 
@@ -93,6 +99,12 @@ class Ranks:
     def wait_for_all(self) -> None:
         """Sleep until every rank has come here."""
 
+    def limit_waiting(self, seconds: float | None) -> None:
+        """Let every wait for a rank that takes longer raise RankError; None: none does."""
+
+    def wait_quietly(self) -> None:
+        """Say nothing where a rank is waited for long, as it is where one works alone."""
+
     def abort(self, code: int) -> None:
         """End all ranks because this one cannot go on; does nothing where there is no other."""
 
@@ -105,6 +117,7 @@ class MPIRanks(Ranks):
         self._comm = mpi.COMM_WORLD
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
+        self._watch = Watch(self._comm)
 
     def first(self, produce: Callable[[], T]) -> T:
         value: Any = None
@@ -115,8 +128,7 @@ class MPIRanks(Ranks):
             except BirdsonnxError as caught:
                 caught.agreed = True
                 error = caught
-        self.wait_for_all()
-        value, error = self._comm.bcast((value, error) if self.is_first else None)
+        value, error = self._from_first((value, error))
         if error is not None:
             error.agreed = True
             raise error
@@ -124,15 +136,30 @@ class MPIRanks(Ranks):
         return result
 
     def everyone(self, value: T) -> list[T]:
-        self.wait_for_all()
-        values: list[T] = self._comm.allgather(value)
-        return values
+        content = np.frombuffer(pickle.dumps(value, pickle.HIGHEST_PROTOCOL), np.uint8)
+        sizes = np.zeros(self.size, np.int64)
+        self._meet(self._comm.Iallgather(np.array([content.size], np.int64), sizes))
+        contents = np.empty(sizes.sum(), np.uint8)
+        self._meet(self._comm.Iallgatherv(content, [contents, sizes]))
+        ends = sizes.cumsum().tolist()
+        return [pickle.loads(contents[start:end].tobytes()) for start, end in pairwise([0, *ends])]
+
+    def _from_first(self, value: T) -> T:
+        content = np.frombuffer(pickle.dumps(value, pickle.HIGHEST_PROTOCOL), np.uint8)
+        size = np.array([content.size], np.int64)
+        self.copy_from(0, size)
+        if not self.is_first:
+            content = np.empty(size[0], np.uint8)
+        for start in range(0, content.size, BYTES_PER_MESSAGE):
+            self.copy_from(0, content[start : start + BYTES_PER_MESSAGE])
+        received: T = pickle.loads(content.data)
+        return received
 
     def add_up(self, values: npt.NDArray[Any]) -> None:
-        self._sleep_until_done(self._comm.Iallreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM))
+        self._meet(self._comm.Iallreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM))
 
     def copy_from(self, owner: int, values: npt.NDArray[Any]) -> None:
-        self._sleep_until_done(self._comm.Ibcast(values, root=owner))
+        self._meet(self._comm.Ibcast(values, root=owner))
 
     def merge(self, items: Iterable[T]) -> Iterator[T]:
         return self._collect(items) if self.is_first else self._send(items)
@@ -148,9 +175,11 @@ class MPIRanks(Ranks):
                     yield message
         while finished < self.size - 1:
             delay = 1e-4
+            wait = self._watch.begin()
             while not self._comm.iprobe():
                 time.sleep(delay)
                 delay = min(2 * delay, 0.02)
+                wait.look()
             message = self._comm.recv()
             finished += message is None
             if message is not None:
@@ -169,13 +198,23 @@ class MPIRanks(Ranks):
         return iter(())
 
     def wait_for_all(self) -> None:
-        self._sleep_until_done(self._comm.Ibarrier())
+        self._meet(self._comm.Ibarrier())
+
+    def limit_waiting(self, seconds: float | None) -> None:
+        self._watch.limit_s = seconds
+
+    def wait_quietly(self) -> None:
+        self._watch.is_quiet = True
 
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(0.2)  # MPICH's launcher loses lines that it has not forwarded when the job ends
         self._comm.Abort(code)
+
+    def _meet(self, collective: Any) -> None:
+        self._watch.meetings += 1
+        self._sleep_until_done(collective)
 
     def _sleep_until_done(self, request: Any) -> None:
         # The first looks only give way to other processes: a sum over few weights takes microseconds.
@@ -185,9 +224,11 @@ class MPIRanks(Ranks):
                 return
             time.sleep(0)
         delay = 2e-5
+        wait = self._watch.begin()
         while not _completed(request):
             time.sleep(delay)
             delay = min(1.5 * delay, 0.01)
+            wait.look()
 
 
 def _completed(request: Any) -> bool:
@@ -246,9 +287,7 @@ def library_of(mpi: Any) -> str:
 
 def _alone(message: str) -> InstallationError:
     error = InstallationError(message)
-    # The processes cannot talk; the first of them speaks for all.
-    rank = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0")
-    error.agreed = rank != "0"
+    error.agreed = not is_first_launched()  # the processes cannot talk; the first of them speaks for all
     return error
 
 

@@ -22,7 +22,7 @@ from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.gradient_builder import require_training
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import boundary_choice, checkpoints, optimizers, resuming
+from birdsonnx.training import boundary_choice, checkpoints, optimizers, resuming, same_inputs
 from birdsonnx.training.boundary_choice import Choice, Question
 from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.losses import Loss
@@ -89,6 +89,8 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     cache = None if data.augments else own.cache_folder
     found = ranks.first(lambda: _find(settings, resume, say))
     state = found.state
+    folders = [found.train, *([] if found.test is None else [found.test])]
+    same_inputs.require(ranks, folders, Path(found.where))
     source = model_file.parse(found.content, found.where)
     trainable = ranks.together(lambda: trainable_layers(source.metadata, own.trainable))
     network = ranks.together(lambda: Network(source, trainable))

@@ -36,6 +36,7 @@ def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: 
         BirdsonnxError: anything that cannot be carried out, before the first epoch where possible.
         Interrupted: a signal asked for the end; what was trained is kept where checkpoints are.
     """
+    ranks.limit_waiting(settings.birdsonnx.rank_timeout)
     with contextlib.ExitStack() as stack:
         ranks.first(lambda: _take_places(settings, stack, audience.say))
         return _train(settings, ranks, audience, resume)

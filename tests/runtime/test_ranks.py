@@ -15,13 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdsonnx.errors import DataError
+from birdsonnx.runtime.launchers import RANK_VARIABLES, SIZE_VARIABLES, launched_processes
 from birdsonnx.runtime.ranks import (
     MAX_IN_FLIGHT,
-    RANK_VARIABLES,
-    SIZE_VARIABLES,
     Ranks,
     join,
-    launched_processes,
     sum_as_float64,
 )
 from tests.command import MPIRUN

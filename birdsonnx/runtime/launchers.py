@@ -1,0 +1,20 @@
+"""What mpirun or srun tells each process that it starts, before MPI is loaded."""
+
+import os
+from collections.abc import Mapping
+
+# MPICH and Intel MPI, Open MPI, a Slurm step.
+SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+
+
+def launched_processes(environment: Mapping[str, str] | None = None) -> int:
+    """How many processes the launcher says it started; 1 without a launcher."""
+    environment = os.environ if environment is None else environment
+    sizes = [environment.get(name, "") for name in SIZE_VARIABLES]
+    return max((int(size) for size in sizes if size.isdigit()), default=1)
+
+
+def is_first_launched() -> bool:
+    """Whether the launcher calls this process rank 0; without a launcher every one is."""
+    return next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0") == "0"
