@@ -45,7 +45,8 @@ class Own(Section):
 
     @property
     def cache_folder(self) -> Path | None:
-        """Where features and converted networks are kept, if they are: `cache`, else the user's own."""
+        """Where features and converted networks are kept, if they are: `cache`, else the user's own. Raises
+        ConfigError where there is neither."""
         if self.cache is False:
             return None
         return Path(self.cache) if self.cache is not None else user_cache()

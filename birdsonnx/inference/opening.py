@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.config.cache_folder import user_cache
-from birdsonnx.errors import ModelError
+from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import tuning
 from birdsonnx.inference.classifier import Classifier
@@ -99,7 +99,12 @@ def open_model(
 def _form(model: ChosenModel, tune: bool, photos: int, threads: int, audience: Audience) -> Form | None:
     """How to spread photos over cores, as measured now or remembered; None: it was never measured, or the
     photos are too few for it to matter."""
-    memory = tuning.Memory(user_cache())
+    try:
+        memory = tuning.Memory(user_cache())
+    except ConfigError:
+        if tune:
+            raise
+        return None  # without a home there is nothing to remember
     if not tune and (photos < classifiers.MANY or memory.is_empty):
         return None
     content = model.read()

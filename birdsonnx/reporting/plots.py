@@ -14,6 +14,7 @@ from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.reporting.augmentation import Preview
 from birdsonnx.reporting.training_log import Curves
+from birdsonnx.runtime import library_folders
 
 NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
 
@@ -35,6 +36,7 @@ def require_drawable(path: Path) -> None:
 
 
 def _pyplot() -> Any:
+    library_folders.set_for_matplotlib()
     try:
         import matplotlib
     except ImportError:

@@ -152,7 +152,7 @@ class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
 
     epoch: Annotated[int, Field(ge=0)]
-    begun: Begun
+    begun: Begun = NOT_BEGUN
     run: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0)]
     time_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]

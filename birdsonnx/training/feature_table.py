@@ -278,5 +278,8 @@ def _identity(folder: Path) -> tuple[int, int]:
         folder.mkdir(parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        raise ArtifactError(f"{folder}: the feature cache folder cannot be used ({error.strerror})") from None
+        raise ArtifactError(
+            f"{folder}: the feature cache folder cannot be used ({error.strerror}); set "
+            '"birdsonnx": {"cache": "FOLDER"} to another, or "cache": false'
+        ) from None
     return status.st_dev, status.st_ino

@@ -86,7 +86,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     """
     require_training()
     data, own = settings.data, settings.birdsonnx
-    cache = None if data.augments else own.cache_folder
+    cache = ranks.together(lambda: None if data.augments else own.cache_folder)
     found = ranks.first(lambda: _find(settings, resume, say))
     state = found.state
     folders = [found.train, *([] if found.test is None else [found.test])]
@@ -144,6 +144,7 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
         run = state.run
         resuming.require_same_run(state, settings, model.where)
         resuming.require_history(model, state)
+        resuming.require_same_photos(state, train, model.where)
         steps = f" and batch {state.begun.steps} of the next" if state.begun.steps else ""
         say(f"resuming after epoch {state.epoch}{steps} from {model.where}")
     else:

@@ -124,5 +124,6 @@ class Results:
     def _save(self, folder: Path, checkpoint: BirdModel, begun: Begun = NOT_BEGUN) -> Path:
         time_s = self._plan.time_s + time.perf_counter() - self._started
         tensors = list(self._plan.choice.boundary.tensors)
-        shared = {**resuming.shared_settings(self._settings), "boundary": tensors}
+        photos = resuming.photos_of(self._plan.train)
+        shared = {**resuming.shared_settings(self._settings), "photos": photos, "boundary": tensors}
         return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared, begun)

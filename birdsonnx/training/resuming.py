@@ -1,10 +1,13 @@
 """Going on with a run: what the config must share with it, and its state put back."""
 
+import os
 from typing import Any
 
+from birdsonnx import artifacts
 from birdsonnx.config.schedules import Cosine
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
+from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training.checkpoints import State
 from birdsonnx.training.optimizers import Optimizer
@@ -28,6 +31,23 @@ def require_history(model: BirdModel, state: State) -> None:
             f"{model.where}: its history has {epochs} epochs, its state says {state.epoch}; start a new run "
             "from it with checkpoints.load"
         )
+
+
+def require_same_photos(state: State, train: LabelledFolder, where: str) -> None:
+    """Raises TrainingError where photos came or went: every batch would be another one."""
+    before, now = state.settings.get("photos"), photos_of(train)
+    if before is not None and before != now:
+        raise TrainingError(
+            f"{where}: its run had {before[0]} photos in {train.where}, now there are {now[0]}"
+            f"{' with other names' if before[0] == now[0] else ''}; put them back, or start a new run from "
+            "it with checkpoints.load"
+        )
+
+
+def photos_of(train: LabelledFolder) -> list[Any]:
+    """How many there are, and a hash of their names."""
+    names = "\n".join(sorted(photo.name for photo in train.photos))
+    return [len(train.photos), artifacts.sha256_of(os.fsencode(names))]
 
 
 def shared_settings(settings: Settings) -> dict[str, Any]:

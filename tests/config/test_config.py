@@ -387,6 +387,7 @@ DEFAULTS = {
     "birdsonnx.label_smoothing": 0.0,
     "birdsonnx.early_stopping": None,
     "birdsonnx.clip_norm": None,
+    "birdsonnx.rank_timeout": None,
     "birdsonnx.quantize": False,
 }
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}

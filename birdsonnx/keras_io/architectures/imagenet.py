@@ -39,11 +39,13 @@ def local_file(file: ImageNetFile) -> Path:
 
 def _folder() -> Path:
     """Where Keras keeps them; it takes another place where it cannot write."""
-    home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    elsewhere = Path(tempfile.gettempdir()) / ".keras" / "models"
+    try:
+        home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+    except RuntimeError:  # this user has no home
+        return elsewhere
     existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    if not os.access(existing, os.W_OK) and not (home / "models").is_dir():
-        home = Path(tempfile.gettempdir()) / ".keras"
-    return home / "models"
+    return home / "models" if os.access(existing, os.W_OK) or (home / "models").is_dir() else elsewhere
 
 
 def _download(file: ImageNetFile, path: Path) -> None:

@@ -23,6 +23,7 @@ from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, shapes_o
 from birdsonnx.keras_io.tf2onnx_road.safety import _unexported, refuse_foreign_code, refuse_links
 from birdsonnx.model import transfer
 from birdsonnx.model.graph import Array
+from birdsonnx.runtime import library_folders
 
 MAX_JSON_BYTES = 64 * 2**20
 
@@ -42,9 +43,10 @@ def import_keras() -> Any:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
-        import keras
-        import tensorflow  # noqa: F401
-        import tf2onnx  # noqa: F401
+        with library_folders.given_to_keras():
+            import keras
+            import tensorflow  # noqa: F401
+            import tf2onnx  # noqa: F401
     except ImportError as error:
         raise InstallationError(
             f"reading Keras files needs TensorFlow and tf2onnx ({error}); pip install 'birdsonnx[export]'"
