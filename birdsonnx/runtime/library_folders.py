@@ -20,7 +20,7 @@ def set_for_matplotlib() -> None:
 
 @contextlib.contextmanager
 def given_to_keras() -> Iterator[None]:
-    """While it is imported: it writes its settings, and would read those of other work. It imports matplotlib.
+    """While it is imported, and matplotlib with it: it writes its settings, and would read those of others.
 
     Raises:
         ArtifactError: no temporary folder can be made.

@@ -22,6 +22,7 @@ import PIL
 import simplejpeg
 
 from birdsonnx import __version__, artifacts
+from birdsonnx.artifacts.temporary import remove_litter
 from birdsonnx.errors import ArtifactError, TrainingError
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.folders import Photo
@@ -59,6 +60,7 @@ def cached(
         TrainingError: features that float16 cannot hold.
         ArtifactError: the cache folder cannot hold them.
     """
+    ranks.first(lambda: remove_litter(folder))  # also where nothing is to be written now
     name = ranks.first(lambda: key(backbone, photos))
     path = folder / f"features-{name}.npy"
     have = ranks.everyone(is_whole(path, len(photos), backbone.row))
