@@ -184,15 +184,19 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
                 yield job
             else:
                 job.share_code()
-        except BirdsonnxError as error:
-            job.fail(*error.lines, agreed=error.agreed)
         except KeyboardInterrupt as error:
             job.interrupt(error)
         except BrokenPipeError:  # the reader of our output left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             job.code = 141
         except Exception as error:
-            job.fail(_described(error))
+            interrupted = interruption.raised()
+            if interrupted is not None:
+                job.interrupt(interrupted)
+            elif isinstance(error, BirdsonnxError):
+                job.fail(*error.lines, agreed=error.agreed)
+            else:
+                job.fail(_described(error))
         if job.works:
             job.share_code()
         job.print_result()

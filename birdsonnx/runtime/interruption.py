@@ -39,11 +39,19 @@ class _Asked:
     """The first signal; 0: none."""
     holds = 0
     """How many `held` are open."""
+    was_raised = False
+    """Whether it has become an exception."""
 
 
 def asked() -> int:
     """The signal that has asked for the end and waits for the end of a `held`; 0: none."""
     return _Asked.number
+
+
+def raised() -> Interrupted | None:
+    """The interruption of this run, if there was one: on its way it may have become another error, as the
+    import of a library makes an ImportError of it."""
+    return Interrupted(_Asked.number) if _Asked.was_raised else None
 
 
 @contextlib.contextmanager
@@ -55,6 +63,7 @@ def held() -> Iterator[None]:
     finally:
         _Asked.holds -= 1
     if _Asked.number and not _Asked.holds:
+        _Asked.was_raised = True
         raise Interrupted(_Asked.number)
 
 
@@ -68,7 +77,7 @@ def handled() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _Asked.number = 0
+    _Asked.number, _Asked.was_raised = 0, False
     with _second_ends_at_once():
         for number, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
@@ -86,6 +95,7 @@ def _first(number: int, _: Any) -> None:
         return  # within the same instant, or the process had ended
     _Asked.number = number
     if not _Asked.holds:
+        _Asked.was_raised = True
         raise Interrupted(number)
 
 

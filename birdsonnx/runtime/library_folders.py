@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from birdsonnx.artifacts.temporary import scratch_folder
-from birdsonnx.config.own import user_cache
+from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.errors import ConfigError
 
 

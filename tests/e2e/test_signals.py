@@ -146,6 +146,29 @@ def test_other_work_ends_at_once_without_litter(config, work, number):
     assert not Path("predictions/output_1.h5").exists()
 
 
+@pytest.mark.parametrize(
+    "error", ["ImportError('initialization failed')", "errors.InstallationError('no Keras')"]
+)
+def test_what_a_library_makes_of_it_is_not_the_reason(config, error):
+    """A signal in the import of a library comes out of it as an ImportError."""
+    script = slow("inference", "quantizing", "evenly", "fail()").replace(
+        "real =",
+        "from birdsonnx import errors\n"
+        "def fail():\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        raise {error}\n"
+        "real =",
+        1,
+    )
+    with start(*WORK["quantize"][0], script=script) as process:
+        wait_for(process, "working")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "birdsonnx: interrupted\n")
+
+
 @pytest.mark.parametrize("wait", ["time.sleep(60)", "__import__('ctypes').CDLL(None).sleep(60)"])
 def test_a_second_signal_ends_at_once(config, wait):
     """In a step that the first one waits for, and inside a library."""
