@@ -12,12 +12,13 @@ from benchmarks.peers.timing import Array
 
 
 def load(settings: dict[str, Any]) -> Peer:
-    from birdsonnx.inference.classifier import fastest, open_classifier, read_model
+    from birdsonnx.inference.classifier import fastest, open_classifier
     from birdsonnx.inference.forward import answer
+    from birdsonnx.model.file_bytes import read_bytes
     from birdsonnx.runtime.sessions import in_streams
 
     model = Path(settings["model"])
-    made_over = fastest(read_model(model), settings["batch"], settings.get("amx"))
+    made_over = fastest(read_bytes(model), settings["batch"], settings.get("amx"))
     classifier = open_classifier(made_over, model.name, settings["threads"], settings["threads"])
 
     def answers(batches: Iterable[Array]) -> Iterable[Array]:

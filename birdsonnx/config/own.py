@@ -18,7 +18,7 @@ class Own(Section):
     """Which layers are trained, as globs of their names; default: the network's own flags."""
     feature_precision: Annotated[
         Literal["fp32", "fp16", "int8"],
-        one_of("fp32", "fp16", "int8", elsewhere=" (precision of the cached features)"),
+        one_of("fp32", "fp16", "int8", hint=" (precision of the cached features)"),
     ] = "fp32"
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast."""
     cache: Text | Literal[False] | None = None

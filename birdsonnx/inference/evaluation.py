@@ -1,6 +1,7 @@
 """How right predictions are: accuracy, top-5, loss, per class, and which class is taken for which."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
+from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
 from birdsonnx.inference.opening import choose_model, open_model
@@ -40,19 +42,18 @@ class Evaluation:
     """Figures over a labelled set of photos."""
 
     classes: tuple[str, ...]
-    confusion: npt.NDArray[np.int64]
-    """`[label, predicted]` counts."""
+    confusion: Confusion
     top5_hits: int
     loss: float
     """Mean negative log-likelihood of the right class."""
 
     @property
     def photos(self) -> int:
-        return int(self.confusion.sum())
+        return self.confusion.photos
 
     @property
     def accuracy(self) -> float:
-        return float(np.trace(self.confusion) / self.photos)
+        return float(self.confusion.right.sum() / self.photos)
 
     @property
     def top5(self) -> float:
@@ -60,29 +61,35 @@ class Evaluation:
 
     def per_class(self) -> list[dict[str, Any]]:
         """Per class: photos, correct, recall, precision; None where there is nothing to divide by."""
-        rows = []
-        for index, name in enumerate(self.classes):
-            correct = int(self.confusion[index, index])
-            photos, named = int(self.confusion[index].sum()), int(self.confusion[:, index].sum())
-            rows.append(
-                {
-                    "class": name,
-                    "photos": photos,
-                    "correct": correct,
-                    "recall": correct / photos if photos else None,
-                    "precision": correct / named if named else None,
-                }
+        counts = (self.confusion.shown, self.confusion.right, self.confusion.said)
+        return [
+            {
+                "class": name,
+                "photos": photos,
+                "correct": correct,
+                "recall": correct / photos if photos else None,
+                "precision": correct / named if named else None,
+            }
+            for name, photos, correct, named in zip(
+                self.classes, *(each.tolist() for each in counts), strict=True
             )
-        return rows
+        ]
 
     def as_json(self) -> dict[str, Any]:
+        """`confusion` is the matrix `[label][named]`, None where it would be too large; `mistakes` says the
+        same of any number of classes, with the numbers of right ones in `per_class`."""
+        whole = len(self.classes) <= MOST_IN_MATRIX
         return {
             "photos": self.photos,
             "accuracy": self.accuracy,
             "top5": self.top5,
             "loss": self.loss,
             "per_class": self.per_class(),
-            "confusion": self.confusion.tolist(),
+            "confusion": self.confusion.matrix().tolist() if whole else None,
+            "mistakes": [
+                {"class": self.classes[label], "named": self.classes[named], "photos": count}
+                for count, label, named in self.confusion.mistakes()
+            ],
         }
 
 
@@ -130,30 +137,33 @@ def _evaluate_folder(
 def _evaluate_file(request: Request) -> tuple[Evaluation | None, list[str]]:
     if request.tag is not None:
         raise ConfigError(f"--tag is for a folder, and {request.target} is none")
-    predictions = hdf5.read(request.target)
-    classes, found = labels_of(predictions, str(request.target), request.labels)
-    outcomes = []
-    refused = []
-    for name, log_probs, label in zip(predictions.names, predictions.log_probs, found, strict=True):
-        if np.isfinite(log_probs).all():
-            outcomes.append((log_probs, label))
-        else:
-            refused.append(f"{request.target}: {name}: its log-probabilities are NaN or infinite")
-    return evaluate(outcomes, classes), refused
+    refused: list[str] = []
+    with hdf5.reading(request.target) as predictions:
+        classes, labels = labels_of(predictions, str(request.target), request.labels)
+
+        def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+            for name, log_probs, label in zip(predictions.names, predictions.rows(), labels, strict=True):
+                if np.isfinite(log_probs).all():
+                    yield log_probs, label
+                else:
+                    refused.append(f"{request.target}: {name}: its log-probabilities are NaN or infinite")
+
+        return evaluate(outcomes(), classes), refused
 
 
 def evaluate(
     outcomes: Iterable[tuple[npt.NDArray[np.float32], int]], classes: Sequence[str]
 ) -> Evaluation | None:
     """Figures of `(log_probs (classes,), label)` pairs; None where there are no pairs."""
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    counts: Counter[tuple[int, int]] = Counter()
     top5_hits = 0
     loss = 0.0
     for log_probs, label in outcomes:
-        confusion[label, int(log_probs.argmax())] += 1
+        counts[label, int(log_probs.argmax())] += 1
         top5_hits += int((log_probs > log_probs[label]).sum() < 5)
         loss -= float(log_probs[label])
-    photos = int(confusion.sum())
+    confusion = Confusion.of(counts, len(classes))
+    photos = confusion.photos
     return Evaluation(tuple(classes), confusion, top5_hits, loss / photos) if photos else None
 
 
@@ -171,11 +181,10 @@ def labels_of(
         raise DataError(
             f"{where}: it holds no class names (the model had none); evaluate a folder with --model"
         )
-    if len(classes) != predictions.log_probs.shape[1]:
-        raise DataError(f"{where}: {len(classes)} class names for {predictions.log_probs.shape[1]} scores")
+    if len(classes) != predictions.width:
+        raise DataError(f"{where}: {len(classes)} class names for {predictions.width} scores")
     index = {name: position for position, name in enumerate(classes)}
     given = _read_labels(csv_path, index) if csv_path else {}
-    by_length = sorted(classes, key=len, reverse=True)
     labels = []
     for name in predictions.names:
         group, _, file = name.rpartition("/")
@@ -185,7 +194,8 @@ def labels_of(
             folders = group.split("/")
             label = next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
         else:
-            label = next((index[known] for known in by_length if file.startswith(known)), None)
+            beginnings = (file[:length] for length in range(len(file), 0, -1))
+            label = next((index[known] for known in beginnings if known in index), None)
         if label is None:
             source = (
                 f"{csv_path} has no line for it" if csv_path else "neither a group nor its name gives one"

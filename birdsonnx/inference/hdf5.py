@@ -103,16 +103,27 @@ def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Ite
 
 @dataclass(frozen=True)
 class Predictions:
-    """A predictions file, read back."""
+    """A predictions file, open to be read."""
 
     names: tuple[str, ...]
-    log_probs: npt.NDArray[np.float32]
-    """`[photos, classes]`."""
+    """Of its datasets, in their order."""
     classes: tuple[str, ...] | None
+    width: int
+    """Scores of a photo."""
+    where: Path
+    file: h5py.File
+
+    def rows(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Each photo's log-probabilities, float32 `[width]`, in the order of `names`. Raises DataError."""
+        for name in self.names:
+            with _readable(self.where):
+                row = np.asarray(self.file[name][()], np.float32)
+            yield row
 
 
-def read(path: Path) -> Predictions:
-    """Every dataset of a predictions file, in name order.
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Predictions]:
+    """Open a predictions file; one photo at a time is in memory.
 
     Raises:
         DataError: missing, truncated, or not a predictions file; or one whose data lie elsewhere, or are
@@ -121,28 +132,37 @@ def read(path: Path) -> Predictions:
     if not path.is_file():
         raise DataError(f"{path}: there is no such predictions file")
     names: list[str] = []
-    rows: list[npt.NDArray[np.float32]] = []
+    shapes: set[tuple[int, ...]] = set()
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             names.append(name)
-            rows.append(np.asarray(item[()], np.float32))
+            shapes.add(item.shape)
 
-    try:
-        with h5py.File(path, "r") as file:
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            file = stack.enter_context(h5py.File(path, "r"))
             try:
                 h5_safety.require_self_contained(file, path.stat().st_size, "a predictions file")
             except ValueError as error:
                 raise DataError(f"{path}: {error}") from None
             classes = file.attrs.get("classes")
             file.visititems(collect)
+        if not names:
+            raise DataError(f"{path}: no predictions in it")
+        if len(shapes) > 1 or len(next(iter(shapes)) or ()) != 1:
+            raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
+        [(width,)] = shapes
+        yield Predictions(tuple(names), _class_names(classes, path), width, path, file)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises what HDF5 and NumPy raise over a damaged file as DataError."""
+    try:
+        yield
     except (OSError, RuntimeError, TypeError, ValueError):
         raise DataError(f"{path}: not a complete predictions file (truncated, or of another kind)") from None
-    if not rows:
-        raise DataError(f"{path}: no predictions in it")
-    if any(row.ndim != 1 or len(row) != len(rows[0]) for row in rows):
-        raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
-    return Predictions(tuple(names), np.stack(rows), _class_names(classes, path))
 
 
 def _class_names(found: Any, path: Path) -> tuple[str, ...] | None:

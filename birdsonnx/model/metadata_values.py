@@ -54,6 +54,9 @@ class _Epoch(_Object):
 class _Run(_Object):
     run: Count
     epoch: Count
+    """The last whole one."""
+    step: Count | None = None
+    """Of the next epoch, where the run was stopped within it."""
 
 
 class _Quantization(_Object, extra="allow"):

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.inference.benchmark import Benchmark
+from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.reporting.augmentation import Preview
 from birdsonnx.reporting.training_log import Curves
 from birdsonnx.runtime import library_folders
+
+MOST_DRAWN = 100
+"""Classes of a confusion matrix that is too large to draw whole."""
 
 NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
 
@@ -88,29 +91,36 @@ def plot_curves(curves: Curves, path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def plot_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], path: Path, title: str) -> None:
-    """The confusion matrix, rows normalised to shares of the true class, counts written where they fit.
+def plot_confusion(confusion: Confusion, classes: Sequence[str], path: Path, title: str) -> None:
+    """The confusion matrix, rows normalised to shares of the true class, counts written where they fit. Of
+    more than `MOST_IN_MATRIX` classes those that are in the most mistakes are drawn.
 
     Raises:
         InstallationError: matplotlib is not installed.
     """
     pyplot = _pyplot()
+    photos = np.maximum(confusion.shown, 1)
+    if len(classes) > MOST_IN_MATRIX:
+        drawn = confusion.most_confused(MOST_DRAWN)
+        title = f"{title}: the {len(drawn)} of {len(classes)} classes with the most mistakes"
+        confusion, photos = confusion.among(drawn), photos[drawn]
+        classes = [classes[index] for index in drawn]
     count = len(classes)
     side = min(30.0, 3.5 + 0.35 * count)
     figure, axis = pyplot.subplots(figsize=(side + 1, side))
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    shares = confusion.matrix() / photos[:, np.newaxis]
+    # As colours: matplotlib would scale numbers up to the picture's size in float64, 0.65 GB of them.
+    colors = pyplot.cm.ScalarMappable(pyplot.Normalize(0, 1), "Blues")
+    axis.imshow(colors.to_rgba(shares, bytes=True))
     if count <= 40:
-        for row, column in np.argwhere(confusion > 0):
+        for row, column, cell in zip(confusion.label, confusion.named, confusion.count, strict=True):
             color = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(
-                column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=7
-            )
+            axis.text(column, row, str(cell), ha="center", va="center", color=color, fontsize=7)
     size = 8 if count <= 60 else 4
     axis.set_xticks(range(count), classes, rotation=90, fontsize=size)
     axis.set_yticks(range(count), classes, fontsize=size)
     axis.set(xlabel="named", ylabel="is", title=title)
-    figure.colorbar(image, fraction=0.046, label="share of the class")
+    figure.colorbar(colors, ax=axis, fraction=0.046, label="share of the class")
     _save(figure, path)
 
 

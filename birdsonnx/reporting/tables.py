@@ -8,6 +8,7 @@ from typing import Any
 from birdsonnx import artifacts
 from birdsonnx.inference import csv_file
 from birdsonnx.inference.benchmark import Benchmark
+from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.model.model_file import BirdModel
@@ -93,15 +94,12 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"{row['class']:<{width}}  {row['photos']:>6}  {row['correct']:>7}  {recall:>6}  {precision:>9}"
         )
-    mistakes = [
-        (int(count), evaluation.classes[label], evaluation.classes[named])
-        for (label, named), count in _cells(evaluation)
-        if label != named and count
-    ]
+    mistakes = evaluation.confusion.mistakes()
     if mistakes:
         lines += ["", "taken for another:"]
         lines += [
-            f"{count:>4} x {label} -> {named}" for count, label, named in sorted(mistakes, reverse=True)[:20]
+            f"{count:>4} x {evaluation.classes[label]} -> {evaluation.classes[named]}"
+            for count, label, named in mistakes[:20]
         ]
     return lines
 
@@ -115,13 +113,16 @@ def quantization_lines(comparison: Comparison) -> list[str]:
 
 
 def write_evaluation(evaluation: Evaluation, path: Path, raw: bool = False) -> None:
-    """Per class: figures, then the confusion matrix, one column per named class. Unless `raw`, the names are
-    made harmless to spreadsheets. Raises ArtifactError."""
+    """Per class: figures, then the confusion matrix, one column per named class, up to `MOST_IN_MATRIX` of
+    them. Unless `raw`, the names are made harmless to spreadsheets. Raises ArtifactError."""
+    names = evaluation.classes
+    whole = len(names) <= MOST_IN_MATRIX
+    matrix = evaluation.confusion.matrix().tolist() if whole else [[]] * len(names)
     with artifacts.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         figures = ("class", "photos", "correct", "recall", "precision")
-        rows.writerow([*figures, *(f"named {name}" for name in evaluation.classes)])
-        for row, counts in zip(evaluation.per_class(), evaluation.confusion.tolist(), strict=True):
+        rows.writerow([*figures, *(f"named {name}" for name in names if whole)])
+        for row, counts in zip(evaluation.per_class(), matrix, strict=True):
             shown = row["class"] if raw else csv_file.harmless(row["class"])
             rows.writerow([shown, *(row[name] for name in figures[1:]), *counts])
 
@@ -151,12 +152,3 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
     if peak is not None and alone is not None:
         lines.append(f"peak memory       {peak:.0f} MB; {alone:.0f} MB to predict one photo")
     return [*lines, *(f"note: {note}" for note in benchmark.notes)]
-
-
-def _cells(evaluation: Evaluation) -> list[tuple[tuple[int, int], int]]:
-    count = len(evaluation.classes)
-    return [
-        ((row, column), int(evaluation.confusion[row, column]))
-        for row in range(count)
-        for column in range(count)
-    ]

@@ -86,7 +86,8 @@ def save(
     path = folder / INTERRUPTED if begun.steps else model_path(folder, run["epoch"])
     content = model.serialized()
     facts = {
-        **run,
+        "run": run["run"],
+        "epoch": run["epoch"],
         "model_sha256": artifacts.sha256_of(content),
         "steps": optimizer.steps,
         "begun": asdict(begun),
@@ -192,7 +193,8 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
     except DAMAGED:
         return None
     model = parse(content, str(path))
-    if model.metadata.run != {"run": facts.run, "epoch": facts.epoch}:
+    stopped = {"step": facts.begun.steps} if facts.begun.steps else {}
+    if model.metadata.run != {"run": facts.run, "epoch": facts.epoch, **stopped}:
         return None
     state = State(facts.epoch, facts.begun, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
     return model, state

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import DataError
+from birdsonnx.inference import hdf5
+from birdsonnx.inference.confusion import Confusion
 from birdsonnx.inference.evaluation import evaluate, labels_of
-from birdsonnx.inference.hdf5 import Predictions
 
 CLASSES = ("COOT", "COOT BLACK", "ANT BIRD")
 CSV = Path("labels.csv")
@@ -42,7 +43,7 @@ def test_figures_equal_plain_loops(photos, classes):
     assert found.accuracy == pytest.approx(right / photos)
     assert found.top5 == pytest.approx(in_five / photos)
     assert found.loss == pytest.approx(loss / photos)
-    assert found.confusion.tolist() == confusion
+    assert found.confusion.matrix().tolist() == confusion
 
     for index, row in enumerate(found.per_class()):
         is_it = sum(label == index for label in labels)
@@ -62,7 +63,11 @@ def test_as_json_holds_the_same_figures():
         "top5": 1.0,
         "loss": found.loss,
         "per_class": found.per_class(),
-        "confusion": found.confusion.tolist(),
+        "confusion": found.confusion.matrix().tolist(),
+        "mistakes": [
+            {"class": CLASSES[label], "named": CLASSES[named], "photos": count}
+            for count, label, named in found.confusion.mistakes()
+        ],
     }
 
 
@@ -76,14 +81,41 @@ def test_the_loss_of_a_certain_mistake_is_infinite():
     assert evaluate([(log_probs, 0)], CLASSES).loss == 0
 
 
+def test_a_matrix_too_large_to_show_is_told_by_its_mistakes():
+    classes = [f"class {n}" for n in range(1001)]
+    log_probs = np.full((1001, 1001), -9, np.float32)
+    log_probs[np.arange(1001), (np.arange(1001) // 2) * 2] = -0.1
+    found = evaluate(zip(log_probs, range(1001), strict=True), classes).as_json()
+    assert found["confusion"] is None
+    assert len(found["mistakes"]) == 500
+    assert {"class": "class 7", "named": "class 6", "photos": 1} in found["mistakes"]
+
+
+def test_the_classes_with_the_most_mistakes():
+    confusion = Confusion.of({(0, 0): 9, (1, 3): 2, (3, 3): 1, (4, 2): 3, (2, 4): 1}, 5)
+    assert confusion.most_confused(2).tolist() == [2, 4]
+    assert confusion.most_confused(4).tolist() == [1, 2, 3, 4]
+    some = confusion.most_confused(4)
+    assert confusion.among(some).matrix().tolist() == confusion.matrix()[np.ix_(some, some)].tolist()
+
+
 # --- Labels ---------------------------------------------------------------------------------------------
+
+
+def predictions_of(names: tuple[str, ...], classes: tuple[str, ...] | None):
+    """An open predictions file of three scores a photo."""
+    path = Path("out.h5")
+    with hdf5.writing(path, classes, "0" * 64) as writer:
+        for name in names:
+            writer.add(name, np.zeros(3, np.float32))
+    return hdf5.reading(path)
 
 
 def labels(*names: str, csv: str | None = None, classes: tuple[str, ...] | None = CLASSES) -> list[int]:
     if csv is not None:
         CSV.write_text(csv, encoding="utf-8")
-    log_probs = np.zeros((len(names), 3), np.float32)
-    found, indices = labels_of(Predictions(names, log_probs, classes), "out.h5", CSV if csv else None)
+    with predictions_of(names, classes) as predictions:
+        found, indices = labels_of(predictions, "out.h5", CSV if csv else None)
     assert found == classes
     return indices
 
@@ -110,7 +142,7 @@ def test_the_class_is_the_group_or_the_longest_name_that_begins_the_file_name(na
 
 def test_a_csv_tells_the_class_of_any_name():
     text = 'name,class\n"a, b.jpg",COOT BLACK\n\nCOOT/1.jpg,ANT BIRD\nünï.jpg,COOT\nnot there.jpg,COOT\n'
-    assert labels("a, b.jpg", "COOT/1.jpg", "ünï.jpg", csv=text) == [1, 2, 0]
+    assert labels("COOT/1.jpg", "a, b.jpg", "ünï.jpg", csv=text) == [2, 1, 0]
     assert labels("1.jpg", csv="1.jpg,COOT\n") == [0]
 
 
@@ -137,8 +169,10 @@ def test_a_class_that_cannot_be_told(name, csv, said):
 @pytest.mark.parametrize("make", [lambda: None, CSV.mkdir, lambda: CSV.write_bytes(b"1.jpg,COOT \xff\n")])
 def test_a_csv_that_cannot_be_read(make):
     make()
-    predictions = Predictions(("1.jpg",), np.zeros((1, 3), np.float32), CLASSES)
-    with pytest.raises(DataError, match=r"labels\.csv: cannot be read as a CSV of name,class"):
+    with (
+        predictions_of(("1.jpg",), CLASSES) as predictions,
+        pytest.raises(DataError, match=r"labels\.csv: cannot be read as a CSV of name,class"),
+    ):
         labels_of(predictions, "out.h5", CSV)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,12 +13,20 @@ from hypothesis import strategies as st
 
 from birdsonnx.errors import ArtifactError, DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
-from birdsonnx.inference.hdf5 import read, require_storable, writing
+from birdsonnx.inference.hdf5 import reading, require_storable, writing
 from tests.conftest import disk_of
 
 FILE = Path("output_1.h5")
 CLASSES = ("ANT BIRD", "BEE-EATER", "ÇA")
 GENERATOR = np.random.default_rng(0)
+
+
+def read(path):
+    """All that the reader finds in a file."""
+    with reading(path) as found:
+        return SimpleNamespace(
+            names=found.names, classes=found.classes, log_probs=np.stack(list(found.rows()))
+        )
 
 
 def write(names, classes=CLASSES, refused: int = 0) -> dict[str, np.ndarray]:
@@ -215,7 +224,8 @@ def test_truncated_files_are_refused():
         ({"a": np.zeros(3), "b": np.zeros(4)}, "not log-probabilities of one set of classes"),
         ({"a": np.zeros((2, 3))}, "not log-probabilities of one set of classes"),
         ({"a": np.float32(1)}, "not log-probabilities of one set of classes"),
-        ({"a": "text"}, "not a complete predictions file"),
+        ({"a": "text"}, "not log-probabilities of one set of classes"),
+        ({"a": np.array([b"a", b"b"])}, "not a complete predictions file"),
     ],
 )
 def test_foreign_hdf5_is_refused(content, said):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.inference.confusion import Confusion
 from birdsonnx.reporting.augmentation import Preview, Row
 from birdsonnx.reporting.plots import plot_confusion, plot_curves, plot_preview
 from birdsonnx.reporting.training_log import Curves
@@ -38,7 +39,7 @@ def preview(
     )
 
 
-CONFUSION = np.array([[7, 0, 3], [0, 0, 0], [1, 123, 4]])
+CONFUSION = Confusion.of({(0, 0): 7, (0, 2): 3, (2, 0): 1, (2, 1): 123, (2, 2): 4}, 3)
 NAMES = ("ANT BIRD", "BEE-EATER", "COOT")
 
 
@@ -71,11 +72,10 @@ def test_curves_of_any_length(epochs, batches, tested):
         assert image.width > (1200 if tested else 600)
 
 
-@pytest.mark.parametrize("count", [1, 2, 41])
+@pytest.mark.parametrize("count", [1, 2, 41, 11_000])
 def test_confusion_of_any_number_of_classes(count):
-    plot_confusion(
-        5 * np.eye(count, dtype=int), [f"CLASS {n}" for n in range(count)], Path("plot.png"), "test"
-    )
+    cells = {(n, (7 * n) % count): 5 for n in range(count)}
+    plot_confusion(Confusion.of(cells, count), [f"CLASS {n}" for n in range(count)], Path("plot.png"), "test")
     with Image.open("plot.png") as image:
         assert len(image.convert("RGB").getcolors(10**6)) > 10
         assert min(image.size) > 300
@@ -87,6 +87,22 @@ def test_the_confusion_names_its_classes_and_counts():
     text = Path("plot.svg").read_text()
     for word in (*NAMES, "data/test", ">7<", ">3<", ">123<", ">4<"):
         assert word in text
+
+
+def test_of_many_classes_those_with_the_most_mistakes_are_drawn():
+    count = 1500
+    mistakes = {(n, n + 1): 3 for n in range(1000, 1002)}
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_confusion(
+            Confusion.of({(n, n): 9 for n in range(count)} | mistakes, count),
+            [f"CLASS {n}!" for n in range(count)],
+            Path("plot.svg"),
+            "test",
+        )
+    text = Path("plot.svg").read_text()
+    assert "the 100 of 1500 classes with the most mistakes" in text
+    assert all(f">CLASS {n}!<" in text for n in (1000, 1001, 1002))
+    assert text.count(">CLASS ") == 2 * 100
 
 
 def test_the_curves_mark_the_best_accuracy():
@@ -154,5 +170,5 @@ def test_figures_are_closed():
 
 
 def test_a_class_name_with_dollars_is_no_formula():
-    plot_confusion(np.eye(2, dtype=np.int64), [r"A $\frac$ B", "B"], Path("p.png"), "t")
+    plot_confusion(Confusion.of({(0, 0): 1, (1, 1): 1}, 2), [r"A $\frac$ B", "B"], Path("p.png"), "t")
     assert Path("p.png").stat().st_size

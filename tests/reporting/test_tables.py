@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from birdsonnx.config.transforms import CenterCrop, Resize
+from birdsonnx.inference.confusion import Confusion
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
@@ -18,9 +19,14 @@ from tests.tiny import FEATURES, SIZE, tiny_model
 
 MODEL = Path("model.onnx")
 CLASSES = ("ANT BIRD", "BEE-EATER", "COOT", "DODO")
-EVALUATION = Evaluation(
-    CLASSES, np.array([[8, 2, 0, 0], [1, 9, 0, 0], [0, 5, 0, 0], [0, 0, 0, 0]]), top5_hits=24, loss=0.1234567
-)
+MATRIX = np.array([[8, 2, 0, 0], [1, 9, 0, 0], [0, 5, 0, 0], [0, 0, 0, 0]])
+
+
+def confusion_of(matrix: np.ndarray) -> Confusion:
+    return Confusion.of({cell: int(count) for cell, count in np.ndenumerate(matrix)}, len(matrix))
+
+
+EVALUATION = Evaluation(CLASSES, confusion_of(MATRIX), top5_hits=24, loss=0.1234567)
 
 
 def info(**metadata) -> dict:
@@ -127,13 +133,13 @@ def test_evaluation_for_people():
 
 
 def test_an_evaluation_without_mistakes_lists_none():
-    lines = evaluation_lines(Evaluation(CLASSES, np.diag([3, 2, 1, 4]), 10, 0.0))
+    lines = evaluation_lines(Evaluation(CLASSES, confusion_of(np.diag([3, 2, 1, 4])), 10, 0.0))
     assert not [line for line in lines if "taken" in line or "->" in line]
 
 
 def test_only_the_most_frequent_mistakes_are_listed():
     confusion = np.arange(64).reshape(8, 8)
-    lines = evaluation_lines(Evaluation(tuple("ABCDEFGH"), confusion, 1, 1.0))
+    lines = evaluation_lines(Evaluation(tuple("ABCDEFGH"), confusion_of(confusion), 1, 1.0))
     counts = [int(line.split(" x ")[0]) for line in lines if "->" in line]
     mistakes = sorted(confusion[~np.eye(8, dtype=bool)].tolist(), reverse=True)
     assert counts == mistakes[:20]
@@ -145,7 +151,7 @@ def test_evaluation_as_csv():
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == list(CLASSES)
-    for row, counts in zip(rows, EVALUATION.confusion, strict=True):
+    for row, counts in zip(rows, MATRIX, strict=True):
         assert [int(row[f"named {name}"]) for name in CLASSES] == counts.tolist()
         assert int(row["photos"]) == counts.sum()
     assert [row["correct"] for row in rows] == ["8", "9", "0", "0"]
@@ -155,6 +161,6 @@ def test_evaluation_as_csv():
 
 def test_csv_keeps_any_class_name():
     names = ("COMMA, BIRD", 'QUOTE "BIRD"', "ÜNÏ BIRD", " SPACE ")
-    write_evaluation(Evaluation(names, np.eye(4, dtype=int), 4, 0.0), Path("table.csv"))
+    write_evaluation(Evaluation(names, confusion_of(np.eye(4, dtype=int)), 4, 0.0), Path("table.csv"))
     with Path("table.csv").open(encoding="utf-8", newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == list(names)
