@@ -280,7 +280,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     """A photo's file. Whatever is wrong with it, there or while the caller reads its pixels, is raised as
     ImageError."""
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with open(path, "rb", opener=open_regular) as file:
             yield file
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file (a broken link?)") from None
@@ -298,7 +298,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ImageError(f"{path}: cannot be decoded ({reason})") from None
 
 
-def _open_regular(path: str, flags: int) -> int:
+def open_regular(path: str, flags: int) -> int:
     """Open a regular file; of anything else reading may never end, and of a FIFO opening would not."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

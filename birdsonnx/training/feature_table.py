@@ -2,7 +2,7 @@
 
 With deterministic transforms a photo's features never change, so every rank runs its share of the photos
 once through the backbone, and each epoch only looks rows up. The table is a memory-mapped `.npy`, named
-after all that its values depend on.
+after all that its values depend on, with a checksum of its rows at the end (`table_file`).
 
 Ranks whose cache is the same folder make one file together. Ranks of other hosts, or with other folders,
 make a file of their own, and get the rows that they did not compute over MPI.
@@ -10,7 +10,6 @@ make a file of their own, and get the rows that they did not compute over MPI.
 
 import contextlib
 import hashlib
-import io
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,8 +28,9 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.inference.forward import Chunk, forward
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import runtime_version
-from birdsonnx.training import refused_photos
+from birdsonnx.training import photo_contents, refused_photos
 from birdsonnx.training.backbone import Backbone
+from birdsonnx.training.table_file import Layout, TableFile
 
 Rows = npt.NDArray[Any]
 Advance = Callable[[int], None]
@@ -61,41 +61,28 @@ def cached(
         ArtifactError: the cache folder cannot hold them.
     """
     ranks.first(lambda: remove_litter(folder))  # also where nothing is to be written now
-    name = ranks.first(lambda: key(backbone, photos))
+    group = ranks.sharing(ranks.together(lambda: _identity(folder)))
+    contents = photo_contents.of(photos, folder, backbone.streams, ranks)
+    name = ranks.first(lambda: key(backbone, photos, contents))
     path = folder / f"features-{name}.npy"
-    have = ranks.everyone(is_whole(path, len(photos), backbone.row))
+    layout = Layout(len(photos), backbone.row)
+    sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
+    have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
     if not all(have):
-        _Making(path, have, backbone, photos, ranks).run(advance)
+        _Making(path, layout, have, group, backbone, photos, ranks).run(advance)
     return CachedFeatures(path)
 
 
-def key(backbone: Backbone, photos: Sequence[Photo], *further: str) -> str:
+def key(backbone: Backbone, photos: Sequence[Photo], contents: photo_contents.Digests, *further: str) -> str:
     """Hash of all that decides the features: the backbone with its preprocessing, the transforms, the
-    photos' names, sizes and times, the versions of all that decodes and computes, and `further` facts."""
+    photos' names and `contents`, the versions of all that decodes and computes, and `further` facts."""
     # birdsonnx' version makes every upgrade compute anew; that of the pixels serves between two releases.
     versions = (__version__, PIXELS_VERSION, PIL.__version__, simplejpeg.__version__, runtime_version())
     digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
     digest.update(repr((backbone.decoder, versions, *further)).encode())
-    for photo in photos:
-        try:
-            status = photo.path.stat()
-            facts = (photo.name, status.st_size, status.st_mtime_ns)
-        except OSError:  # decoding will refuse it by name
-            facts = (photo.name, -1, -1)
-        digest.update(repr(facts).encode(errors="surrogateescape"))
+    digest.update(repr([photo.name for photo in photos]).encode(errors="surrogateescape"))
+    digest.update(contents.tobytes())
     return digest.hexdigest()[:32]
-
-
-def is_whole(path: Path, count: int, row: np.dtype[Any]) -> bool:
-    """Whether the table is there with the header and the size it must have; else it is made again."""
-    header = _header(count, row)
-    try:
-        with path.open("rb") as file:
-            return (
-                file.read(len(header)) == header and path.stat().st_size == len(header) + count * row.itemsize
-            )
-    except OSError:
-        return False
 
 
 class _Making:
@@ -104,17 +91,25 @@ class _Making:
     Args:
         path: of the table, the same on all ranks; the folder may be another one on each host.
         have: of each rank, whether it finds the table there.
+        group: the ranks that share this one's cache folder.
     """
 
     def __init__(
-        self, path: Path, have: Sequence[bool], backbone: Backbone, photos: Sequence[Photo], ranks: Ranks
+        self,
+        path: Path,
+        layout: Layout,
+        have: Sequence[bool],
+        group: Sequence[int],
+        backbone: Backbone,
+        photos: Sequence[Photo],
+        ranks: Ranks,
     ) -> None:
         self.path = path
+        self.layout = layout
         self.backbone = backbone
         self.photos = photos
         self.ranks = ranks
-        self.group = ranks.sharing(ranks.together(lambda: _identity(path.parent)))
-        """The ranks that share this one's cache folder."""
+        self.group = group
         self.leader = self.group[0]
         """Of the group: it creates the file, and gives it its name when it is whole."""
         self.writes = not have[self.leader]
@@ -133,6 +128,9 @@ class _Making:
             if self.holder is None:
                 self._compute(table, advance)
             self._exchange(table)
+            self.ranks.wait_for_all()  # till all rows of the group's file are there
+            if self.writes:
+                table.write_sums(self.group.index(self.ranks.rank), len(self.group))
             table.close()
             self.ranks.together(table.require_written)
             self.ranks.together(stack.close)  # the leaders give the files their names
@@ -142,7 +140,7 @@ class _Making:
         if not self.writes or self.ranks.rank != self.leader:
             return
         folder = self.path.parent
-        needed = len(self.photos) * self.backbone.row.itemsize
+        needed = self.layout.size
         free = shutil.disk_usage(folder).free
         if needed >= free:
             raise ArtifactError(
@@ -157,20 +155,20 @@ class _Making:
             return self.path
         temporary = stack.enter_context(artifacts.completing(self.path))
         with artifacts.naming(self.path):
-            temporary.write_bytes(_header(len(self.photos), self.backbone.row))
+            temporary.write_bytes(self.layout.header)
         return temporary
 
-    def _open(self, place: Path) -> "_TableFile":
+    def _open(self, place: Path) -> TableFile:
         """The table that this rank reads or writes rows of. Raises ArtifactError."""
         with artifacts.naming(self.path):
-            return _TableFile(place, self.backbone.row, self.writes)
+            return TableFile(place, self.layout, self.writes)
 
-    def _compute(self, table: "_TableFile", advance: Advance) -> None:
+    def _compute(self, table: TableFile, advance: Advance) -> None:
         """Every rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
         refused = self.ranks.together(lambda: self._compute_share(table, advance))
         refused_photos.require_none(self.ranks, refused, len(self.photos))
 
-    def _compute_share(self, table: "_TableFile", advance: Advance) -> list[str]:
+    def _compute_share(self, table: TableFile, advance: Advance) -> list[str]:
         """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
         refused: list[str] = []
         chunks = forward(
@@ -200,7 +198,7 @@ class _Making:
                 "birdsonnx.feature_precision fp16"
             )
 
-    def _exchange(self, table: "_TableFile") -> None:
+    def _exchange(self, table: TableFile) -> None:
         """Send every owner's rows to the groups that lack them; each group's leader writes them down."""
         if len({tuple(group) for group in self.ranks.everyone(self.group)}) == 1:
             return
@@ -223,55 +221,6 @@ class _Making:
         if self.holder is not None:
             return [(self.holder, range(count))]
         return [(rank, range(count * rank // size, count * (rank + 1) // size)) for rank in range(size)]
-
-
-class _TableFile:
-    """The rows of a `.npy`, read and written in place by several processes.
-
-    Plain writes, not a memory map: a full disk is then an error, not a signal. The error waits until
-    `require_written`: the other ranks have to come along, or they would wait for this one.
-    """
-
-    def __init__(self, path: Path, row: np.dtype[Any], writable: bool) -> None:
-        self._folder = path.parent
-        self._file = path.open("r+b" if writable else "rb", buffering=0)
-        self._row_bytes = row.itemsize
-        self._start = len(_header(0, row))
-        self._failure: OSError | None = None
-
-    def require_written(self) -> None:
-        """Raises ArtifactError where a write has failed."""
-        if self._failure is not None:
-            raise ArtifactError(
-                f"cannot write the feature cache in {self._folder}: {self._failure.strerror}; make room, set "
-                '"birdsonnx": {"cache": "FOLDER"} to another disk, or "cache": false to recompute them'
-            )
-
-    def write(self, row: int, values: Rows) -> None:
-        """Write consecutive rows, the first of them number `row`; nothing after a write that failed."""
-        content = memoryview(values.tobytes())
-        try:
-            self._file.seek(self._start + row * self._row_bytes)
-            while content and self._failure is None:
-                content = content[self._file.write(content) :]
-        except OSError as error:
-            self._failure = error
-
-    def read(self, row: int, count: int) -> npt.NDArray[np.uint8]:
-        """The bytes of some rows."""
-        self._file.seek(self._start + row * self._row_bytes)
-        return np.frombuffer(self._file.read(count * self._row_bytes) or b"", np.uint8)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _header(count: int, row: np.dtype[Any]) -> bytes:
-    """What NumPy writes before the rows: 128 bytes, whatever the shape."""
-    buffer = io.BytesIO()
-    description = {"descr": row.base.str, "fortran_order": False, "shape": (count, *row.shape)}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    return buffer.getvalue()
 
 
 def _identity(folder: Path) -> tuple[int, int]:

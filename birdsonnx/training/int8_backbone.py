@@ -11,7 +11,7 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.inference.quantizing import evenly, pixels
 from birdsonnx.model.preprocessing import Preprocessing
 from birdsonnx.passes import quantization
-from birdsonnx.training import feature_table
+from birdsonnx.training import feature_table, photo_contents
 from birdsonnx.training.backbone import Backbone
 
 CALIBRATED_ON = 32
@@ -30,7 +30,8 @@ def quantized(
     """
     drawn = evenly(photos, CALIBRATED_ON)
     # The runtime quantises with the onnx package; the other versions are in the key of all features.
-    path = folder / f"backbone-{feature_table.key(backbone, drawn, onnx.__version__)}.int8.onnx"
+    contents = photo_contents.hashed(drawn, backbone.streams)
+    path = folder / f"backbone-{feature_table.key(backbone, drawn, contents, onnx.__version__)}.int8.onnx"
     kept = _whole(path)
     if kept is not None:
         return kept

@@ -2,6 +2,7 @@
 photos that are decoded for each batch."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from birdsonnx.images.transforms import chance_of
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
-from birdsonnx.training import feature_table, features, int8_backbone
+from birdsonnx.training import feature_table, features, int8_backbone, photo_contents
 from tests.command import MPIRUN
 from tests.tiny import FEATURES, make_class_folders, photo, tiny_model
 from tests.training.backbones import KINDS, backbone
@@ -60,6 +61,11 @@ def table(photos, seed=0, transforms=None, folder="cache", kind="one tensor"):
     return found.rows(range(len(photos)), 1), sum(advanced)
 
 
+def tables(*folder):
+    """All but the hashes of the photos."""
+    return [path for path in Path(*folder).iterdir() if not path.name.startswith("photos-")]
+
+
 def decoded(photos, transforms=None, preload=False, seed=None, ranks=None, advance=lambda _: None):
     return features.decoded(
         decoder(32, 32, 3, transforms), photos, preload, seed, 2, ranks or Ranks(), advance
@@ -92,8 +98,8 @@ def test_float16_takes_half_the_space_and_a_table_of_its_own(photos):
     table(photos)
     _, computed = table(photos, kind="half")
     assert computed == 15
-    small, large = sorted(path.stat().st_size for path in Path("cache").iterdir())
-    assert (small - 128, large - 128) == (15 * FEATURES * 2, 15 * FEATURES * 4)
+    small, large = sorted(path.stat().st_size for path in tables("cache"))
+    assert large - small == 15 * FEATURES * 2
 
 
 def test_features_too_large_for_float16_are_told(photos):
@@ -104,7 +110,7 @@ def test_features_too_large_for_float16_are_told(photos):
         feature_table.cached(
             backbone(kind="half", model=model), photos, Path("cache"), Ranks(), lambda _: None
         )
-    assert not list(Path("cache").glob("*.npy"))
+    assert not tables("cache")
 
 
 def test_a_second_time_nothing_is_computed(photos):
@@ -112,10 +118,6 @@ def test_a_second_time_nothing_is_computed(photos):
     again, computed = table(photos)
     assert computed == 0
     np.testing.assert_array_equal(again, first)
-
-
-def touch(photos):
-    os.utime(photos[3].path, ns=(1, 1))
 
 
 def rewrite(photos):
@@ -128,7 +130,18 @@ def rename(photos):
     photos[3].path.rename(photos[3].path.with_name("0035.png"))
 
 
-@pytest.mark.parametrize("change", [touch, rewrite, rename])
+def overwrite(photos):
+    """With another of the same size."""
+    status = photos[3].path.stat()
+    for place in (3, 4):
+        content = photos[place].path.read_bytes()
+        photos[place].path.write_bytes(content.ljust(8000, b"\0"))
+    table(photos)
+    photos[3].path.write_bytes(photos[4].path.read_bytes())
+    os.utime(photos[3].path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [rewrite, rename, overwrite])
 def test_a_changed_photo_is_seen(photos, change):
     table(photos)
     change(photos)
@@ -136,6 +149,69 @@ def test_a_changed_photo_is_seen(photos, change):
     rows, computed = table(photos)
     assert computed == 15
     assert_rows(rows, oracle(photos))
+
+
+def test_a_photo_that_was_only_touched_is_the_same(photos):
+    table(photos)
+    os.utime(photos[3].path, ns=(1, 1))
+    assert table(photos)[1] == 0
+
+
+def test_photos_of_the_same_names_sizes_and_times_have_features_of_their_own(photos):
+    shutil.copytree("photos", "others")
+    others = read_class_folders(Path("others")).photos
+    for other, source in zip(others, photos[::-1], strict=True):
+        other.path.write_bytes(source.path.read_bytes())
+    for one, other in zip(photos, others, strict=True):
+        size = max(one.path.stat().st_size, other.path.stat().st_size)
+        for path in (one.path, other.path):
+            path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+            os.utime(path, ns=(1, 1))
+    table(photos)
+    rows, computed = table(others)
+    assert computed == 15
+    assert_rows(rows, oracle(others))
+
+
+@pytest.fixture
+def read_again(monkeypatch):
+    """The photos whose content is read for its hash."""
+    paths = []
+    digest = photo_contents._digest
+    monkeypatch.setattr(photo_contents, "_digest", lambda path: paths.append(path) or digest(path))
+    return paths
+
+
+def test_photos_are_hashed_once(photos, read_again, monkeypatch):
+    monkeypatch.setattr(photo_contents, "SETTLED_S", -10)
+    table(photos)
+    assert sorted(read_again) == [shown.path for shown in photos]
+    read_again.clear()
+    table(photos)
+    assert read_again == []
+    os.utime(photos[3].path, ns=(1, 1))
+    table(photos)
+    assert read_again == [photos[3].path]
+
+
+def test_a_photo_that_changed_just_now_is_hashed_again(photos, read_again):
+    """It may change once more within one step of the disk's clock."""
+    table(photos)
+    read_again.clear()
+    table(photos)
+    assert len(read_again) == 15
+
+
+@pytest.mark.parametrize("damage", [lambda old: b"", lambda old: old[:300], lambda old: bytes(len(old))])
+def test_damaged_hashes_are_made_again(photos, read_again, monkeypatch, damage):
+    monkeypatch.setattr(photo_contents, "SETTLED_S", -10)
+    first, _ = table(photos)
+    read_again.clear()
+    [path] = Path("cache").glob("photos-*")
+    path.write_bytes(damage(path.read_bytes()))
+    again, computed = table(photos)
+    assert (computed, len(read_again)) == (0, 15)
+    np.testing.assert_array_equal(again, first)
 
 
 def test_a_moved_folder_is_the_same_folder(photos):
@@ -235,7 +311,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(photos, monkeypatch):
     )
     with pytest.raises(ArtifactError, match=r'the features need .* "cache": false'):
         table(photos)
-    assert list(Path("cache").iterdir()) == []
+    assert not tables("cache")
 
 
 SCRIPT = """
@@ -308,7 +384,7 @@ def test_ranks_compute_their_shares_and_all_get_everything(photos, homes, shares
     for found in rows:
         assert_rows(found, oracle(photos))
     for home in set(homes):
-        assert len(list(Path(home, "birdsonnx").iterdir())) == 1
+        assert len(tables(home, "birdsonnx")) == 1
 
 
 @pytest.mark.parametrize("kind", list(KINDS)[1:])
@@ -318,7 +394,7 @@ def test_hosts_exchange_rows_of_any_kind(photos, kind):
     assert computed == [7, 8]
     for found in rows:
         assert_rows(found, oracle(photos, kind))
-    [one], [two] = (list(Path(home, "birdsonnx").iterdir()) for home in ("one", "two"))
+    [one], [two] = (tables(home, "birdsonnx") for home in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
 
@@ -330,7 +406,7 @@ def test_a_host_without_the_features_gets_those_of_the_other(photos, has):
     assert computed == [0, 0]
     for found in rows:
         np.testing.assert_array_equal(found, expected)
-    [first], [second] = (list(Path(home, "birdsonnx").iterdir()) for home in ("one", "two"))
+    [first], [second] = (tables(home, "birdsonnx") for home in ("one", "two"))
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
 
@@ -341,7 +417,7 @@ def test_one_process_and_many_make_the_same_table(photos):
     rows, _ = results(3)
     # Shares begin elsewhere, so photos meet others in a run of four.
     np.testing.assert_allclose(rows[0], expected, rtol=1e-5, atol=1e-5)
-    [one], [two] = (list(Path(home, "birdsonnx").iterdir()) for home in ("one", "two"))
+    [one], [two] = (tables(home, "birdsonnx") for home in ("one", "two"))
     assert one.name == two.name
 
 
@@ -355,14 +431,31 @@ def test_bad_photos_are_told_to_every_rank_and_nothing_is_kept(photos, homes):
     assert "2 of 15 photos cannot be used" in lines[0]
     assert str(photos[2].path) in lines[1]
     assert str(photos[14].path) in lines[2]
-    assert [path for home in homes for path in Path(home, "birdsonnx").iterdir()] == []
+    assert not [path for home in homes for path in tables(home, "birdsonnx")]
 
 
-@pytest.mark.parametrize("content", [b"", b"no table", b"\x93NUMPY" + bytes(500)])
-def test_a_damaged_table_is_made_again(photos, content):
+def with_another_byte(place):
+    return lambda old: old[:place] + bytes([old[place] ^ 1]) + old[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda old: b"",
+        lambda old: b"no table",
+        lambda old: b"\x93NUMPY" + bytes(500),
+        lambda old: bytes(len(old)),
+        lambda old: old[:128] + bytes(len(old) - 128),
+        lambda old: old[:-1],
+        *(with_another_byte(place) for place in (130, 700, -40, -1)),
+    ],
+)
+@pytest.mark.parametrize("piece", [2**24, 100])
+def test_a_damaged_table_is_made_again(photos, damage, piece, monkeypatch):
+    monkeypatch.setattr("birdsonnx.training.table_file.PIECE_BYTES", piece)
     first, _ = table(photos)
-    [path] = Path("cache").glob("features-*.npy")
-    path.write_bytes(content)
+    [path] = tables("cache")
+    path.write_bytes(damage(path.read_bytes()))
     again, computed = table(photos)
     assert computed == len(photos)
     np.testing.assert_array_equal(again, first)
