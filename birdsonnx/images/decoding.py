@@ -36,6 +36,7 @@ from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images.colors import opencv_version
 from birdsonnx.images.files import HEAD, HOW_TO_READ_HEIF, is_heif, reads_heif
 from birdsonnx.images.transforms import transformed
+from birdsonnx.runtime.memory import for_pictures
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,6 +64,9 @@ MAX_PIXELS = 16_384 * 16_384
 """A third more than the largest phone cameras take (16,320 x 12,240); 805 MB of RGB. Checked in the header,
 before any pixel is decoded."""
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+BYTES_PER_PIXEL = 12
+"""Of a picture while it is decoded: 4 as Pillow holds it, 4 more to turn it upright, 4 for other colours."""
 
 MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L"}
 """Pillow's modes of what simplejpeg says that a JPEG holds."""
@@ -120,9 +124,8 @@ class Decoder:
             straight = self._straight(file, out) if chance is None else None
             if straight is not None:
                 return straight
-            with _image(file, path) as image:
-                picture = self._picture(file, image)
-        pixels = self.transformed(picture, path, chance)
+            with _image(file, path) as image, for_pictures().taking(self._bytes_of(image)):
+                pixels = self.transformed(self._picture(file, image), path, chance)
         if out is None:
             return pixels
         out[...] = pixels
@@ -131,8 +134,16 @@ class Decoder:
     def opened(self, path: Path) -> Image.Image:
         """The photo, upright, in RGB or gray; where a resize comes first, a JPEG's pixels may be
         averages of 2, 4 or 8 pixels each way. Raises ImageError."""
-        with _opened(path) as file, _image(file, path) as image:
+        with (
+            _opened(path) as file,
+            _image(file, path) as image,
+            for_pictures().taking(self._bytes_of(image)),
+        ):
             return self._picture(file, image)
+
+    def _bytes_of(self, image: Image.Image) -> int:
+        """What a picture may take in memory until it has the network's size."""
+        return image.width * image.height // self._scale(image) ** 2 * BYTES_PER_PIXEL
 
     def _picture(self, file: BinaryIO, image: Image.Image) -> Image.Image:
         picture = _pixels_of(file, image, self._scale(image))

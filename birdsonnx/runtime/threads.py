@@ -4,9 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from birdsonnx.runtime import control_groups
 from birdsonnx.runtime.ranks import Ranks
-
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -24,24 +23,16 @@ def available_cores() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
-def cgroup_cores(root: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+def cgroup_cores(
+    root: Path = control_groups.ROOT, membership: Path = control_groups.MEMBERSHIP
+) -> float | None:
     """The container's CPU time limit in cores (cgroup v2 `cpu.max` on the way up, or v1 quota), or None."""
-    limits = []
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            folder = root / path.lstrip("/")
-            for level in (folder, *folder.parents):
-                limits.append(_quota(level / "cpu.max"))
-                if level == root:
-                    break
-        elif "cpu" in controllers.split(","):
-            bases = (root / "cpu" / path.lstrip("/"), root / "cpu")
-            limits += [_quota(base / "cpu.cfs_quota_us", base / "cpu.cfs_period_us") for base in bases]
+    limits = [
+        _quota(folder / "cpu.max")
+        if version == 2
+        else _quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+        for folder, version in control_groups.folders("cpu", root, membership)
+    ]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -3,7 +3,7 @@
 The answer depends on the moment's timings, free memory and free space; `boundary_choice` keeps it.
 """
 
-import os
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx.errors import ImageError
+from birdsonnx.runtime import memory
 from birdsonnx.runtime.sessions import Session
 from birdsonnx.training.partition import Boundary, Network
 
@@ -96,15 +97,12 @@ def _copy_rate() -> float:
 
 def _memory() -> int:
     """Bytes of memory that could be used now, or half of all where the system does not say."""
-    try:
+    allowed = memory.limit()
+    with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return 4 * 2**30
+                return min(int(line.split()[1]) * 1024, allowed)
+    return allowed // 2
 
 
 def decoder_of(paths: Sequence[Path], decode: Callable[[Path], object]) -> Callable[[int], object]:

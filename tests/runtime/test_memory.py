@@ -1,0 +1,117 @@
+"""Who waits for memory; and that big pictures do."""
+
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from birdsonnx.runtime import memory
+from birdsonnx.runtime.memory import Budget
+
+
+def most_at_once(total: int, wanted: list[int]) -> int:
+    """The most bytes that threads, each of which wants some, have at the same time."""
+    budget, lock = Budget(total), threading.Lock()
+    now = most = 0
+
+    def take(count: int) -> None:
+        nonlocal now, most
+        with budget.taking(count):
+            with lock:
+                now += count
+                most = max(most, now)
+            time.sleep(0.005)
+            with lock:
+                now -= count
+
+    threads = [threading.Thread(target=take, args=(count,)) for count in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    return most
+
+
+def test_no_more_than_the_budget_is_taken_at_once():
+    assert most_at_once(10, [4] * 20) == 8
+    assert most_at_once(10, [1, 9, 3, 7, 5, 5, 2, 8, 10] * 3) <= 10
+
+
+def test_who_wants_more_than_all_has_it_alone():
+    assert most_at_once(10, [15, 1, 15, 2, 30, 1]) == 30
+
+
+def test_what_a_failed_body_had_is_free_again():
+    budget = Budget(10)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), budget.taking(8):
+            raise ValueError("broken")
+    with budget.taking(10):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "expected"),
+    [
+        ("0::/job/step", {"memory.max": "max", "job/memory.max": "5000"}, 5000),
+        ("0::/job/step", {"job/memory.max": "5000", "job/step/memory.max": "700"}, 700),
+        ("0::/job/step", {"memory.max": "900"}, 900),
+        ("7:cpu,memory:/job", {"memory/memory.limit_in_bytes": "800"}, 800),
+        ("7:cpu,memory:/job", {"memory/job/memory.limit_in_bytes": "600", "memory.max": "5"}, 600),
+    ],
+)
+def test_the_limit_is_what_the_control_groups_allow(tmp_path, line, files, expected):
+    for name, content in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    (tmp_path / "own").write_text(line + "\n")
+    assert memory.limit(tmp_path / "groups", tmp_path / "own") == expected
+
+
+def test_this_machine_has_a_limit():
+    assert 2**28 < memory.limit() <= 2**50
+
+
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+from birdsonnx.config.transforms import Resize
+from birdsonnx.images.decoding import decoder
+from birdsonnx.runtime import memory
+from birdsonnx.runtime.sessions import in_streams
+
+budget = memory.Budget(int(sys.argv[1]))
+memory.for_pictures.cache_clear()
+memory.limit = lambda: 4 * budget.total
+decode = decoder(32, 32, 3, (Resize(32, 32),))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+list(in_streams(4, decode, [Path("big.png")] * 8))
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="Unix")
+def test_streams_that_decode_big_pictures_stay_within_it():
+    side = 4000
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGBA", (side, side), "red").save("big.png", exif=exif)
+
+    def taken(budget: int) -> int:
+        command = [sys.executable, "-c", SCRIPT, str(budget)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+        )
+        return int(done.stdout)
+
+    one = side**2 * 12
+    assert taken(1) < 1.5 * one
+    assert taken(10 * one) > 2 * one, "else the bound above shows nothing"
+    assert Path("big.png").stat().st_size < 10**6
