@@ -15,7 +15,7 @@ import typer
 
 from birdsonnx import artifacts
 from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
-from birdsonnx.reporting.terminal import write_line, write_lines
+from birdsonnx.reporting.terminal import shortened, write_line, write_lines
 from birdsonnx.runtime import interruption
 from birdsonnx.runtime.launchers import is_first_launched
 
@@ -124,7 +124,7 @@ class Job:
         With --debug the traceback comes first, on stderr.
         """
         self.code = code
-        self.result = {"error": "\n".join(lines)}
+        self.result = {"error": "\n".join(map(shortened, lines))}
         if agreed and not self.speaks:
             return
         several = not agreed and self._ranks is not None and self._ranks.size > 1

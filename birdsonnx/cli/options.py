@@ -15,7 +15,11 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS)."),
+    typer.Option(
+        min=1,
+        max=1024,
+        help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS).",
+    ),
 ]
 
 Tag = Annotated[

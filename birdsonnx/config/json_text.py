@@ -1,6 +1,8 @@
 """JSON from a file: the value, without what JSON or Python's reader of it allows and nobody means."""
 
 import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -16,7 +18,9 @@ def decoded(text: str) -> Any:
         UnmeantError: JSON that nobody means.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constants)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_NoNumber, parse_float=_number)
+        for path, name in _no_numbers(value):
+            raise UnmeantError(f"{path}{': ' * bool(path)}{name} is not a JSON number")
         json.dumps(value, ensure_ascii=False).encode()
     except (json.JSONDecodeError, UnmeantError):
         raise
@@ -37,5 +41,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _no_constants(name: str) -> Any:
-    raise UnmeantError(f"{name} is not a JSON number")
+class _NoNumber(str):
+    """NaN or an infinity, as it is spelled."""
+
+    __slots__ = ()
+
+
+def _number(text: str) -> float | _NoNumber:
+    value = float(text)
+    return value if math.isfinite(value) else _NoNumber(text)  # such as 1e999
+
+
+def _no_numbers(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Where there are any: `optimizer.betas[1]`."""
+    if isinstance(value, _NoNumber):
+        yield path, str(value)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _no_numbers(inner, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _no_numbers(inner, f"{path}[{index}]")

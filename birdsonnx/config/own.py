@@ -1,12 +1,23 @@
 """The section `birdsonnx`: keys that rmldnn does not have."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
+from birdsonnx.config.wording import refusal, shown
+
+MOST_THREADS = 1024
+"""Per rank."""
+
+
+def _no_zero(value: Any) -> Any:
+    """Python takes 0 for False."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise refusal(f"takes a folder or false, got {shown(value)}")
+    return value
 
 
 class Own(Section):
@@ -21,13 +32,13 @@ class Own(Section):
         one_of("fp32", "fp16", "int8", hint=" (precision of the cached features)"),
     ] = "fp32"
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast."""
-    cache: Text | Literal[False] | None = None
+    cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
     """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""
     boundary: Text | None = None
     """Layer whose output is cached as features, or `photos` for none; default: the fastest place, measured by
     the first training of a network on its photos, and kept in the cache."""
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(gt=0, le=MOST_THREADS)] | None = None
     """Threads per rank; default: its share of the cores."""
     label_smoothing: Fraction = 0.0
     """How much of each label is spread evenly over all classes (Szegedy et al. 2016, arXiv 1512.00567)."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
 from birdsonnx.config.wording import nearest, refusal, shown
@@ -64,7 +64,10 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-PositiveInt = Annotated[int, Field(gt=0)]
+LARGEST = 2**31 - 1
+"""Of a whole number that counts something: what MPI and the runtime can count."""
+
+PositiveInt = Annotated[int, Field(gt=0, le=LARGEST)]
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -74,7 +77,14 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise refusal(f"a NUL character is in no name, got {shown(text)}")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
 
 
 def kinds_of(union: Any) -> tuple[str, ...]:

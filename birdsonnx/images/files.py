@@ -88,7 +88,8 @@ def _counted(paths: Sequence[Path], root: Path, what: str) -> str:
 
 def photos_below(folder: Path) -> Found:
     """All files under a folder. Hidden files and folders are passed over. A broken link counts as a photo by
-    its name: it is refused later, by name. Links to folders are followed, but never into their own ancestors.
+    its name: it is refused later, by name. Links to folders are followed, but each folder is visited once:
+    where it lies, or where the first link to it does.
 
     Raises:
         DataError: a folder that cannot be read.
@@ -96,17 +97,22 @@ def photos_below(folder: Path) -> Found:
     found = Found()
     heif_is_read = reads_heif()
 
-    def walk(directory: str, ancestors: frozenset[tuple[int, int]]) -> None:
+    visited: set[tuple[int, int]] = set()
+    links: list[str] = []
+    """To folders, which come after all that lie below their own parents."""
+
+    def walk(directory: str) -> None:
         status = os.stat(directory)  # noqa: PTH116 - strings all the way: twice as fast on large folders
         identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
+        if identity in visited:
             return
+        visited.add(identity)
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if is_folder(entry):
-                    walk(entry.path, ancestors | {identity})
+                    links.append(entry.path) if entry.is_symlink() else walk(entry.path)
                     continue
                 kind = _kind_of(entry.name, entry.path)
                 if kind == "heif":
@@ -115,7 +121,10 @@ def photos_below(folder: Path) -> Found:
                     (found.photos if kind == "photo" else found.others).append(Path(entry.path))
 
     try:
-        walk(str(folder), frozenset())
+        walk(str(folder))
+        while links:
+            links.sort(reverse=True)  # the order of entries is the disk's
+            walk(links.pop())
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
     for paths in (found.photos, found.others, found.heif):

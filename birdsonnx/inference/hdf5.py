@@ -77,9 +77,14 @@ def require_storable(name: str) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Iterator[PredictionWriter]:
+def writing(
+    path: Path, classes: Sequence[str] | None, model_sha256: str | None
+) -> Iterator[PredictionWriter]:
     """A predictions file that takes its place only once it is complete. An OSError of the body stays what it
     is: it is not one of this file.
+
+    Args:
+        model_sha256: of the model's file; None where there is none.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -94,7 +99,8 @@ def writing(path: Path, classes: Sequence[str] | None, model_sha256: str) -> Ite
         with interruption.held(), artifacts.naming(path):
             if classes is not None:
                 file.attrs["classes"] = list(classes)
-            file.attrs["model_sha256"] = model_sha256
+            if model_sha256 is not None:
+                file.attrs["model_sha256"] = model_sha256
             file.attrs["photos"] = writer.written
             file.attrs["refused"] = writer.refused
             file.close()

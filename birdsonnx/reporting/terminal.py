@@ -11,10 +11,22 @@ from birdsonnx.reporting.printable import printable
 
 
 def write_line(line: str, error: bool = False) -> None:
-    """One line on stdout, or on stderr; what the terminal's encoding lacks becomes its escape."""
+    """One line on stdout, or shortened on stderr; what the terminal's encoding lacks becomes its escape."""
     stream = sys.stderr if error else sys.stdout
+    line = shortened(line) if error else line
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+LONGEST = 2000
+"""Characters of a line about an error."""
+
+
+def shortened(line: str) -> str:
+    """A line about an error without the middle of what is too long to be read."""
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST - 500]} … {line[-400:]}"
 
 
 def write_lines(lines: Iterable[str], error: bool = False) -> None:

@@ -24,6 +24,9 @@ from birdsonnx.training.schedules import learning_rate
 
 LogProbs = npt.NDArray[np.float32]
 
+Predictions = tuple[range, LogProbs]
+"""Rows of the test set, and what the network answers for them."""
+
 PHOTOS_PER_EVALUATION = 8
 """Photos per forward run at the most."""
 
@@ -48,7 +51,7 @@ class Keeper(Protocol):
     def keep_begun(self, done: int, begun: Begun) -> str:
         """The run stops within the epoch after `done` whole ones; gives a line that says what is kept."""
 
-    def keep_predictions(self, epoch: int, predictions: Iterator[tuple[range, LogProbs]]) -> None:
+    def keep_predictions(self, epoch: int, predictions: Iterator[Predictions]) -> None:
         """This rank's test predictions after an epoch, where they are collected."""
 
 
@@ -87,11 +90,14 @@ class Training:
             rate = learning_rate(self.settings.optimizer, number, self.settings.num_epochs)
             begun = self._train(number, rate, begun)
             self._require_finite_weights(number)
-            done.append(Epoch(number, rate, begun.loss, *self._evaluate(number, begun)))
+            loss, accuracy, predictions = self._evaluate(number, begun)
+            done.append(Epoch(number, rate, begun.loss, loss, accuracy))
             begun = NOT_BEGUN
             self.listener.on_epoch(done[-1])
             last = number == self.settings.num_epochs or stops_early(done, patience)
             self.keeper.keep_epoch(done[-1], last)
+            if self.keeper.keeps_predictions:  # after the checkpoint, whose hash they name
+                self.keeper.keep_predictions(number, iter(predictions))
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops it, in our own words
     def _train(self, epoch: int, rate: float, begun: Begun) -> Begun:
@@ -140,15 +146,16 @@ class Training:
         number = max(self.ranks.everyone(interruption.asked()))
         raise Interrupted(number, self.keeper.keep_begun(epoch - 1, begun), agreed=True)
 
-    def _evaluate(self, epoch: int, begun: Begun) -> tuple[float | None, float | None]:
-        """Loss and accuracy over the test photos, if there are any; predictions go to the keeper."""
+    def _evaluate(self, epoch: int, begun: Begun) -> tuple[float | None, float | None, list[Predictions]]:
+        """Loss and accuracy over the test photos, if there are any; and this rank's predictions, where they
+        are kept."""
         if self.test is None:
-            return None, None
+            return None, None, []
         learner, test = self.learner, self.test
         session = learner.session()
         loss = correct = 0.0
         finite = True
-        predictions: list[tuple[range, LogProbs]] = []
+        predictions: list[Predictions] = []
         share = self.ranks.share(len(test))
         step = -(-self.settings.data.test_batch_size // (self.ranks.size * self.threads))
 
@@ -177,9 +184,7 @@ class Training:
             raise _stopped(f"epoch {epoch}: the network answers NaN or infinity for test photos")
         if asked:
             self._stop(epoch, begun)
-        if self.keeper.keeps_predictions:
-            self.keeper.keep_predictions(epoch, iter(predictions))
-        return loss / (learner.loss.divisor(test.labels) or 1), correct / len(test)
+        return loss / (learner.loss.divisor(test.labels) or 1), correct / len(test), predictions
 
 
 def _stopped(why: str) -> TrainingError:

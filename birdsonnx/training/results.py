@@ -13,7 +13,7 @@ from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, resuming
 from birdsonnx.training.epochs import NOT_BEGUN, Begun, Epoch, best_epoch
-from birdsonnx.training.loop import LogProbs
+from birdsonnx.training.loop import Predictions
 from birdsonnx.training.plan import Plan
 
 
@@ -45,6 +45,8 @@ class Results:
         self.epochs: list[Epoch] = []
         """Those of this process."""
         self.checkpoints: list[Path] = []
+        self._kept: set[int] = set()
+        """Epochs with a checkpoint."""
 
     @property
     def history(self) -> list[Epoch]:
@@ -67,6 +69,7 @@ class Results:
         if due:
             path = self._ranks.first(lambda: self._save(folder, checkpoint))
             self.checkpoints.append(path)
+            self._kept.add(epoch.epoch)
             self._say(f"checkpoint {path}")
         if best:
             path = self._ranks.first(lambda: checkpoints.save_best(folder, checkpoint))
@@ -91,8 +94,9 @@ class Results:
         """Whether `keep_predictions` writes anything."""
         return self._settings.data.test_output_path is not None and self._plan.test is not None
 
-    def keep_predictions(self, epoch: int, predictions: Iterator[tuple[range, LogProbs]]) -> None:
+    def keep_predictions(self, epoch: int, predictions: Iterator[Predictions]) -> None:
         """Write `output_<epoch>.h5` with the test predictions of all ranks; these are this rank's.
+        It names the hash of the epoch's checkpoint, where there is one.
 
         Raises:
             ArtifactError: it cannot be written.
@@ -103,9 +107,9 @@ class Results:
         pieces = self._ranks.merge(predictions)
         if not self._ranks.is_first:
             return
-        model = self._plan.model
-        digest = artifacts.sha256_of(with_weights(model, self._plan.weights.named).serialized())
-        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", model.metadata.classes, digest) as writer:
+        classes = self._plan.model.metadata.classes
+        digest = artifacts.sha256(self.checkpoints[-1]) if epoch in self._kept else None
+        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, digest) as writer:
             for rows, log_probs in pieces:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.add(test.photos[row].name, values)

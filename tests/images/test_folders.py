@@ -417,6 +417,18 @@ def test_loops_of_folder_links_end(target):
     assert read_class_folders(Path("data")).classes == ("a", "b")
 
 
+def test_folders_that_link_to_each_other_are_visited_once():
+    kinds = [f"kind{number}" for number in range(8)]
+    for kind in kinds:
+        make(*(f"data/{kind}/{number}.jpg" for number in range(3)))
+        for other in kinds:
+            Path(f"data/{kind}/to_{other}").symlink_to(f"../{other}")
+    expected = [f"{kind}/{number}.jpg" for kind in kinds for number in range(3)]
+    assert names("data") == expected
+    assert [photo.name for photo in read_class_folders(Path("data")).photos] == expected
+    assert len(names("data/kind0")) == 24
+
+
 def test_links_to_folders_and_files_are_followed():
     make("elsewhere/1.jpg", "elsewhere/deep/2.jpg")
     Path("data/a").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """What a run leaves behind, epoch by epoch, without training."""
 
+import hashlib
 from pathlib import Path
 
 import h5py
@@ -96,5 +97,15 @@ def test_predictions_are_kept_where_they_are_asked_for(results):
     log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), len(photos))).astype(np.float32)
     kept.keep_predictions(7, iter([(range(len(photos)), log_probs)]))
     with h5py.File("kept_predictions/output_7.h5") as file:
+        assert "model_sha256" not in file.attrs  # no file has these weights
         for photo, expected in zip(photos, log_probs, strict=True):
             np.testing.assert_array_equal(file[photo.name][()], expected)
+
+
+def test_predictions_name_the_checkpoint_they_are_of(results):
+    kept, _ = results(data={"test_output_path": "kept_predictions/"})
+    kept.keep_epoch(Epoch(1, 0.1, 1.0), True)
+    kept.keep_predictions(1, iter([(range(1), np.zeros((1, 3), np.float32))]))
+    with h5py.File("kept_predictions/output_1.h5") as file:
+        [path] = kept.checkpoints
+        assert file.attrs["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
