@@ -2,7 +2,7 @@
 PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench bench-road bench-train keras2 clean
+.PHONY: demo test test-slow fuzz lint bench bench-road bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -14,6 +14,11 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow
+
+# Damaged inputs for SECONDS, from a new seed.
+SECONDS ?= 600
+fuzz: .venv/dev
+	$(BIN)/python -m tests.hostile.fuzzing $(SECONDS)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The one path from a photo file to the network's pixels, for training, prediction and evaluation alike."""
 
 import contextlib
+import logging
 import os
 import stat
 import warnings
@@ -91,6 +92,7 @@ TURNED = {
 # Filters are set once: changing them around each photo is not safe with decoding threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below, by name
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on odd metadata
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else they go to stderr, beside our one line
 
 
 @dataclass(frozen=True)
