@@ -249,7 +249,8 @@ def test_float16_features_give_nearly_the_same_curve(config):
         found.append(curves()[0])
         assert ("8,192 bytes per photo" in text) == ("(float16)" in text) == (precision == "fp16")
     sizes = sorted(path.stat().st_size for path in Path("kept").glob("features-*.npy"))
-    assert sizes == [128 + photos * size for photos, size in ((9, 8192), (9, 16384), (24, 8192), (24, 16384))]
+    rows = [photos * size for photos, size in ((9, 8192), (9, 16384), (24, 8192), (24, 16384))]
+    assert sizes == [128 + size + 16 for size in rows]  # a header, and the checksum of one piece
     assert not np.array_equal(*found)
     # Half precision has 11 bits: 5e-4 for each feature.
     np.testing.assert_allclose(found[1][:, 0], found[0][:, 0], rtol=1e-3)
