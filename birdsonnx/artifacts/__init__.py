@@ -112,6 +112,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+FINGERPRINT_BYTES = 16
+
+
+def fingerprint(content: bytes) -> bytes:
+    """BLAKE2b of some bytes, `FINGERPRINT_BYTES` long: to tell contents apart, and to notice damage."""
+    return hashlib.blake2b(content, digest_size=FINGERPRINT_BYTES).digest()
+
+
 def sha256_of(content: bytes) -> str:
     """Hexadecimal SHA-256 of some bytes."""
     return hashlib.sha256(content).hexdigest()

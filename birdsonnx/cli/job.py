@@ -205,8 +205,6 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
 
 def same_config(ranks: "Ranks", path: Path) -> None:
     """Raises RankError where a rank finds another text in the config than rank 0, whose text counts."""
-    from birdsonnx import artifacts
-
     content = None
     with suppress(OSError):  # rank 0's is the one that is read
         content = artifacts.sha256(path)

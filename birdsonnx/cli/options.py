@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.errors import ConfigError
 
 Json = Annotated[
@@ -17,7 +18,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=1024,
+        max=MOST_THREADS,
         help="Threads per rank (default: its share of the cores, at most OMP_NUM_THREADS).",
     ),
 ]
@@ -39,8 +40,7 @@ CSVRaw = Annotated[
 ]
 
 
-def require_csv(raw: bool, csv: Path | None) -> bool:
-    """`raw`. Raises ConfigError where there is no CSV that it is for."""
+def require_csv(raw: bool, csv: Path | None) -> None:
+    """Raises ConfigError where `--csv-raw` has no CSV that it is for."""
     if raw and csv is None:
         raise ConfigError("--csv-raw is for the file of --csv, and there is none")
-    return raw

@@ -67,6 +67,7 @@ def predict(
 
         if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
             raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
+        agreed(lambda: require_csv(csv_raw, csv))
         if config is None:
             request = Request(inputs or [], output=Path("predictions"))
         else:
@@ -83,7 +84,7 @@ def predict(
             tune=tune,
             top_k=top_k,
             csv=csv,
-            csv_raw=agreed(lambda: require_csv(csv_raw, csv)),
+            csv_raw=csv_raw,
         )
         run_prediction(job, request)
 

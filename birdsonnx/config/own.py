@@ -6,11 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from birdsonnx.config.cache_folder import user_cache
+from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
 from birdsonnx.config.wording import refusal, shown
-
-MOST_THREADS = 1024
-"""Per rank."""
 
 
 def _no_zero(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import model_validator as validator
 
+from birdsonnx.config.limits import LARGEST
 from birdsonnx.config.wording import nearest, refusal, shown
 
 
@@ -63,9 +64,6 @@ def one_of(*names: str, elsewhere: Mapping[str, str] | None = None, hint: str = 
 def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
-
-LARGEST = 2**31 - 1
-"""Of a whole number that counts something: what MPI and the runtime can count."""
 
 PositiveInt = Annotated[int, Field(gt=0, le=LARGEST)]
 

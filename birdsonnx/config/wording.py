@@ -18,7 +18,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def refusal(message: str, key: str = "") -> "PydanticCustomError":
     """A refusal in our own words; `key` completes the path of a key that is no field."""
-    from pydantic_core import PydanticCustomError  # a fifth of the start of a `predict` that has no config
+    from pydantic_core import PydanticCustomError  # not at the top: other rooms want these words alone
 
     # The message is a parameter because braces in it would be read as a format string.
     return PydanticCustomError("refused", "{message}", {"message": message, "key": key})

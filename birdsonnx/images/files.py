@@ -112,7 +112,10 @@ def photos_below(folder: Path) -> Found:
                 if entry.name.startswith("."):
                     continue
                 if is_folder(entry):
-                    links.append(entry.path) if entry.is_symlink() else walk(entry.path)
+                    if entry.is_symlink():
+                        links.append(entry.path)
+                    else:
+                        walk(entry.path)
                     continue
                 kind = _kind_of(entry.name, entry.path)
                 if kind == "heif":

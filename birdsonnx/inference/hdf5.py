@@ -137,29 +137,22 @@ def reading(path: Path) -> Iterator[Predictions]:
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such predictions file")
-    names: list[str] = []
-    shapes: set[tuple[int, ...]] = set()
-
-    def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
-            shapes.add(item.shape)
-
     with contextlib.ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(h5py.File(path, "r"))
             try:
-                h5_safety.require_self_contained(file, path.stat().st_size, "a predictions file")
+                found = h5_safety.self_contained(file, path.stat().st_size, "a predictions file")
             except ValueError as error:
                 raise DataError(f"{path}: {error}") from None
             classes = file.attrs.get("classes")
-            file.visititems(collect)
-        if not names:
+        if not found:
             raise DataError(f"{path}: no predictions in it")
-        if len(shapes) > 1 or len(next(iter(shapes)) or ()) != 1:
+        shapes = set(found.values())
+        shape = shapes.pop() or ()
+        if shapes or len(shape) != 1:
             raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
-        [(width,)] = shapes
-        yield Predictions(tuple(names), _class_names(classes, path), width, path, file)
+        [width] = shape
+        yield Predictions(tuple(found), _class_names(classes, path), width, path, file)
 
 
 @contextlib.contextmanager
@@ -167,7 +160,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Raises what HDF5 and NumPy raise over a damaged file as DataError."""
     try:
         yield
-    except (OSError, RuntimeError, TypeError, ValueError):
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError):
         raise DataError(f"{path}: not a complete predictions file (truncated, or of another kind)") from None
 
 

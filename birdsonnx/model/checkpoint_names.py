@@ -4,8 +4,7 @@ from pathlib import Path
 
 from birdsonnx.errors import ModelError
 from birdsonnx.model import metadata_values
-from birdsonnx.model.metadata_props import read_metadata_prop
-from birdsonnx.model.metadata_values import PREFIX
+from birdsonnx.model.metadata_props import PREFIX, read_metadata_prop
 
 HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 

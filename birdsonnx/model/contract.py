@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from birdsonnx.errors import ConfigError, InstallationError, ModelError
-from birdsonnx.images.decoding import decoder
-from birdsonnx.model.metadata import INPUT, OUTPUT, PREFIX, Metadata
+from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
+from birdsonnx.model.metadata_props import PREFIX
 
 LARGEST_SIDE = 8192
 """Pixels of a network's input; the largest that are in use take 1,000."""
@@ -56,6 +56,10 @@ def require_contract(
         raise ModelError(
             f"{where}: its metadata are damaged: {PREFIX}classes: {len(names)} names for {count} scores"
         )
+    from birdsonnx.images.decoding import (
+        decoder,  # not at the top: an export, which reads no photo, starts sooner
+    )
+
     try:
         with contextlib.suppress(InstallationError):  # OpenCV is missing: decoding will say so
             decoder(height, width, channels, metadata.transforms)

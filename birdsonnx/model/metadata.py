@@ -10,11 +10,9 @@ from typing import Any
 
 from birdsonnx.config.transforms import Transform
 from birdsonnx.errors import ModelError
-from birdsonnx.model import metadata_values
-from birdsonnx.model.metadata_props import all_props
+from birdsonnx.model.metadata_props import PREFIX, all_props
 from birdsonnx.model.preprocessing import Preprocessing
 
-PREFIX = metadata_values.PREFIX
 INPUT, OUTPUT = "images", "log_probs"
 
 
@@ -110,6 +108,9 @@ class Metadata:
                 f"{where}: this ONNX file was not made by birdsonnx (it has no {PREFIX}* metadata); "
                 "make one from the Keras network with 'birdsonnx export'"
             )
+        # Not at the top: an export, which reads no model, starts sooner without pydantic's types.
+        from birdsonnx.model import metadata_values
+
         content = metadata_values.read(texts, where)
         content["preprocessing"] = Preprocessing(**content["preprocessing"])
         content["layers"] = tuple(Layer(*layer) for layer in content["layers"])

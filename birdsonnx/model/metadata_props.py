@@ -8,6 +8,9 @@ from pathlib import Path
 
 from birdsonnx.model.wire import LENGTH_DELIMITED, Buffer, FileBytes, fields, text
 
+PREFIX = "birdsonnx."
+"""Of our own keys."""
+
 METADATA_PROPS = 14
 """ModelProto's field of StringStringEntryProto: a message of the fields key and value."""
 

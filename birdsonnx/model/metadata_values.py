@@ -13,8 +13,7 @@ from birdsonnx.config.section import Finite, NonNegative, PositiveInt, Text
 from birdsonnx.config.transform_list import parse_transforms
 from birdsonnx.config.wording import shown
 from birdsonnx.errors import ModelError
-
-PREFIX = "birdsonnx."
+from birdsonnx.model.metadata_props import PREFIX
 
 MOST = 2**53
 """Of a whole number: floating point, in which other programs read JSON, is exact so far."""

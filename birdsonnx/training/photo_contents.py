@@ -2,10 +2,10 @@
 time gets its own.
 
 A photo is read again only where its inode, size or times are not those of the last time: the hashes are kept
-beside the features. Reading and hashing takes 0.1 to 0.3 ms a photo, its features at least 10 times as long.
+beside the features. Reading and hashing takes 0.2 to 0.4 ms a photo of 224 x 224 on 2 cores, a ResNet50's
+features take 57 ms.
 """
 
-import hashlib
 import io
 import os
 import time
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import FINGERPRINT_BYTES, fingerprint
 from birdsonnx.errors import ArtifactError, ImageError
 from birdsonnx.images.decoding import open_regular
 from birdsonnx.images.folders import Photo
@@ -24,11 +25,9 @@ from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
 
 Digests = npt.NDArray[np.uint8]
-"""`[photos, DIGEST_BYTES]`; zeros where a photo cannot be read, which decoding refuses by name."""
+"""`[photos, FINGERPRINT_BYTES]`; zeros where a photo cannot be read, which decoding refuses by name."""
 
-DIGEST_BYTES = 16
-
-KEPT = np.dtype([("status", np.int64, (5,)), ("digest", np.uint8, (DIGEST_BYTES,))])
+KEPT = np.dtype([("status", np.int64, (5,)), ("digest", np.uint8, (FINGERPRINT_BYTES,))])
 
 SETTLED_S = 2
 """A file that changed later than so long ago may change once more without another time: disks count in steps,
@@ -56,7 +55,7 @@ def of(photos: Sequence[Photo], folder: Path, streams: int, ranks: Ranks) -> Dig
 def hashed(photos: Sequence[Photo], streams: int) -> Digests:
     """The hashes of photos, read now."""
     found = in_streams(streams, _digest, (photo.path for photo in photos), ahead=64)
-    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, DIGEST_BYTES)
+    return np.frombuffer(b"".join(found), np.uint8).reshape(-1, FINGERPRINT_BYTES)
 
 
 def _digest(path: Path) -> bytes:
@@ -64,19 +63,19 @@ def _digest(path: Path) -> bytes:
         with open(path, "rb", opener=open_regular) as file:
             content = file.read()
     except (OSError, ImageError):
-        return bytes(DIGEST_BYTES)
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        return bytes(FINGERPRINT_BYTES)
+    return fingerprint(content)
 
 
 def _name_of(photos: Sequence[Photo]) -> str:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    places = []
     folders: dict[Path, str] = {}
     for photo in photos:
         parent = photo.path.parent
         if parent not in folders:
             folders[parent] = os.path.realpath(parent)
-        digest.update(os.fsencode(f"{folders[parent]}/{photo.path.name}\0"))
-    return digest.hexdigest()
+        places.append(f"{folders[parent]}/{photo.path.name}")
+    return fingerprint(os.fsencode("\0".join(places))).hex()
 
 
 def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
@@ -84,7 +83,7 @@ def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], n
     kept = np.zeros(len(photos), KEPT)
     with suppress(OSError, ValueError, EOFError):
         content = path.read_bytes()
-        if content[-DIGEST_BYTES:] == _seal(content[:-DIGEST_BYTES]):
+        if content[-FINGERPRINT_BYTES:] == fingerprint(content[:-FINGERPRINT_BYTES]):
             found = np.load(io.BytesIO(content), allow_pickle=False)
             if found.dtype == KEPT and found.shape == kept.shape:
                 kept = found
@@ -105,8 +104,4 @@ def _keep(path: Path, digests: Digests, status: npt.NDArray[np.int64]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, kept, allow_pickle=False)
     with suppress(ArtifactError):
-        artifacts.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
-
-
-def _seal(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        artifacts.write_bytes(path, buffer.getvalue() + fingerprint(buffer.getvalue()))

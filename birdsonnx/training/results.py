@@ -45,8 +45,6 @@ class Results:
         self.epochs: list[Epoch] = []
         """Those of this process."""
         self.checkpoints: list[Path] = []
-        self._kept: set[int] = set()
-        """Epochs with a checkpoint."""
 
     @property
     def history(self) -> list[Epoch]:
@@ -69,7 +67,6 @@ class Results:
         if due:
             path = self._ranks.first(lambda: self._save(folder, checkpoint))
             self.checkpoints.append(path)
-            self._kept.add(epoch.epoch)
             self._say(f"checkpoint {path}")
         if best:
             path = self._ranks.first(lambda: checkpoints.save_best(folder, checkpoint))
@@ -108,7 +105,8 @@ class Results:
         if not self._ranks.is_first:
             return
         classes = self._plan.model.metadata.classes
-        digest = artifacts.sha256(self.checkpoints[-1]) if epoch in self._kept else None
+        checkpoint = checkpoints.model_path(Path(self._settings.checkpoints.save or ""), epoch)
+        digest = artifacts.sha256(checkpoint) if checkpoint in self.checkpoints else None
         with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, digest) as writer:
             for rows, log_probs in pieces:
                 for row, values in zip(rows, log_probs, strict=True):

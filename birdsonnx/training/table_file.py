@@ -4,7 +4,6 @@ NumPy maps the rows and does not see the rest. With the checksums a table that w
 is noticed and made again; a piece is small enough that the ranks of a host check some each.
 """
 
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.artifacts import FINGERPRINT_BYTES, fingerprint
 from birdsonnx.errors import ArtifactError
 
 PIECE_BYTES = 2**24
-SUM_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Layout:
 
     def sum_at(self, piece: int) -> int:
         """The place of a checksum."""
-        return self.row_at(self.count) + piece * SUM_BYTES
+        return self.row_at(self.count) + piece * FINGERPRINT_BYTES
 
     def is_sound(self, path: Path, part: int, parts: int) -> bool:
         """Whether the table is there with the header and size that it must have, and the checksums of this
@@ -69,7 +68,7 @@ class Layout:
                 return False
             with path.open("rb") as file:
                 return file.read(len(self.header)) == self.header and all(
-                    _read(file, self.sum_at(piece), SUM_BYTES) == digest
+                    _read(file, self.sum_at(piece), FINGERPRINT_BYTES) == digest
                     for piece, digest in self.sums(file, part, parts)
                 )
         except OSError:
@@ -80,7 +79,7 @@ class Layout:
         for piece in self.pieces[part::parts]:
             rows = range(self.count)[piece * self.rows_per_piece :][: self.rows_per_piece]
             content = _read(file, self.row_at(rows.start), len(rows) * self.row.itemsize)
-            yield piece, hashlib.blake2b(content, digest_size=SUM_BYTES).digest()
+            yield piece, fingerprint(content)
 
 
 class TableFile:

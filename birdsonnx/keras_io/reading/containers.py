@@ -156,7 +156,7 @@ def _attribute_text(group: h5py.Group, name: str, where: str) -> str | None:
 
 def _require_self_contained(file: h5py.File, where: str, stored: int) -> None:
     try:
-        h5_safety.require_self_contained(file, stored, "a model file")
+        h5_safety.self_contained(file, stored, "a model file")
     except ValueError as error:
         raise ModelError(f"{where}: {error}") from None
 
