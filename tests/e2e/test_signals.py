@@ -169,7 +169,14 @@ def test_what_a_library_makes_of_it_is_not_the_reason(config, error):
     assert (process.returncode, said) == (143, "birdsonnx: interrupted\n")
 
 
-@pytest.mark.parametrize("wait", ["time.sleep(60)", "__import__('ctypes').CDLL(None).sleep(60)"])
+IN_A_LIBRARY = (
+    "import ctypes; mutex = ctypes.create_string_buffer(64); lock = ctypes.CDLL(None).pthread_mutex_lock; "
+    "lock(mutex); lock(mutex)"
+)
+"""Waits for ever, and no signal interrupts it, as one would a sleep."""
+
+
+@pytest.mark.parametrize("wait", ["time.sleep(60)", IN_A_LIBRARY], ids=["step", "library"])
 def test_a_second_signal_ends_at_once(config, wait):
     """In a step that the first one waits for, and inside a library."""
     config()
