@@ -2,7 +2,7 @@
 PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow fuzz lint bench bench-road bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest fuzz lint bench bench-road bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -14,6 +14,13 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -m slow
+
+# The oldest versions that pyproject.toml allows, in an environment of their own: each lower bound is one that works.
+test-lowest:
+	'$(PYTHON)' -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[all,dev]'
+	PATH="$$PWD/.venv-lowest/bin:$$PATH" .venv-lowest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Damaged inputs for SECONDS, from a new seed.
 SECONDS ?= 600
@@ -43,7 +50,7 @@ keras2:
 	scripts/keras2 python3.11 2.12.1
 
 clean:
-	rm -rf .venv .venv-onnxruntime demo build dist
+	rm -rf .venv .venv-lowest .venv-onnxruntime demo build dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all

@@ -533,6 +533,7 @@ def test_a_truncated_photo_is_refused(kind, kept):
         encoded(IMAGE, "PDF"),
         encoded(IMAGE, "TGA"),
     ],
+    ids=["empty", "text", "EPS", "ICO", "PDF", "TGA"],  # contents would be other names in each worker
 )
 def test_other_formats_are_refused(content):
     PHOTO.write_bytes(content)
