@@ -5,6 +5,7 @@
     ├── DataError            folders, labels, input lists
     ├── ImageError           one photo; prediction skips it, training refuses the whole list
     ├── ModelError           an .onnx, .h5, .keras or layers.json that cannot be used
+    │   └── EngineError      an engine that is not there or cannot run this network; another may
     ├── ArtifactError        an output that cannot be written
     ├── InstallationError    a missing extra, a foreign mpirun, a platform without training
     ├── RankError            an MPI rank that does not come, or has other inputs
@@ -50,6 +51,10 @@ class ImageError(BirdsonnxError):
 
 class ModelError(BirdsonnxError):
     """A model file that is missing, foreign, broken or unfit for the request."""
+
+
+class EngineError(ModelError):
+    """An engine that is not installed, or cannot run a network that another engine may run."""
 
 
 class ArtifactError(BirdsonnxError):

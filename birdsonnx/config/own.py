@@ -25,11 +25,18 @@ class Own(Section):
     """Seed of the shuffle, fresh weights, dropout and random transforms."""
     trainable: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] | None = None
     """Which layers are trained, as globs of their names; default: the network's own flags."""
+    engine: Annotated[
+        Literal["auto", "onnxruntime", "openvino"],
+        one_of("auto", "onnxruntime", "openvino", hint=" (what computes predictions and features)"),
+    ] = "auto"
+    """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
+    faster. `birdsonnx doctor` says when."""
     feature_precision: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        one_of("fp32", "fp16", "int8", hint=" (precision of the cached features)"),
+        Literal["fp32", "fp16", "bf16", "int8"],
+        one_of("fp32", "fp16", "bf16", "int8", hint=" (precision of the cached features)"),
     ] = "fp32"
-    """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast."""
+    """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16, with
+    OpenVINO on a CPU that has it, is fast and needs no calibration."""
     cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
     """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""

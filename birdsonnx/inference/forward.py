@@ -12,7 +12,8 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, in_streams, slices
+from birdsonnx.runtime.engine import Engine
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 
 CHUNKS_AHEAD = 8
 """Per stream, of log-probabilities, which are small; to take fewer at a time costs more: of an int8 ResNet50
@@ -34,7 +35,7 @@ class Chunk:
 
 
 def forward(
-    session: Session,
+    engine: Engine,
     decoder: Decoder,
     photos: Sequence[Photo],
     indices: range,
@@ -43,14 +44,14 @@ def forward(
     stop_computing_at_refusal: bool = False,
     ahead: int = 2,
 ) -> Iterator[Chunk]:
-    """Run `photos[i]` for `i` in `indices` through the session's one output, in order.
+    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
     nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
     wait to be taken.
     """
-    [output] = session.outputs
-    width = session.output_shapes[output][1:]
+    [output] = engine.outputs
+    width = engine.output_shapes[output][1:]
     seen_bad = False
 
     def run(piece: Sequence[int]) -> Chunk:
@@ -60,7 +61,7 @@ def forward(
         if not good or (seen_bad and stop_computing_at_refusal):
             empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
             return Chunk((), empty, tuple(refused))
-        values = answer(session, pixels)
+        values = answer(engine, pixels)
         if values.dtype == np.float16:  # a choice of the training, which says so itself
             return Chunk(tuple(good), values, tuple(refused))
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
@@ -76,18 +77,18 @@ def forward(
     return in_streams(streams, run, slices(indices, per_run), ahead)
 
 
-def answer(session: Session, pixels: Pixels) -> npt.NDArray[np.float32]:
+def answer(engine: Engine, pixels: Pixels) -> npt.NDArray[np.float32]:
     """The network's one output for some photos, float32 `[photos, …]`.
 
-    Where a session takes runs of one size only (`lay_side_by_side`), black photos fill up fewer.
+    Where an engine takes runs of one size only (OpenVINO, `lay_side_by_side`), black photos fill up fewer.
     """
-    [output] = session.outputs
-    size = session.input_shapes[INPUT][0]
+    [output] = engine.outputs
+    size = engine.input_shapes[INPUT][0]
     if isinstance(size, int) and len(pixels) < size:
         filled = np.zeros((size, *pixels.shape[1:]), pixels.dtype)
         filled[: len(pixels)] = pixels
-        return session.run({INPUT: filled})[output][: len(pixels)]
-    return session.run({INPUT: pixels})[output]
+        return engine.run({INPUT: filled})[output][: len(pixels)]
+    return engine.run({INPUT: pixels})[output]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -
 
     def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
         for chunk in forward(
-            classifier.session,
+            classifier.engine,
             classifier.decoder,
             photos,
             ranks.share(len(photos)),

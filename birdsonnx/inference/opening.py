@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.config.cache_folder import user_cache
-from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.errors import ConfigError, EngineError, ModelError
 from birdsonnx.inference import classifier as classifiers
-from birdsonnx.inference import tuning
+from birdsonnx.inference import engines, tuning
 from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.forms import MANY, Form
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.engine import EngineName
 from birdsonnx.runtime.ranks import Ranks
 
 CHECKPOINTS = Path("model_checkpoints_save")
@@ -77,9 +78,9 @@ def open_model(
     if share.note:
         audience.say(share.note)
     mine = len(ranks.share(photos))
-    form = ranks.first(lambda: _form(model, request.tune, mine, share.threads, audience))
+    engine, form = ranks.first(lambda: _engine_and_form(model, request, mine, share.threads, audience))
 
-    def opened() -> Classifier:
+    def opened(engine: EngineName, form: Form | None) -> Classifier:
         classifier = classifiers.open_classifier(
             model.content,
             model.where,
@@ -89,42 +90,81 @@ def open_model(
             form,
             request.per_run,
             grayscale=request.grayscale,
+            engine=engine,
+            bf16=request.bf16,
         )
         _require_precision(request, classifier, model.where)
         return classifier
 
-    return ranks.together(opened)
+    try:
+        return ranks.together(lambda: opened(engine, form))
+    except EngineError as refusal:  # on all ranks, so that no two compute by different engines
+        if request.bf16:
+            raise
+        audience.say(f"{refusal}; ONNX Runtime does")
+        return ranks.together(lambda: opened("onnxruntime", None))
 
 
-def _form(model: ChosenModel, tune: bool, photos: int, threads: int, audience: Audience) -> Form | None:
-    """How to spread photos over cores, as measured now or remembered; None: it was never measured, or the
-    photos are too few for it to matter."""
+def _engine_and_form(
+    model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience
+) -> tuple[EngineName, Form | None]:
+    """Which engine, and how to spread photos over cores as measured now or remembered; no form where it was
+    never measured, or the photos are too few for it to matter."""
+    form = _form(model, request, photos, threads, audience)
+    if form is not None:
+        return form.engine, form
+
+    def is_quantized() -> bool:
+        return engines.QUANTIZED in model.read()
+
+    return engines.choose(request.engine, request.bf16, photos, is_quantized), None
+
+
+def _form(
+    model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience
+) -> Form | None:
     try:
         memory = tuning.Memory(user_cache())
     except ConfigError:
-        if tune:
+        if request.tune:
             raise
         return None  # without a home there is nothing to remember
-    if not tune and (photos < classifiers.MANY or memory.is_empty):
+    if not request.tune and (photos < MANY or memory.is_empty):
         return None
     content = model.read()
-    if not tune:
-        return memory.recall(content, threads)
+    among = (f"{threads} threads", request.engine, request.precision if request.bf16 else "as it is")
+    if not request.tune:
+        return memory.recall(content, *among)
     audience.say("measuring how this machine runs the model fastest …")
-    found = tuning.probe(classifiers.fastest(content), threads)
-    memory.keep(content, threads, found)
+    found = _probed(content, request, threads, audience)
+    memory.keep(content, found, *among)
     audience.say(
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
-        f"{classifiers.MANY} photos per rank on"
+        f"{MANY} photos per rank on"
     )
     return found.form
+
+
+def _probed(content: bytes, request: Request, threads: int, audience: Audience) -> tuning.Tuning:
+    """The fastest form by the engine that is asked for, or by any that is here."""
+    engine = engines.choose(request.engine, request.bf16, MANY, lambda: True)
+    names: tuple[EngineName, ...] = (engine,)
+    if request.engine == "auto" and not request.bf16 and engines.is_openvino_installed():
+        names = ("onnxruntime", "openvino")
+    try:
+        return tuning.probe(content, threads, names, request.bf16)
+    except EngineError as refusal:
+        if request.bf16:
+            raise
+        audience.say(f"{refusal}; ONNX Runtime does")
+        return tuning.probe(content, threads)
 
 
 def _require_precision(request: Request, classifier: Classifier, where: str) -> None:
     is_int8 = classifier.metadata.quantization is not None
     if request.precision == "int8" and not is_int8:
         raise ModelError(f"{where} is a float32 model, --precision asks for int8; {HOW_TO_QUANTIZE}")
-    if request.precision == "fp32" and is_int8:
+    if request.precision in ("fp32", "bf16") and is_int8:
         raise ModelError(
-            f"{where} is an int8 model, --precision asks for fp32; give the model it was made of"
+            f"{where} is an int8 model, --precision asks for {request.precision}; give the model it was made of"
         )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
+from birdsonnx.runtime.engine import EngineChoice
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Request:
     per_run: int | None = None
     """Photos per run of a stream; None: as tuned, else the usual."""
     precision: Precision | None = None
-    """What the model must be; None: whatever it is."""
+    """What the model must be: fp32 or int8; bf16 is a float32 model computed in bf16. None: whatever it is."""
+    engine: EngineChoice = "auto"
     tune: bool = False
     """Whether to measure first how this machine runs the model fastest, and remember it."""
     top_k: int = 1
@@ -70,7 +72,13 @@ class Request:
             transforms=data.transforms,
             grayscale=data.grayscale,
             threads=settings.birdsonnx.threads,
+            engine=settings.birdsonnx.engine,
         )
+
+    @property
+    def bf16(self) -> bool:
+        """Whether a float32 model is computed in bf16."""
+        return self.precision == "bf16"
 
     @property
     def replaces_preprocessing(self) -> bool:

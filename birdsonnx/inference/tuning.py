@@ -3,36 +3,26 @@
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.config.json_text import decoded
+from birdsonnx.inference import engines
+from birdsonnx.inference.forms import MANY, Form
 from birdsonnx.inference.timing import timed
 from birdsonnx.model.metadata import INPUT
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session
+from birdsonnx.runtime import openvino_engine
+from birdsonnx.runtime.engine import Engine, EngineName
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, runtime_version
 
 PROBE_S = 0.5
 """Time for each form; with warm-up about 6 s in all on 2 cores."""
 PER_RUN = (1, 2, PHOTOS_PER_RUN, 8, 16)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How photos are spread over cores."""
-
-    streams: int
-    """Runs beside each other on one session."""
-    threads: int
-    """Inside a run."""
-    per_run: int
-    """Photos per run."""
-
-    def __str__(self) -> str:
-        return f"{self.streams} x {self.threads} threads, {self.per_run} photos per run"
 
 
 @dataclass(frozen=True)
@@ -43,32 +33,48 @@ class Tuning:
     images_per_second: float
 
 
-def forms(threads: int) -> Iterator[Form]:
-    """The forms to try: one single-threaded stream per core, or all cores inside each run."""
-    for per_run in PER_RUN:
-        yield Form(threads, 1, per_run)
+def forms(threads: int, engine: EngineName = "onnxruntime") -> Iterator[Form]:
+    """The forms to try: one single-threaded stream per core, or all cores inside each run. OpenVINO compiles
+    a model anew for each, so of it fewer."""
+    for per_run in PER_RUN if engine == "onnxruntime" else PER_RUN[-3:]:
+        yield Form(threads, 1, per_run, engine)
         if threads > 1:
-            yield Form(1, threads, per_run)
+            yield Form(1, threads, per_run, engine)
 
 
-def probe(model: bytes, threads: int, seconds: float = PROBE_S) -> Tuning:
-    """Time every form on random pixels; the default one stays unless another is faster by 3 %.
+def probe(
+    model: bytes,
+    threads: int,
+    names: Sequence[EngineName] = ("onnxruntime",),
+    bf16: bool = False,
+    seconds: float = PROBE_S,
+) -> Tuning:
+    """Time every form of these engines on random pixels; the default one stays unless another is faster by
+    3 %.
 
     Raises:
+        EngineError: an engine cannot run the model.
         ModelError: the runtime cannot load the model.
     """
     default = Form(threads, 1, PHOTOS_PER_RUN)
-    sessions = {count: Session(model, count) for count in {1, threads}}
-    rates = {form: _rate(sessions[form.threads], form, seconds) for form in forms(threads)}
+    rates: dict[Form, float] = {}
+    for name in names:
+        sessions: dict[object, Engine] = {}
+        for form in forms(threads, name):
+            # ONNX Runtime takes runs of any size; one session serves all forms with as many threads.
+            shared: object = form.threads if name == "onnxruntime" else form
+            if shared not in sessions:
+                sessions[shared] = engines.opened(model, "the model", form, MANY, bf16)
+            rates[form] = _rate(sessions[shared], form, seconds)
     best = max(rates, key=lambda form: rates[form] * (1.03 if form == default else 1))
     return Tuning(best, rates[best])
 
 
-def _rate(session: Session, form: Form, seconds: float) -> float:
-    shape = session.input_shapes[INPUT][1:]
+def _rate(engine: Engine, form: Form, seconds: float) -> float:
+    shape = engine.input_shapes[INPUT][1:]
     pixels = np.random.default_rng(0).integers(0, 256, (form.per_run, *shape), np.uint8)
 
-    timing = timed(lambda: session.run({INPUT: pixels}), time.perf_counter() + seconds, form.streams)
+    timing = timed(lambda: engine.run({INPUT: pixels}), time.perf_counter() + seconds, form.streams)
     return len(timing.durations_s) * form.per_run / timing.elapsed_s
 
 
@@ -82,20 +88,22 @@ class Memory:
     def is_empty(self) -> bool:
         return not self._path.exists()
 
-    def recall(self, model: bytes, threads: int) -> Form | None:
-        """The form that was found for this model, this number of threads and this machine."""
+    def recall(self, model: bytes, *among: object) -> Form | None:
+        """The form that was found for this model and this machine, `among` the same possibilities: threads,
+        engines, precision."""
         try:
-            form = Form(**self._entries()[_key(model, threads)]["form"])
+            form = Form(**self._entries()[_key(model, among)]["form"])
         except (KeyError, TypeError):
             return None
         numbers = (form.streams, form.threads, form.per_run)
-        return form if all(isinstance(number, int) and number > 0 for number in numbers) else None
+        sound = all(isinstance(number, int) and number > 0 for number in numbers)
+        return form if sound and form.engine in get_args(EngineName) else None
 
-    def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
+    def keep(self, model: bytes, tuning: Tuning, *among: object) -> None:
         """Remember it. Raises ArtifactError."""
-        artifacts.write_json(self._path, {**self._entries(), _key(model, threads): asdict(tuning)})
+        artifacts.write_json(self._path, {**self._entries(), _key(model, among): asdict(tuning)})
 
-    def _entries(self) -> dict[str, dict[str, dict[str, int]]]:
+    def _entries(self) -> dict[str, Any]:
         try:
             entries = decoded(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -103,9 +111,7 @@ class Memory:
         return entries if isinstance(entries, dict) else {}
 
 
-def _key(model: bytes, threads: int) -> str:
-    import onnxruntime
-
+def _key(model: bytes, among: Sequence[object]) -> str:
     machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs"
-    runtime = f"onnxruntime {onnxruntime.__version__}"
-    return f"{artifacts.sha256_of(model)[:32]}, {threads} threads, {machine}, {runtime}"
+    engines_here = f"onnxruntime {runtime_version()}, openvino {openvino_engine.installed_version()}"
+    return f"{artifacts.sha256_of(model)[:32]}, {', '.join(map(str, among))}, {machine}, {engines_here}"

@@ -1,4 +1,4 @@
-"""The one seam around ONNX Runtime: sessions, and streams of photos through them.
+"""The seam around ONNX Runtime: sessions, and streams of photos through any engine.
 
 Throughput comes from as many single-threaded streams as there are cores, all on one session: each thread
 decodes a few photos and runs them itself. Against one session with a thread pool (batch 8, default
@@ -81,6 +81,11 @@ class Session:
         except Exception as error:  # the runtime's exceptions share no base class
             raise ModelError(f"{where}: not an ONNX model this runtime can load ({_short(error)})") from None
         self._where = where
+
+    @property
+    def title(self) -> str:
+        """`ONNX Runtime 1.19.2`."""
+        return f"ONNX Runtime {runtime_version()}"
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Every output by name. Safe to call from several threads at once.

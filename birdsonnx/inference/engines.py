@@ -1,0 +1,138 @@
+"""Which engine computes a model here, and the model in the form that is fastest on it.
+
+One file serves both: it is written as ONNX Runtime is fastest without changes, and changed in memory.
+"""
+
+from collections.abc import Callable
+
+from birdsonnx.errors import ConfigError, InstallationError, ModelError
+from birdsonnx.inference.forms import MANY, SIDE_BY_SIDE, Form
+from birdsonnx.runtime import isa, openvino_engine
+from birdsonnx.runtime.engine import Engine, EngineChoice, EngineName
+from birdsonnx.runtime.sessions import Session
+
+QUANTIZED = b"QuantizeLinear"
+"""The operation that an int8 model's file holds."""
+
+INSTALL = "pip install 'birdsonnx[openvino]'"
+
+
+def is_openvino_installed() -> bool:
+    """Whether its package is there; whether it works shows when a model is opened."""
+    return openvino_engine.installed_version() is not None
+
+
+def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable[[], bool]) -> EngineName:
+    """The engine for so many photos of a rank; `auto` takes the one that is fastest by measurements.
+
+    Args:
+        wanted: what was asked for.
+        bf16: whether to compute in bf16, which OpenVINO alone does.
+        photos: per rank.
+        is_quantized: tells whether the model is int8; asked only where it decides.
+
+    Raises:
+        InstallationError: OpenVINO is asked for and not installed.
+        ConfigError: bf16 is asked for of ONNX Runtime, or of a CPU without it.
+    """
+    if bf16 and wanted == "onnxruntime":
+        raise ConfigError("bf16 is computed by OpenVINO alone; leave --engine onnxruntime out")
+    if wanted == "onnxruntime" or (wanted == "auto" and not bf16 and photos < fewest_for_openvino()):
+        return "onnxruntime"
+    if not is_openvino_installed():
+        if wanted == "auto" and not bf16:
+            return "onnxruntime"
+        what = "bf16 is computed by OpenVINO, which" if bf16 else "OpenVINO"
+        raise InstallationError(f"{what} is not installed: {INSTALL}")
+    if bf16 and not openvino_engine.computes_bf16():
+        raise ConfigError(
+            "this CPU does not compute in bf16 (it takes AVX512_BF16 or AMX); leave bf16 out, or take int8"
+        )
+    return "openvino" if wanted == "openvino" or bf16 or is_quantized() else "onnxruntime"
+
+
+def fewest_for_openvino() -> int:
+    """Photos per rank from which `auto` gives an int8 model to OpenVINO.
+
+    It takes 0.6 s more to start. With AMX it saves 2.4 ms a photo of ResNet50 on 2 cores, with VNNI alone
+    0.4 ms. In float32 ONNX Runtime is level or ahead.
+    """
+    return SIDE_BY_SIDE if isa.has_int8_products() and not isa.has_amx() else MANY
+
+
+def rule() -> str:
+    """What `auto` does here, in words."""
+    if not is_openvino_installed():
+        return f"ONNX Runtime; OpenVINO is not installed, which computes int8 faster: {INSTALL}"
+    return f"ONNX Runtime; OpenVINO for int8 models from {fewest_for_openvino()} photos per rank on, and for bf16"
+
+
+def opened(content: bytes, where: str, form: Form, photos: int = SIDE_BY_SIDE, bf16: bool = False) -> Engine:
+    """A model that was found sound, opened by the engine of `form` for so many photos.
+
+    Raises:
+        EngineError: OpenVINO cannot run it.
+        ModelError: ONNX Runtime cannot load it.
+    """
+    if form.engine == "openvino":
+        return openvino_engine.OpenVINO(
+            _for_openvino(content), form.streams, form.threads, form.per_run, bf16, where
+        )
+    if photos >= MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
+        content = fastest(content, form.per_run if photos >= SIDE_BY_SIDE and form.threads == 1 else 1)
+    try:
+        return Session(content, form.threads, where)
+    except ModelError:
+        _explain(content, where)
+        raise
+
+
+def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> bytes:
+    """A model in the form that is fastest by ONNX Runtime on this CPU, or on one with or without AMX units; on
+    a CPU without VNNI an int8 model gets the form whose sums are exact there.
+
+    With `side_by_side` above 1, that many photos' small maps lie side by side, and each run takes exactly so
+    many. What cannot be parsed stays as it is, for `Session` to refuse.
+    """
+    amx = (isa.has_amx() if amx is None else amx) and QUANTIZED in content
+    exact = QUANTIZED in content and isa.adds_in_16_bits()
+    if not (amx or exact) and side_by_side == 1:
+        return content
+    # Not at the top: prediction itself starts faster without onnx.
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx import load_model_from_string
+
+    from birdsonnx.passes.side_by_side import lay_side_by_side
+    from birdsonnx.passes.uint8_weights import exact_sums, sums_on_amx
+
+    try:
+        model = load_model_from_string(content)
+    except (DecodeError, ValueError, TypeError):
+        return content
+    changed = exact_sums(model).applied if exact else sums_on_amx(model).applied if amx else 0
+    if side_by_side > 1:
+        changed += lay_side_by_side(model, side_by_side).applied
+    return bytes(model.SerializeToString()) if changed else content
+
+
+def _for_openvino(content: bytes) -> bytes:
+    """An int8 model whose stem reads pixels, not the blocks that suit ONNX Runtime."""
+    if QUANTIZED not in content:
+        return content
+    from google.protobuf.message import DecodeError
+    from onnx import load_model_from_string
+
+    from birdsonnx.passes.plain_stem import pixels_for_blocks
+
+    try:
+        model = load_model_from_string(content)
+    except (DecodeError, ValueError, TypeError):
+        return content
+    return bytes(model.SerializeToString()) if pixels_for_blocks(model).applied else content
+
+
+def _explain(content: bytes, where: str) -> None:
+    """Raises ModelError in our own words where the onnx package sees what is wrong with a model."""
+    from birdsonnx.model import model_file  # not at the top: prediction itself starts faster without onnx
+
+    model_file.parse(content, where)
