@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import __version__
+from birdsonnx.inference import engines
 from birdsonnx.runtime import isa, launchers, ranks, threads
 
 BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "simplejpeg", "typer")
@@ -17,6 +18,7 @@ EXTRAS = {
     "mpi": ("mpi4py", "mpich"),
     "plot": ("matplotlib",),
     "opencv": ("opencv-python-headless",),
+    "openvino": ("openvino",),
 }
 
 
@@ -46,6 +48,7 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in BASE},
         "runtime": runtimes,
         "training": _trains(),
+        "engine": engines.rule(),
         "extras": {
             extra: {name: _version(name) for name in names} | _alternative(extra)
             for extra, names in EXTRAS.items()
@@ -78,6 +81,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         hint = f"; missing {', '.join(missing)}: pip install 'birdsonnx[{extra}]'" if missing else ""
         text.append(f"{extra:<12} {present or '-'}{hint}")
     text += [
+        f"engine       {found['engine']}",
         f"CPU          {found['cpu'] or 'unknown'}",
         f"cores        {found['cores']} of this process"
         + (f", limited to {limit:g} by the container" if limit else "")

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from birdsonnx.inference.classifier import fastest
+from birdsonnx.inference.engines import fastest
 
 
 def graph_of(

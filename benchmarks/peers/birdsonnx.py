@@ -12,7 +12,8 @@ from benchmarks.peers.timing import Array
 
 
 def load(settings: dict[str, Any]) -> Peer:
-    from birdsonnx.inference.classifier import fastest, open_classifier
+    from birdsonnx.inference.classifier import open_classifier
+    from birdsonnx.inference.engines import fastest
     from birdsonnx.inference.forward import answer
     from birdsonnx.model.file_bytes import read_bytes
     from birdsonnx.runtime.sessions import in_streams
@@ -22,7 +23,7 @@ def load(settings: dict[str, Any]) -> Peer:
     classifier = open_classifier(made_over, model.name, settings["threads"], settings["threads"])
 
     def answers(batches: Iterable[Array]) -> Iterable[Array]:
-        return in_streams(classifier.streams, lambda batch: answer(classifier.session, batch), batches)
+        return in_streams(classifier.streams, lambda batch: answer(classifier.engine, batch), batches)
 
     return Peer(answers, ("numpy", "onnxruntime-training-cpu"), chosen={"streams": classifier.streams})
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birdsonnx.cli.job import running
-from birdsonnx.cli.options import Debug, Json
+from birdsonnx.cli.options import Debug, Engine, Json, Precision, engine_of, precision_of
 from birdsonnx.errors import ConfigError
 
 LARGEST_BATCH = 1024
@@ -38,6 +38,8 @@ def benchmark(
             metavar="N", help="Cores to use; give it again for each number (default: 1, 2, 4 ... up to all)."
         ),
     ] = None,
+    engine: Engine = "auto",
+    precision: Precision = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw speed and latency by batch as PNG.")] = None,
     json: Json = False,
@@ -57,6 +59,8 @@ def benchmark(
             _seconds(seconds),
             _whole_numbers("--batch-sizes", batch_sizes.split(","), LARGEST_BATCH),
             _whole_numbers("--threads", threads, cores, " (the cores of this process)") if threads else None,
+            precision_of(precision),
+            engine_of(engine),
         )
         if plot is not None:
             plots.require_drawable(plot)

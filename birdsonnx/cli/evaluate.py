@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from birdsonnx.cli.job import CANNOT, agreed, running
-from birdsonnx.cli.options import CSVRaw, Debug, Json, Tag, Threads, require_csv
+from birdsonnx.cli.options import (
+    CSVRaw,
+    Debug,
+    Engine,
+    Json,
+    Precision,
+    Tag,
+    Threads,
+    engine_of,
+    precision_of,
+    require_csv,
+)
 
 
 def evaluate(
@@ -27,6 +38,8 @@ def evaluate(
     csv_raw: CSVRaw = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
     threads: Threads = None,
+    engine: Engine = "auto",
+    precision: Precision = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -36,7 +49,8 @@ def evaluate(
         from birdsonnx.reporting import tables
 
         agreed(lambda: require_csv(csv_raw, csv))
-        request = evaluation.Request(target, model, tag, labels, threads)
+        kind, computed = agreed(lambda: (precision_of(precision), engine_of(engine)))
+        request = evaluation.Request(target, model, tag, labels, threads, kind, computed)
         found, refused = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
             return

@@ -1,12 +1,16 @@
 """Options that several verbs have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from birdsonnx.inference.requests import Precision as PrecisionName
+    from birdsonnx.runtime.engine import EngineChoice
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
@@ -38,6 +42,37 @@ CSVRaw = Annotated[
         "first, since spreadsheets take them for formulas.",
     ),
 ]
+
+
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32 or int8: refuse a model of another kind; bf16: compute a float32 model in bf16, with "
+        "OpenVINO on CPUs that have it (default: take any)."
+    ),
+]
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="auto, onnxruntime or openvino: what computes (auto: the faster one for so many photos; "
+        "`birdsonnx doctor` says which)."
+    ),
+]
+
+
+def engine_of(value: str) -> "EngineChoice":
+    """Raises ConfigError where `--engine` is none that there is."""
+    if value not in ("auto", "onnxruntime", "openvino"):
+        raise ConfigError(f"--engine {value!r} is none of auto, onnxruntime, openvino")
+    return cast("EngineChoice", value)
+
+
+def precision_of(value: str | None) -> "PrecisionName | None":
+    """Raises ConfigError where `--precision` is none that there is."""
+    if value not in (None, "fp32", "bf16", "int8"):
+        raise ConfigError(f"--precision {value!r} is none of fp32, bf16, int8")
+    return cast("PrecisionName | None", value)
 
 
 def require_csv(raw: bool, csv: Path | None) -> None:

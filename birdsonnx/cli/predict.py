@@ -2,16 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from birdsonnx.cli.job import Job, agreed, running, same_config
-from birdsonnx.cli.options import CSVRaw, Debug, Json, Threads, require_csv
+from birdsonnx.cli.options import (
+    CSVRaw,
+    Debug,
+    Json,
+    Precision,
+    Threads,
+    engine_of,
+    precision_of,
+    require_csv,
+)
 from birdsonnx.errors import ConfigError
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.requests import Precision, Request
+    from birdsonnx.inference.requests import Request
 
 
 Inputs = Annotated[
@@ -34,8 +43,13 @@ BatchSize = Annotated[
         help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); only speed changes.",
     ),
 ]
-Wanted = Annotated[
-    str | None, typer.Option(help="fp32 or int8: refuse a model of another kind (default: take any).")
+Computed = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="auto, onnxruntime or openvino: what computes (default: the config's, else auto, which takes "
+        "the faster one for so many photos; `birdsonnx doctor` says which).",
+    ),
 ]
 Tune = Annotated[
     bool,
@@ -52,7 +66,8 @@ def predict(
     output: Output = None,
     threads: Threads = None,
     batch_size: BatchSize = None,
-    precision: Wanted = None,
+    engine: Computed = None,
+    precision: Precision = None,
     tune: Tune = False,
     top_k: TopK = 1,
     csv: CSV = None,
@@ -80,7 +95,8 @@ def predict(
             output=output or request.output,
             threads=threads or request.threads,
             per_run=batch_size,
-            precision=agreed(lambda: _precision(precision)),
+            precision=agreed(lambda: precision_of(precision)),
+            engine=request.engine if engine is None else agreed(lambda: engine_of(engine)),
             tune=tune,
             top_k=top_k,
             csv=csv,
@@ -101,9 +117,3 @@ def run_prediction(job: Job, request: "Request") -> None:
     job.say(*predictions.named_lines(summary))
     job.refuse(summary.refused)
     job.say(predictions.total_line(summary))
-
-
-def _precision(value: str | None) -> "Precision | None":
-    if value not in (None, "fp32", "int8"):
-        raise ConfigError(f"--precision {value!r} is neither fp32 nor int8")
-    return cast("Precision | None", value)

@@ -35,8 +35,8 @@ class Own(Section):
         Literal["fp32", "fp16", "bf16", "int8"],
         one_of("fp32", "fp16", "bf16", "int8", hint=" (precision of the cached features)"),
     ] = "fp32"
-    """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16, with
-    OpenVINO on a CPU that has it, is fast and needs no calibration."""
+    """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16,
+    with OpenVINO on a CPU that has it, is fast and needs no calibration."""
     cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
     """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""

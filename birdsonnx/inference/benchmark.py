@@ -21,17 +21,20 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
-from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
-from birdsonnx.inference.opening import CHECKPOINTS
+from birdsonnx.inference import engines
+from birdsonnx.inference.classifier import Classifier, open_classifier
+from birdsonnx.inference.forms import SIDE_BY_SIDE, Form
+from birdsonnx.inference.opening import CHECKPOINTS, require_precision
 from birdsonnx.inference.prediction import OUTPUT_FILE, record
+from birdsonnx.inference.requests import Precision
 from birdsonnx.inference.timing import Timing, timed
-from birdsonnx.inference.tuning import Form
 from birdsonnx.model.checkpoint_names import newest_checkpoint
+from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import interpreter, threads
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.engine import Engine, EngineChoice, EngineName
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import Session
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
 """Shares of the budget after which each part has to end; prediction from files gets the rest."""
@@ -57,6 +60,9 @@ class Request:
     batch_sizes: tuple[int, ...] = (1, 4, 8)
     threads: tuple[int, ...] | None = None
     """None: powers of two up to what `predict` would use."""
+    precision: Precision | None = None
+    """What the model must be, as in a prediction."""
+    engine: EngineChoice = "auto"
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Benchmark:
     """All that was measured."""
 
     model: str
+    engine: str
+    """Its name and version."""
     sha256: str
     input_shape: tuple[int, int, int]
     """`(height, width, channels)`."""
@@ -144,14 +152,16 @@ def run(request: Request, audience: Audience) -> Benchmark:
     counts = sorted(set(request.threads or powers_of_two(share.threads)))
     # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
     uses = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
-    forms = [Form(*use, batch) for use in uses for batch in sorted(set(request.batch_sizes))]
+    name = _engine(request, model)
+    forms = [Form(*use, batch, name) for use in uses for batch in sorted(set(request.batch_sizes))]
     started = perf_counter()
     with (
         scratch_folder() as folder,
         audience.progress("benchmark", 3 + len(forms)) as advance,
     ):
-        bench = _Bench(model, max(counts), folder, started, request.seconds)
+        bench = _Bench(model, max(counts), folder, started, request, name)
         classifier = bench.opened()
+        require_precision(request.precision, classifier, str(model))
         height, width = classifier.decoder.height, classifier.decoder.width
         if photos is None:
             photos = make_photos(bench.folder / "made", height, width)
@@ -173,6 +183,7 @@ def run(request: Request, audience: Audience) -> Benchmark:
         advance(1)
     return Benchmark(
         str(model),
+        classifier.engine.title,
         classifier.sha256,
         (height, width, classifier.decoder.channels),
         classifier.num_classes,
@@ -200,19 +211,23 @@ class _Bench:
     """As many as `predict` would use."""
     folder: Path
     started: float
-    seconds: float
+    request: Request
+    engine: EngineName
 
     def opened(self, form: Form | None = None) -> Classifier:
         """As `predict` opens it for many photos; with a form of its own, where that is measured."""
         streams = self.streams if form is None else form.streams
-        return open_classifier(self.model, str(self.model), SIDE_BY_SIDE, streams, form=form)
+        bf16 = self.request.precision == "bf16"
+        return open_classifier(
+            self.model, str(self.model), SIDE_BY_SIDE, streams, form=form, engine=self.engine, bf16=bf16
+        )
 
     def ends(self, part: float) -> float:
         """When a part of the budget has to end that ends there in it."""
-        return self.started + part * self.seconds
+        return self.started + part * self.request.seconds
 
     def first_prediction(self, photo: Photo) -> Timing:
-        return timed(lambda: _predict_one(self.model, photo, self.folder), self.ends(FIRST_ENDS))
+        return timed(lambda: _predict_one(self, photo), self.ends(FIRST_ENDS))
 
     def load(self) -> Timing:
         return timed(self.opened, self.ends(LOAD_ENDS))
@@ -222,7 +237,7 @@ class _Bench:
     ) -> tuple[BareSession, ...]:
         bare: list[BareSession] = []
         for form in forms:
-            session = self.opened(form).session
+            session = self.opened(form).engine
             images = np.resize(pixels, (form.per_run, *pixels.shape[1:]))  # the same photos over and over
             until = _slice(self.ends(BARE_ENDS), len(forms) - len(bare))
             bare.append(_bare_session(session, images, form, until))
@@ -280,8 +295,18 @@ def decodable(classifier: Classifier, photos: Sequence[Photo]) -> tuple[list[Pho
     return [spread[index] for index in good], pixels, refused
 
 
-def _predict_one(model: Path, photo: Photo, folder: Path) -> None:
-    words: list[str | Path] = ["predict", photo.path, "--model", model, "-o", folder]
+def _engine(request: Request, model: Path) -> EngineName:
+    """The one that `predict` would take for many photos."""
+    bf16 = request.precision == "bf16"
+    return engines.choose(request.engine, bf16, SIDE_BY_SIDE, lambda: engines.QUANTIZED in read_bytes(model))
+
+
+def _predict_one(bench: _Bench, photo: Photo) -> None:
+    words: list[str | Path] = ["predict", photo.path, "--model", bench.model, "-o", bench.folder]
+    if bench.request.engine != "auto":
+        words += ["--engine", bench.request.engine]
+    if bench.request.precision is not None:
+        words += ["--precision", bench.request.precision]
     done = subprocess.run(
         interpreter.command(words), capture_output=True, text=True, errors="replace", check=False
     )
@@ -296,7 +321,7 @@ def _slice(until: float, parts: int) -> float:
     return now + (until - now) / parts
 
 
-def _bare_session(session: Session, images: Pixels, form: Form, until: float) -> BareSession:
+def _bare_session(session: Engine, images: Pixels, form: Form, until: float) -> BareSession:
     timing = timed(lambda: session.run({INPUT: images}), until, form.streams)
     runs = len(timing.durations_s)
     p50, p90, p99 = (1000 * timing.percentile_s(percent) for percent in (50, 90, 99))

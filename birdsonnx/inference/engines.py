@@ -36,7 +36,7 @@ def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable
         ConfigError: bf16 is asked for of ONNX Runtime, or of a CPU without it.
     """
     if bf16 and wanted == "onnxruntime":
-        raise ConfigError("bf16 is computed by OpenVINO alone; leave --engine onnxruntime out")
+        raise ConfigError("bf16 is computed by OpenVINO alone; do not choose the engine onnxruntime for it")
     if wanted == "onnxruntime" or (wanted == "auto" and not bf16 and photos < fewest_for_openvino()):
         return "onnxruntime"
     if not is_openvino_installed():
@@ -64,7 +64,8 @@ def rule() -> str:
     """What `auto` does here, in words."""
     if not is_openvino_installed():
         return f"ONNX Runtime; OpenVINO is not installed, which computes int8 faster: {INSTALL}"
-    return f"ONNX Runtime; OpenVINO for int8 models from {fewest_for_openvino()} photos per rank on, and for bf16"
+    fewest = fewest_for_openvino()
+    return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on, and for bf16"
 
 
 def opened(content: bytes, where: str, form: Form, photos: int = SIDE_BY_SIDE, bf16: bool = False) -> Engine:
@@ -88,8 +89,8 @@ def opened(content: bytes, where: str, form: Form, photos: int = SIDE_BY_SIDE, b
 
 
 def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> bytes:
-    """A model in the form that is fastest by ONNX Runtime on this CPU, or on one with or without AMX units; on
-    a CPU without VNNI an int8 model gets the form whose sums are exact there.
+    """A model in the form that is fastest by ONNX Runtime on this CPU, or on one with or without AMX units;
+    on a CPU without VNNI an int8 model gets the form whose sums are exact there.
 
     With `side_by_side` above 1, that many photos' small maps lie side by side, and each run takes exactly so
     many. What cannot be parsed stays as it is, for `Session` to refuse.

@@ -18,6 +18,7 @@ from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
 from birdsonnx.inference.opening import choose_model, open_model
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.engine import EngineChoice
 from birdsonnx.runtime.ranks import Ranks
 
 
@@ -35,6 +36,9 @@ class Request:
     """CSV of name,class for a predictions file; None: its own names say it."""
     threads: int | None = None
     """Per rank; None: its share of the cores."""
+    precision: requests.Precision | None = None
+    """What the model must be, as in a prediction."""
+    engine: EngineChoice = "auto"
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,13 @@ def _evaluate_folder(
     folder = ranks.first(
         lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
     )
-    prediction = requests.Request([str(request.target)], request.model, threads=request.threads)
+    prediction = requests.Request(
+        [str(request.target)],
+        request.model,
+        threads=request.threads,
+        precision=request.precision,
+        engine=request.engine,
+    )
     model = ranks.first(lambda: choose_model(prediction, audience.say))
     classifier = open_model(model, len(folder.photos), prediction, ranks, audience)
 
@@ -135,8 +145,14 @@ def _evaluate_folder(
 
 
 def _evaluate_file(request: Request) -> tuple[Evaluation | None, list[str]]:
-    if request.tag is not None:
-        raise ConfigError(f"--tag is for a folder, and {request.target} is none")
+    for option, given in (
+        ("--tag", request.tag is not None),
+        ("--model", request.model is not None),
+        ("--precision", request.precision is not None),
+        ("--engine", request.engine != "auto"),
+    ):
+        if given:
+            raise ConfigError(f"{option} is for a folder, and {request.target} is none")
     refused: list[str] = []
     with hdf5.reading(request.target) as predictions:
         classes, labels = labels_of(predictions, str(request.target), request.labels)

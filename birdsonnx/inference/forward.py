@@ -11,8 +11,8 @@ from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT
-from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.engine import Engine
+from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 
 CHUNKS_AHEAD = 8

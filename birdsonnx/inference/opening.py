@@ -10,7 +10,7 @@ from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import engines, tuning
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forms import MANY, Form
-from birdsonnx.inference.requests import Request
+from birdsonnx.inference.requests import Precision, Request
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
@@ -93,7 +93,7 @@ def open_model(
             engine=engine,
             bf16=request.bf16,
         )
-        _require_precision(request, classifier, model.where)
+        require_precision(request.precision, classifier, model.where)
         return classifier
 
     try:
@@ -120,9 +120,7 @@ def _engine_and_form(
     return engines.choose(request.engine, request.bf16, photos, is_quantized), None
 
 
-def _form(
-    model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience
-) -> Form | None:
+def _form(model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience) -> Form | None:
     try:
         memory = tuning.Memory(user_cache())
     except ConfigError:
@@ -160,11 +158,12 @@ def _probed(content: bytes, request: Request, threads: int, audience: Audience) 
         return tuning.probe(content, threads)
 
 
-def _require_precision(request: Request, classifier: Classifier, where: str) -> None:
+def require_precision(precision: Precision | None, classifier: Classifier, where: str) -> None:
+    """Raises ModelError where a model is of another kind than was asked for."""
     is_int8 = classifier.metadata.quantization is not None
-    if request.precision == "int8" and not is_int8:
+    if precision == "int8" and not is_int8:
         raise ModelError(f"{where} is a float32 model, --precision asks for int8; {HOW_TO_QUANTIZE}")
-    if request.precision in ("fp32", "bf16") and is_int8:
+    if precision in ("fp32", "bf16") and is_int8:
         raise ModelError(
-            f"{where} is an int8 model, --precision asks for {request.precision}; give the model it was made of"
+            f"{where} is an int8 model, --precision asks for {precision}; give the model it was made of"
         )

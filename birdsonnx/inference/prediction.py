@@ -60,7 +60,7 @@ def record(
         DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
-    summary = Summary(classifier.where, output, csv_path)
+    summary = Summary(classifier.where, classifier.engine.title, output, csv_path)
     top_k = min(top_k, classifier.num_classes)
     with contextlib.ExitStack() as stack:
         writer = rows = None

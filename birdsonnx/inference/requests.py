@@ -41,7 +41,7 @@ class Request:
     per_run: int | None = None
     """Photos per run of a stream; None: as tuned, else the usual."""
     precision: Precision | None = None
-    """What the model must be: fp32 or int8; bf16 is a float32 model computed in bf16. None: whatever it is."""
+    """What the model must be: fp32 or int8; bf16 is a float32 model computed in bf16. None: whatever."""
     engine: EngineChoice = "auto"
     tune: bool = False
     """Whether to measure first how this machine runs the model fastest, and remember it."""

@@ -27,6 +27,8 @@ class Summary:
     """What a prediction did."""
 
     model: str
+    engine: str
+    """What computed it, with its version."""
     output: Path | None = None
     csv: Path | None = None
     photos: int = 0
@@ -58,6 +60,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         return {
             "model": self.model,
+            "engine": self.engine,
             "photos": self.photos,
             "refused": self.refused,
             "seconds": self.seconds,

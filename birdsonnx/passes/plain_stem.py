@@ -49,7 +49,8 @@ class PixelsForBlocks:
 
     def rewrite(self, graph: Editor, conv: NodeProto) -> int:
         weights, blocks = _weights(graph, conv), _blocks(graph, conv)
-        assert weights is not None and blocks is not None
+        assert weights is not None
+        assert blocks is not None
         block, row, further = blocks
         kernel = np.asarray(graph.constant(weights.input[0]))
         pixels = _over_pixels(kernel, block, row, further)

@@ -1,5 +1,7 @@
-"""What every engine does: it opens a model of ours and answers batches. `sessions` has ONNX Runtime's, which is
-the default and the reference, `openvino_engine` OpenVINO's."""
+"""What every engine does: it opens a model of ours and answers batches.
+
+`sessions` has ONNX Runtime's, which is the default and the reference, `openvino_engine` OpenVINO's.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, get_args

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
+FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -1,4 +1,4 @@
-"""The seam around OpenVINO: the same `.onnx` on its kernels, which use AMX and bf16 where the CPU has them."""
+"""The seam around OpenVINO: the same `.onnx` on its kernels, which use AMX and bf16 where a CPU has them."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +42,13 @@ class OpenVINO:
     """
 
     def __init__(
-        self, model: bytes, streams: int, threads: int, batch: int, bf16: bool = False, where: str = "the model"
+        self,
+        model: bytes,
+        streams: int,
+        threads: int,
+        batch: int,
+        bf16: bool = False,
+        where: str = "the model",
     ) -> None:
         core = _core()
         self.title = f"{TITLE} {installed_version()}{' in bf16' if bf16 else ''}"

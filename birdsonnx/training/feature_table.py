@@ -27,7 +27,6 @@ from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.forward import Chunk, forward
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import runtime_version
 from birdsonnx.training import photo_contents, refused_photos
 from birdsonnx.training.backbone import Backbone
 from birdsonnx.training.table_file import Layout, TableFile
@@ -77,7 +76,7 @@ def key(backbone: Backbone, photos: Sequence[Photo], contents: photo_contents.Di
     """Hash of all that decides the features: the backbone with its preprocessing, the transforms, the
     photos' names and `contents`, the versions of all that decodes and computes, and `further` facts."""
     # birdsonnx' version makes every upgrade compute anew; that of the pixels serves between two releases.
-    versions = (__version__, PIXELS_VERSION, PIL.__version__, simplejpeg.__version__, runtime_version())
+    versions = (__version__, PIXELS_VERSION, PIL.__version__, simplejpeg.__version__, *backbone.computed_by)
     digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
     digest.update(repr((backbone.decoder, versions, *further)).encode())
     digest.update(repr([photo.name for photo in photos]).encode(errors="surrogateescape"))
@@ -172,11 +171,12 @@ class _Making:
         """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
         refused: list[str] = []
         chunks = forward(
-            self.backbone.session,
+            self.backbone.engine,
             self.backbone.decoder,
             self.photos,
             self.ranks.share(len(self.photos)),
             self.backbone.streams,
+            self.backbone.form.per_run,
             stop_computing_at_refusal=True,
         )
         for chunk in chunks:

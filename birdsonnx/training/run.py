@@ -10,11 +10,13 @@ import numpy as np
 
 from birdsonnx.artifacts import locks
 from birdsonnx.config.settings import Settings
+from birdsonnx.errors import EngineError
 from birdsonnx.images.folders import LabelledFolder
-from birdsonnx.inference import quantizing
+from birdsonnx.inference import engines, quantizing
 from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.engine import EngineName
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, feature_table, features, int8_backbone
 from birdsonnx.training import plan as plans
@@ -120,8 +122,19 @@ def datasets(
         DataError: photos that cannot be decoded, all of one set listed.
         ArtifactError: the cache folder cannot hold the features.
     """
-    backbone = _backbone(settings, ranks, plan)
+    engine = ranks.first(lambda: _engine(settings, ranks, plan))
+    try:
+        return _datasets(_backbone(settings, ranks, plan, engine), settings, ranks, plan, audience)
+    except EngineError as refusal:  # on all ranks
+        if settings.birdsonnx.feature_precision == "bf16":
+            raise
+        audience.say(f"{refusal}; ONNX Runtime does")
+        return _datasets(_backbone(settings, ranks, plan, "onnxruntime"), settings, ranks, plan, audience)
 
+
+def _datasets(
+    backbone: Backbone | None, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
+) -> tuple[Dataset, Dataset | None]:
     def of(folder: LabelledFolder, what: str, seed: int | None) -> Dataset:
         photos = folder.photos
         title = f"{'photos' if backbone is None else 'features'} of {what}"
@@ -138,18 +151,29 @@ def datasets(
     return train_set, None if plan.test is None else of(plan.test, "test", None)
 
 
-def _backbone(settings: Settings, ranks: Ranks, plan: Plan) -> Backbone | None:
+def _engine(settings: Settings, ranks: Ranks, plan: Plan) -> EngineName:
+    """What computes the features of train and test, which are compared, alike."""
+    if plan.part.backbone is None:
+        return "onnxruntime"
+    own = settings.birdsonnx
+    photos = len(plan.train.photos) + (0 if plan.test is None else len(plan.test.photos))
+    bf16, is_int8 = own.feature_precision == "bf16", own.feature_precision == "int8"
+    return engines.choose(own.engine, bf16, photos // ranks.size, lambda: is_int8)
+
+
+def _backbone(settings: Settings, ranks: Ranks, plan: Plan, engine: EngineName) -> Backbone | None:
     """What computes the features, or None where the photos themselves are trained on."""
     part = plan.part
     if part.backbone is None:
         return None
     row: np.dtype[Any] = np.dtype((part.row_type, part.row_shape))
-    backbone = Backbone(part.backbone, row, plan.decoder, plan.threads)
-    if settings.birdsonnx.feature_precision != "int8":
-        return backbone
-    preprocessing, photos, cache = plan.model.metadata.preprocessing, plan.train.photos, _cache(plan)
-    content = ranks.first(lambda: int8_backbone.quantized(backbone, preprocessing, photos, cache))
-    return Backbone(content, row, plan.decoder, plan.threads)
+    precision = settings.birdsonnx.feature_precision
+    content = part.backbone
+    if precision == "int8":
+        float32 = Backbone(content, row, plan.decoder, plan.threads)
+        preprocessing, photos, cache = plan.model.metadata.preprocessing, plan.train.photos, _cache(plan)
+        content = ranks.first(lambda: int8_backbone.quantized(float32, preprocessing, photos, cache))
+    return Backbone(content, row, plan.decoder, plan.threads, engine, bf16=precision == "bf16")
 
 
 def _cache(plan: Plan) -> Path:

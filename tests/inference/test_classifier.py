@@ -12,9 +12,10 @@ from birdsonnx import artifacts
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.inference import classifier as classifiers
-from birdsonnx.inference.classifier import INT8_PHOTOS_PER_RUN, fastest, open_classifier
+from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.engines import fastest
+from birdsonnx.inference.forms import PHOTOS_PER_LARGE_RUN, Form
 from birdsonnx.inference.forward import name_photos
-from birdsonnx.inference.tuning import Form
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks
@@ -44,7 +45,7 @@ class TestSideBySide:
         photos = [*photos[:1], broken("bad.png"), *photos[1:count]]
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         classifier = open_classifier(content, "model", len(photos), 2, per_run=per_run)
-        assert classifier.session.input_shapes["images"][0] == ("batch" if per_run == 1 else per_run)
+        assert classifier.engine.input_shapes["images"][0] == ("batch" if per_run == 1 else per_run)
         for named in name_photos(classifier, photos, Ranks()):
             if named.photo.name == "bad.png":
                 assert named.log_probs is None
@@ -56,7 +57,7 @@ class TestSideBySide:
 
     def test_not_where_threads_share_a_run(self, content):
         classifier = open_classifier(content, "model", 9, 2, form=Form(1, 2, 4))
-        assert classifier.session.input_shapes["images"][0] == "batch"
+        assert classifier.engine.input_shapes["images"][0] == "batch"
 
     def test_an_int8_model_takes_more_photos_at_once(self, content):
         model = residual_model(3, size=self.SMALL)
@@ -64,9 +65,9 @@ class TestSideBySide:
         proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
         int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
         classifiers = [open_classifier(each, "model", 9, 2) for each in (content, int8)]
-        assert [each.per_run for each in classifiers] == [PHOTOS_PER_RUN, INT8_PHOTOS_PER_RUN]
-        shapes = [each.session.input_shapes["images"] for each in classifiers]
-        assert [shape[0] for shape in shapes] == [PHOTOS_PER_RUN, INT8_PHOTOS_PER_RUN]
+        assert [each.per_run for each in classifiers] == [PHOTOS_PER_RUN, PHOTOS_PER_LARGE_RUN]
+        shapes = [each.engine.input_shapes["images"] for each in classifiers]
+        assert [shape[0] for shape in shapes] == [PHOTOS_PER_RUN, PHOTOS_PER_LARGE_RUN]
 
     def test_the_model_is_known_by_its_file(self, content):
         assert open_classifier(content, "model", 9, 2).sha256 == artifacts.sha256_of(content)

@@ -10,7 +10,7 @@ from birdsonnx.errors import ModelError
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference import quantizing
-from birdsonnx.inference.classifier import fastest
+from birdsonnx.inference.engines import fastest
 from birdsonnx.inference.int8_agreement import settled
 from birdsonnx.inference.quantizing import quantized_model
 from birdsonnx.model.edits import copy_of

@@ -16,7 +16,9 @@ from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference import quantizing
-from birdsonnx.inference.classifier import MANY, fastest, open_classifier
+from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.engines import fastest
+from birdsonnx.inference.forms import MANY
 from birdsonnx.inference.quantizing import Request, evenly, quantize, quantized_model
 from birdsonnx.model import model_file
 from birdsonnx.model.edits import set_constant

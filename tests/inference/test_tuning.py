@@ -13,9 +13,10 @@ from birdsonnx.images.inputs import collect
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import prediction, tuning
 from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.forms import Form
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.tuning import PER_RUN, Form, Memory, Tuning, forms, probe
+from birdsonnx.inference.tuning import PER_RUN, Memory, Tuning, forms, probe
 from birdsonnx.reporting.console import Console
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN

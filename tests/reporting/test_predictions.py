@@ -9,7 +9,7 @@ from birdsonnx.reporting.predictions import named_lines, total_line
 
 
 def summary(photos: int, classes: int = 3, refused: int = 0) -> Summary:
-    made = Summary("model.onnx", Path("out/output_1.h5"), seconds=2.0)
+    made = Summary("model.onnx", "ONNX Runtime 1.19.2", Path("out/output_1.h5"), seconds=2.0)
     for number in range(photos):
         made.add(f"{number}.jpg", [(f"CLASS {number % classes}", 0.75), ("OTHER", 0.25)])
     made.refused += [f"bad {number}" for number in range(refused)]
