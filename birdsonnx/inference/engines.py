@@ -6,7 +6,8 @@ One file serves both: it is written as ONNX Runtime is fastest without changes, 
 from collections.abc import Callable
 
 from birdsonnx.errors import ConfigError, InstallationError, ModelError
-from birdsonnx.inference.forms import MANY, SIDE_BY_SIDE, Form
+from birdsonnx.inference import forms
+from birdsonnx.inference.forms import Form
 from birdsonnx.runtime import isa, openvino_engine
 from birdsonnx.runtime.engine import Engine, EngineChoice, EngineName
 from birdsonnx.runtime.sessions import Session
@@ -57,7 +58,7 @@ def fewest_for_openvino() -> int:
     It takes 0.6 s more to start. With AMX it saves 2.4 ms a photo of ResNet50 on 2 cores, with VNNI alone
     0.4 ms. In float32 ONNX Runtime is level or ahead.
     """
-    return SIDE_BY_SIDE if isa.has_int8_products() and not isa.has_amx() else MANY
+    return forms.SIDE_BY_SIDE if isa.has_int8_products() and not isa.has_amx() else forms.MANY
 
 
 def rule() -> str:
@@ -68,7 +69,9 @@ def rule() -> str:
     return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on, and for bf16"
 
 
-def opened(content: bytes, where: str, form: Form, photos: int = SIDE_BY_SIDE, bf16: bool = False) -> Engine:
+def opened(
+    content: bytes, where: str, form: Form, photos: int = forms.SIDE_BY_SIDE, bf16: bool = False
+) -> Engine:
     """A model that was found sound, opened by the engine of `form` for so many photos.
 
     Raises:
@@ -79,8 +82,8 @@ def opened(content: bytes, where: str, form: Form, photos: int = SIDE_BY_SIDE, b
         return openvino_engine.OpenVINO(
             _for_openvino(content), form.streams, form.threads, form.per_run, bf16, where
         )
-    if photos >= MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
-        content = fastest(content, form.per_run if photos >= SIDE_BY_SIDE and form.threads == 1 else 1)
+    if photos >= forms.MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
+        content = fastest(content, form.per_run if photos >= forms.SIDE_BY_SIDE and form.threads == 1 else 1)
     try:
         return Session(content, form.threads, where)
     except ModelError:

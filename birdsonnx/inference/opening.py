@@ -7,9 +7,9 @@ from pathlib import Path
 from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.errors import ConfigError, EngineError, ModelError
 from birdsonnx.inference import classifier as classifiers
-from birdsonnx.inference import engines, tuning
+from birdsonnx.inference import engines, forms, tuning
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.forms import MANY, Form
+from birdsonnx.inference.forms import Form
 from birdsonnx.inference.requests import Precision, Request
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
@@ -127,25 +127,25 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
         if request.tune:
             raise
         return None  # without a home there is nothing to remember
-    if not request.tune and (photos < MANY or memory.is_empty):
+    if not request.tune and (photos < forms.MANY or memory.is_empty):
         return None
     content = model.read()
-    among = (f"{threads} threads", request.engine, request.precision if request.bf16 else "as it is")
+    among = (threads, request.engine, request.bf16)
     if not request.tune:
-        return memory.recall(content, *among)
+        return memory.recall(content, among)
     audience.say("measuring how this machine runs the model fastest …")
     found = _probed(content, request, threads, audience)
-    memory.keep(content, found, *among)
+    memory.keep(content, among, found)
     audience.say(
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
-        f"{MANY} photos per rank on"
+        f"{forms.MANY} photos per rank on"
     )
     return found.form
 
 
 def _probed(content: bytes, request: Request, threads: int, audience: Audience) -> tuning.Tuning:
     """The fastest form by the engine that is asked for, or by any that is here."""
-    engine = engines.choose(request.engine, request.bf16, MANY, lambda: True)
+    engine = engines.choose(request.engine, request.bf16, forms.MANY, lambda: True)
     names: tuple[EngineName, ...] = (engine,)
     if request.engine == "auto" and not request.bf16 and engines.is_openvino_installed():
         names = ("onnxruntime", "openvino")

@@ -88,9 +88,9 @@ class Memory:
     def is_empty(self) -> bool:
         return not self._path.exists()
 
-    def recall(self, model: bytes, *among: object) -> Form | None:
-        """The form that was found for this model and this machine, `among` the same possibilities: threads,
-        engines, precision."""
+    def recall(self, model: bytes, among: object) -> Form | None:
+        """The form that was found for this model and this machine among the same possibilities: of threads,
+        engines and precision."""
         try:
             form = Form(**self._entries()[_key(model, among)]["form"])
         except (KeyError, TypeError):
@@ -99,7 +99,7 @@ class Memory:
         sound = all(isinstance(number, int) and number > 0 for number in numbers)
         return form if sound and form.engine in get_args(EngineName) else None
 
-    def keep(self, model: bytes, tuning: Tuning, *among: object) -> None:
+    def keep(self, model: bytes, among: object, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""
         artifacts.write_json(self._path, {**self._entries(), _key(model, among): asdict(tuning)})
 
@@ -111,7 +111,7 @@ class Memory:
         return entries if isinstance(entries, dict) else {}
 
 
-def _key(model: bytes, among: Sequence[object]) -> str:
+def _key(model: bytes, among: object) -> str:
     machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs"
     engines_here = f"onnxruntime {runtime_version()}, openvino {openvino_engine.installed_version()}"
-    return f"{artifacts.sha256_of(model)[:32]}, {', '.join(map(str, among))}, {machine}, {engines_here}"
+    return f"{artifacts.sha256_of(model)[:32]}, {among}, {machine}, {engines_here}"

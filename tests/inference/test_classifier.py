@@ -11,7 +11,7 @@ from PIL import Image
 from birdsonnx import artifacts
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.inference import classifier as classifiers
+from birdsonnx.inference import forms
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import fastest
 from birdsonnx.inference.forms import PHOTOS_PER_LARGE_RUN, Form
@@ -32,8 +32,8 @@ class TestSideBySide:
 
     @pytest.fixture(autouse=True)
     def many(self, monkeypatch):
-        monkeypatch.setattr(classifiers, "MANY", 1)
-        monkeypatch.setattr(classifiers, "SIDE_BY_SIDE", 1)
+        monkeypatch.setattr(forms, "MANY", 1)
+        monkeypatch.setattr(forms, "SIDE_BY_SIDE", 1)
 
     @pytest.fixture
     def content(self) -> bytes:

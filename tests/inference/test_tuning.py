@@ -11,6 +11,7 @@ import pytest
 from birdsonnx.errors import ModelError
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference import classifier as classifiers
+from birdsonnx.inference import forms as forms_of_runs
 from birdsonnx.inference import prediction, tuning
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.forms import Form
@@ -113,7 +114,7 @@ class TestPrediction:
 
     @pytest.fixture(autouse=True)
     def photos(self, monkeypatch):
-        monkeypatch.setattr(classifiers, "MANY", 1)
+        monkeypatch.setattr(forms_of_runs, "MANY", 1)
         make_class_folders(Path("photos"), per_class=3)
         Path("model.onnx").write_bytes(MODEL)
 
@@ -172,5 +173,5 @@ class TestPrediction:
 
     def test_few_photos_do_not_use_it(self, monkeypatch):
         monkeypatch.setattr(tuning, "probe", lambda model, threads: FOUND)
-        monkeypatch.setattr(classifiers, "MANY", 100)
+        monkeypatch.setattr(forms_of_runs, "MANY", 100)
         assert self.predicted(monkeypatch, tune=True)[0] == Form(2, 1, PHOTOS_PER_RUN)

@@ -1,0 +1,179 @@
+"""Two engines behind one seam: the same answers, and which one computes."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from birdsonnx.errors import ConfigError, EngineError, InstallationError
+from birdsonnx.inference import engines, forms, opening
+from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.engines import choose
+from birdsonnx.inference.forms import Form
+from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.requests import Request
+from birdsonnx.inference.tuning import probe
+from birdsonnx.model.model_file import BirdModel
+from birdsonnx.passes.quantization import quantize
+from birdsonnx.runtime import isa, openvino_engine
+from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.ranks import Ranks
+from tests.inference.conftest import COUNT, broken
+from tests.tiny import residual_model
+
+SMALL = 14
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    monkeypatch.setattr(openvino_engine, "installed_version", lambda: "2026.4.1")
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    monkeypatch.setattr(openvino_engine, "installed_version", lambda: None)
+
+
+@pytest.fixture
+def no_vnni(monkeypatch):
+    monkeypatch.setattr(isa, "extensions", lambda: ("avx2",))
+
+
+@pytest.mark.usefixtures("installed", "no_vnni")
+class TestAuto:
+    def test_int8_of_many_photos_goes_to_openvino(self):
+        assert choose("auto", False, forms.MANY, lambda: True) == "openvino"
+
+    def test_with_vnni_alone_from_more_photos_on(self, monkeypatch):
+        monkeypatch.setattr(isa, "extensions", lambda: ("avx512_vnni",))
+        assert choose("auto", False, forms.MANY, lambda: True) == "onnxruntime"
+        assert choose("auto", False, forms.SIDE_BY_SIDE, lambda: True) == "openvino"
+
+    def test_float32_stays(self):
+        assert choose("auto", False, 10**6, lambda: False) == "onnxruntime"
+
+    def test_few_photos_stay_and_the_model_is_not_even_asked(self):
+        def is_quantized() -> bool:
+            raise AssertionError
+
+        assert choose("auto", False, forms.MANY - 1, is_quantized) == "onnxruntime"
+
+    def test_without_openvino(self, missing):
+        assert choose("auto", False, 10**6, lambda: True) == "onnxruntime"
+        assert "pip install 'birdsonnx[openvino]'" in engines.rule()
+
+    def test_the_rule_says_so(self):
+        assert f"int8 models from {forms.MANY} photos" in engines.rule()
+
+
+class TestAskedFor:
+    def test_openvino_for_any_model(self, installed):
+        assert choose("openvino", False, 1, lambda: False) == "openvino"
+
+    def test_openvino_that_is_missing(self, missing):
+        with pytest.raises(
+            InstallationError, match=r"OpenVINO is not installed: pip install 'birdsonnx\[openvino"
+        ):
+            choose("openvino", False, 1, lambda: False)
+
+    def test_bf16_by_onnxruntime(self):
+        with pytest.raises(ConfigError, match="bf16 is computed by OpenVINO alone"):
+            choose("onnxruntime", True, 1, lambda: False)
+
+    def test_bf16_without_openvino(self, missing):
+        with pytest.raises(InstallationError, match="bf16 is computed by OpenVINO, which is not installed"):
+            choose("auto", True, 1, lambda: False)
+
+    def test_bf16_on_a_cpu_without_it(self, installed, monkeypatch):
+        monkeypatch.setattr(openvino_engine, "computes_bf16", lambda: False)
+        with pytest.raises(ConfigError, match="this CPU does not compute in bf16"):
+            choose("auto", True, 1, lambda: False)
+
+    def test_bf16_where_there_is_bf16(self, installed, monkeypatch):
+        monkeypatch.setattr(openvino_engine, "computes_bf16", lambda: True)
+        assert choose("auto", True, 1, lambda: False) == "openvino"
+
+
+class TestOpenVINO:
+    """Against plain ONNX Runtime."""
+
+    @pytest.fixture(autouse=True)
+    def needed(self):
+        pytest.importorskip("openvino")
+
+    @pytest.fixture
+    def model(self) -> BirdModel:
+        return residual_model(3, size=SMALL)
+
+    @pytest.mark.parametrize("count", [1, 5, COUNT])
+    @pytest.mark.parametrize("per_run", [None, 1, 3])
+    def test_log_probs_are_those_of_onnxruntime(self, model, photos, count, per_run):
+        content = model.serialized()
+        given = [*photos[:1], broken("bad.png"), *photos[1:count]]
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        classifier = open_classifier(content, "model", len(given), 2, per_run=per_run, engine="openvino")
+        assert classifier.engine.title.startswith("OpenVINO 20")
+        named = list(name_photos(classifier, given, Ranks()))
+        assert [each.log_probs is None for each in named] == [each.photo.name == "bad.png" for each in named]
+        for each in named:
+            if each.log_probs is not None:
+                pixels = classifier.decoder(each.photo.path)[None]
+                [expected] = session.run(None, {"images": pixels})[0]
+                np.testing.assert_allclose(each.log_probs, expected, atol=1e-5)
+
+    def test_one_int8_file_serves_both(self, model, photos):
+        """Differences of at most a few steps of the last layer's uint8."""
+        pixels = np.random.default_rng(0).integers(0, 256, (8, SMALL, SMALL, 3), np.uint8)
+        proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
+        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+        rows = []
+        for engine in ("onnxruntime", "openvino"):
+            classifier = open_classifier(int8, "int8", len(photos), 2, engine=engine)
+            rows.append(np.stack([each.log_probs for each in name_photos(classifier, photos, Ranks())]))
+        np.testing.assert_allclose(rows[0], rows[1], atol=0.15)
+        assert np.ptp(rows[0]) > 1
+
+    def test_probing_compares_the_engines(self, model):
+        found = probe(model.serialized(), 2, ("onnxruntime", "openvino"), seconds=0.01)
+        assert found.form.engine in ("onnxruntime", "openvino")
+        assert probe(model.serialized(), 2, ("openvino",), seconds=0.01).form.engine == "openvino"
+
+    def test_what_it_cannot_read_is_one_line(self):
+        with pytest.raises(EngineError, match=r"^birds\.onnx: OpenVINO cannot run it \(") as caught:
+            openvino_engine.OpenVINO(b"no model", 1, 1, 1, where="birds.onnx")
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_bf16_of_an_int8_model_is_refused(self, model, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 256, (8, SMALL, SMALL, 3), np.uint8)
+        proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
+        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+        classifier = open_classifier(int8, "int8", 1, 1)
+        with pytest.raises(Exception, match="is an int8 model, --precision asks for bf16"):
+            opening.require_precision("bf16", classifier, "int8")
+
+
+def test_a_refusal_falls_back_with_one_line(monkeypatch, tmp_path, installed):
+    def refuse(*_: object, **__: object) -> None:
+        raise EngineError("model: OpenVINO cannot run it (made up)")
+
+    monkeypatch.setattr(openvino_engine, "OpenVINO", refuse)
+    path = tmp_path / "model.onnx"
+    residual_model(3, size=SMALL).save(path)
+    said: list[str] = []
+
+    class Listening(Audience):
+        def say(self, *lines: str) -> None:
+            said.extend(lines)
+
+    request = Request([], model=path, engine="openvino")
+    model = opening.choose_model(request, said.append)
+    classifier = opening.open_model(model, 3, request, Ranks(), Listening())
+    assert classifier.engine.title.startswith("ONNX Runtime")
+    assert said == ["model: OpenVINO cannot run it (made up); ONNX Runtime does"]
+
+
+def test_a_form_that_was_tuned_brings_its_engine(photos):
+    pytest.importorskip("openvino")
+    content = residual_model(3, size=SMALL).serialized()
+    classifier = open_classifier(content, "model", forms.MANY, 2, form=Form(2, 1, 4, "openvino"))
+    assert classifier.engine.title.startswith("OpenVINO")
+    assert classifier.per_run == 4
