@@ -1,6 +1,5 @@
 """One running verb: which ranks work, who prints, how it exits, what an error becomes."""
 
-import os
 import signal
 import sys
 import time
@@ -53,7 +52,7 @@ class Job:
         self.debug = debug
         self.result: dict[str, Any] = {}
         self.code = DONE
-        self.speaks = True
+        self.speaks = is_first_launched()
         """Whether this process prints."""
         self.works = True
         """Whether this process carries out the verb."""
@@ -66,6 +65,11 @@ class Job:
         """The ranks that carry out the verb together."""
         assert self._ranks is not None
         return self._ranks
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether other ranks carry out the verb with this one, and would wait for it."""
+        return self._ranks is not None and self._ranks.size > 1
 
     def join_ranks(self, working: WorkingRanks) -> None:
         """Find out which ranks there are, and what this one is to do.
@@ -84,12 +88,11 @@ class Job:
             if working != "separate":
                 raise
             joined = ranks.Ranks()
+        self._ranks = joined
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
             agreed(lambda: _refuse_ranks(joined.size))
-        if working == "all" or joined.size == 1:
-            self._ranks = joined
-        else:
+        if working != "all" and joined.size > 1:
             self._ranks = ranks.Ranks()
             self._waiting = joined
             joined.wait_quietly()
@@ -127,7 +130,7 @@ class Job:
         self.result = {"error": "\n".join(map(shortened, lines))}
         if agreed and not self.speaks:
             return
-        several = not agreed and self._ranks is not None and self._ranks.size > 1
+        several = not agreed and self.is_one_of_several
         if several and not self.speaks:
             time.sleep(GRACE_S)
         if self.debug:
@@ -145,6 +148,7 @@ class Job:
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Report Ctrl-C or another signal, and end all ranks, also those that only wait."""
+        interruption.reported()
         self.code = 128 + getattr(error, "number", signal.SIGINT)
         agreed = getattr(error, "agreed", False)
         if not self.speaks and not agreed:
@@ -177,30 +181,35 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
     JSON object."""
     _silenced.close()
     job = Job(json, debug)
-    with interruption.handled():
-        try:
+    with interruption.handled(), _reporting(job):
+        with _reporting(job):
             job.join_ranks(ranks)
             if job.works:
                 yield job
-            else:
-                job.share_code()
-        except KeyboardInterrupt as error:
-            job.interrupt(error)
-        except BrokenPipeError:  # the reader of our output left
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            job.code = 141
-        except Exception as error:
-            interrupted = interruption.raised()
-            if interrupted is not None:
-                job.interrupt(interrupted)
-            elif isinstance(error, BirdsonnxError):
-                job.fail(*error.lines, agreed=error.agreed)
-            else:
-                job.fail(_described(error))
-        if job.works:
-            job.share_code()
+        job.share_code()
         job.print_result()
     raise typer.Exit(job.code)
+
+
+@contextmanager
+def _reporting(job: Job) -> Iterator[None]:
+    """Report what ends the block, and give the job its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        job.interrupt(error)
+    except BrokenPipeError:  # the reader of our output left
+        job.code = 141
+        if job.is_one_of_several:
+            job.ranks.abort(job.code)
+    except Exception as error:
+        interrupted = interruption.raised()
+        if interrupted is not None:
+            job.interrupt(interrupted)
+        elif isinstance(error, BirdsonnxError):
+            job.fail(*error.lines, agreed=error.agreed)
+        else:
+            job.fail(_described(error))
 
 
 def same_config(ranks: "Ranks", path: Path) -> None:
