@@ -3,7 +3,6 @@
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import typer
 
 from birdsonnx import artifacts
-from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
+from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError, traceback_of
 from birdsonnx.reporting.terminal import shortened, write_line, write_lines
 from birdsonnx.runtime import interruption
 from birdsonnx.runtime.launchers import is_first_launched
@@ -133,8 +132,9 @@ class Job:
         several = not agreed and self.is_one_of_several
         if several and not self.speaks:
             time.sleep(GRACE_S)
-        if self.debug:
-            write_lines(_trace(sys.exception()), error=True)
+        error = sys.exception()
+        if self.debug and error is not None:
+            write_lines(traceback_of(error), error=True)
         prefix = f"birdsonnx: rank {self.ranks.rank}: " if several else "birdsonnx: "
         write_lines([prefix + lines[0], *lines[1:]], error=True)
         if several:
@@ -230,17 +230,6 @@ def _described(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}; --debug shows where"
     reason = " ".join(str(error).split())
     return f"internal error: {type(error).__name__}: {reason}; --debug shows where"
-
-
-def _trace(error: BaseException | None) -> Iterator[str]:
-    """The traceback of an error and of those that led to it, each message one line."""
-    if error is None:
-        return
-    if error.__cause__ is not None or not error.__suppress_context__:
-        yield from _trace(error.__cause__ or error.__context__)
-    for piece in ("Traceback (most recent call last):", *traceback.format_tb(error.__traceback__)):
-        yield from piece.splitlines()
-    yield f"{type(error).__name__}: {error}"
 
 
 def agreed(produce: Callable[[], T]) -> T:
