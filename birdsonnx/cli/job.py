@@ -56,8 +56,8 @@ class Job:
         self.works = True
         """Whether this process carries out the verb."""
         self._ranks: Ranks | None = None
-        self._waiting: Ranks | None = None
-        """All ranks, where only the first works."""
+        self._all: Ranks | None = None
+        """All ranks, also those that do not work."""
 
     @property
     def ranks(self) -> "Ranks":
@@ -79,28 +79,28 @@ class Job:
         """
         from birdsonnx.runtime import ranks
 
-        try:
-            joined = ranks.join()
-            self.speaks = joined.is_first
-        except InstallationError as error:
-            self.speaks = not error.agreed
-            if working != "separate":
-                raise
-            joined = ranks.Ranks()
-        self._ranks = joined
+        with interruption.held():  # who leaves without the others' knowledge is waited for
+            try:
+                joined = ranks.join()
+                self.speaks = joined.is_first
+            except InstallationError as error:
+                self.speaks = not error.agreed
+                if working != "separate":
+                    raise
+                joined = ranks.Ranks()
+            self._ranks = self._all = joined
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
             agreed(lambda: _refuse_ranks(joined.size))
         if working != "all" and joined.size > 1:
             self._ranks = ranks.Ranks()
-            self._waiting = joined
-            joined.wait_quietly()
             self.works = joined.is_first
 
     def share_code(self) -> None:
-        """Where only rank 0 works: wait until it is done, and take over its exit code."""
-        if self._waiting is not None:
-            self.code = self._waiting.first(lambda: self.code)
+        """Wait for rank 0, which may have work of its own, and take over its exit code."""
+        if self._all is not None:
+            self._all.wait_quietly()
+            self.code = self._all.first(lambda: self.code)
 
     def console(self) -> "Console":
         """What work reports to."""
@@ -155,8 +155,8 @@ class Job:
             time.sleep(INTERRUPTION_GRACE_S)
         if self.works:
             self.fail(str(error) or "interrupted", code=self.code, agreed=agreed)
-        if self._waiting is not None:
-            self._waiting.abort(self.code)
+        if self._all is not None and not agreed:
+            self._all.abort(self.code)
 
 
 _silenced = ExitStack()
