@@ -3,6 +3,7 @@
 Each step is the command a user would type, run as one.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import locks
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.runtime import interpreter
 
@@ -30,6 +32,8 @@ SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
 }
 PHOTOS = {"train": 16, "valid": 4, "test": 4}
 SIZE = 224
+STEP_ENDS_S = 10
+"""For which a step that is asked to end is waited for."""
 
 
 def make_bird(colors: tuple[tuple[int, int, int], ...], generator: np.random.Generator) -> Image.Image:
@@ -75,10 +79,18 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
 
     Raises:
         DataError: the folder is not empty.
+        ArtifactError: the pictures cannot be written, or another run writes into the folder.
         BirdsonnxError: a step failed; its own message says why.
     """
     artifacts.require_new_or_empty(folder)
-    make_photos(folder / "data")
+    with locks.sole_writer_in(folder, say):
+        artifacts.require_new_or_empty(folder)  # another may have filled it just now
+        return _run(folder, weights, say)
+
+
+def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
+    with artifacts.naming(folder):
+        make_photos(folder / "data")
     say(
         f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "
         f"{folder / 'data'}"
@@ -153,10 +165,18 @@ def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) 
             command = [launcher, "-np", str(ranks), *command]
             typed = f"mpirun -np {ranks} {typed}"
     say(f"$ {typed}")
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {done.returncode}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:  # a signal: the step ends as we do, and has files to put away
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STEP_ENDS_S)
+            process.kill()
+            raise
+    if process.returncode:
+        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {process.returncode}")
+    result: dict[str, Any] = json.loads(output)
     return result
 
 

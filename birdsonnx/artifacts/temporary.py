@@ -27,6 +27,9 @@ FOREIGN_LITTER_S = 24 * 3600
 
 NAME = re.compile(r"\..+\.(?P<where>[0-9a-f]{8})\.(?P<process>\d+)\.(?P<start>\d+)\.tmp", re.DOTALL)
 
+LOCK = ".birdsonnx.lock"
+"""What `locks` puts into a folder; where it stays, its process was killed."""
+
 PROC = Path("/proc")
 
 
