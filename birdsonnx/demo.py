@@ -4,6 +4,7 @@ Each step is the command a user would type, run as one.
 """
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -71,7 +72,9 @@ def make_photos(folder: Path, seed: int = 0) -> None:
         for name, colors in SPECIES.items():
             (folder / part / name).mkdir(parents=True)
             for number in range(1, count + 1):
-                make_bird(colors, generator).save(folder / part / name / f"{number:03}.jpg", quality=92)
+                content = io.BytesIO()  # Pillow does not notice that a disk took only a part of it
+                make_bird(colors, generator).save(content, "JPEG", quality=92)
+                (folder / part / name / f"{number:03}.jpg").write_bytes(content.getvalue())
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:

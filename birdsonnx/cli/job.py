@@ -153,6 +153,9 @@ class Job:
         agreed = getattr(error, "agreed", False)
         if not self.speaks and not agreed:
             time.sleep(INTERRUPTION_GRACE_S)
+            if self._all is not None:  # the first has got none
+                self._all.pass_on(self.code - 128)
+                time.sleep(INTERRUPTION_GRACE_S)
         if self.works:
             self.fail(str(error) or "interrupted", code=self.code, agreed=agreed)
         if self._all is not None and not agreed:

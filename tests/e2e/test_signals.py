@@ -272,17 +272,33 @@ ranks.join = joined
 """
 
 
-@pytest.mark.parametrize("patch", [LATE, EARLY], ids=["late", "early"])
-def test_a_signal_to_one_rank_ends_all(workspace, patch):
-    """While rank 0 writes what all have computed, and before the ranks have met."""
-    words = ("evaluate", "data/valid", "--model", "model.onnx", "--csv", "table.csv")
+BETWEEN = (
+    """
+from birdsonnx.inference import hdf5
+def slow(*words):
+    Path("working").touch()
+    time.sleep(60)
+hdf5.require_storable = slow
+"""
+    + LATE
+)
+
+
+@pytest.mark.parametrize(
+    ("patch", "verb"),
+    [(LATE, "evaluate"), (EARLY, "evaluate"), (BETWEEN, "predict")],
+    ids=["late", "early", "between"],
+)
+def test_a_signal_to_one_rank_ends_all(workspace, patch, verb):
+    """While rank 0 writes what all have computed or compute, and before the ranks have met."""
+    words = (verb, "data/valid", "--model", "model.onnx", "--csv", "table.csv")
     with start(*words, ranks=2, script=ONE_RANK.format(patch=patch)) as process:
         while not Path("working").exists():
             time.sleep(0.02)
         time.sleep(0.2)  # the other rank is done, and waits
         os.kill(int(Path("process").read_text()), signal.SIGTERM)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (143, "birdsonnx: rank 1: interrupted\n")
+    assert (process.returncode, said) == (143, "birdsonnx: rank 0: interrupted\n")
     assert not litter()
 
 
