@@ -3,6 +3,8 @@
 Each step is the command a user would type, run as one.
 """
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -17,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import locks
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.runtime import interpreter
 
@@ -30,6 +33,8 @@ SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
 }
 PHOTOS = {"train": 16, "valid": 4, "test": 4}
 SIZE = 224
+STEP_ENDS_S = 10
+"""For which a step that is asked to end is waited for."""
 
 
 def make_bird(colors: tuple[tuple[int, int, int], ...], generator: np.random.Generator) -> Image.Image:
@@ -67,7 +72,9 @@ def make_photos(folder: Path, seed: int = 0) -> None:
         for name, colors in SPECIES.items():
             (folder / part / name).mkdir(parents=True)
             for number in range(1, count + 1):
-                make_bird(colors, generator).save(folder / part / name / f"{number:03}.jpg", quality=92)
+                content = io.BytesIO()  # Pillow does not notice that a disk took only a part of it
+                make_bird(colors, generator).save(content, "JPEG", quality=92)
+                (folder / part / name / f"{number:03}.jpg").write_bytes(content.getvalue())
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
@@ -75,10 +82,18 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
 
     Raises:
         DataError: the folder is not empty.
+        ArtifactError: the pictures cannot be written, or another run writes into the folder.
         BirdsonnxError: a step failed; its own message says why.
     """
     artifacts.require_new_or_empty(folder)
-    make_photos(folder / "data")
+    with locks.sole_writer_in(folder, say):
+        artifacts.require_new_or_empty(folder)  # another may have filled it just now
+        return _run(folder, weights, say)
+
+
+def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
+    with artifacts.naming(folder):
+        make_photos(folder / "data")
     say(
         f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "
         f"{folder / 'data'}"
@@ -153,10 +168,18 @@ def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) 
             command = [launcher, "-np", str(ranks), *command]
             typed = f"mpirun -np {ranks} {typed}"
     say(f"$ {typed}")
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {done.returncode}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:  # a signal: the step ends as we do, and has files to put away
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STEP_ENDS_S)
+            process.kill()
+            raise
+    if process.returncode:
+        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {process.returncode}")
+    result: dict[str, Any] = json.loads(output)
     return result
 
 

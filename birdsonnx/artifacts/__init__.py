@@ -67,7 +67,7 @@ def naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = "; the file that was there is intact" if target.exists() else ""
+        kept = "; the file that was there is intact" if target.is_file() else ""
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}{kept}") from error
 
 
@@ -99,7 +99,9 @@ def require_new_or_empty(folder: Path) -> None:
     """Raises DataError unless results of several files may go into the folder: it is not there, or empty."""
     temporaries.remove_litter(folder)
     try:
-        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        free = not folder.exists() or (
+            folder.is_dir() and all(entry.name == temporaries.LOCK for entry in folder.iterdir())
+        )
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     if not free:

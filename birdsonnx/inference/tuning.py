@@ -73,37 +73,38 @@ def _rate(session: Session, form: Form, seconds: float) -> float:
 
 
 class Memory:
-    """Tunings in one JSON file of the cache folder; a file that cannot be read counts as empty."""
+    """Tunings in the cache folder, a JSON file each, so that runs which measure at the same time take nothing
+    from each other; a file that cannot be read counts as missing."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "tuned.json"
+        self._folder = folder
 
     @property
     def is_empty(self) -> bool:
-        return not self._path.exists()
+        return next(self._folder.glob("tuned-*.json"), None) is None
 
     def recall(self, model: bytes, threads: int) -> Form | None:
         """The form that was found for this model, this number of threads and this machine."""
+        _, path = self._place(model, threads)
         try:
-            form = Form(**self._entries()[_key(model, threads)]["form"])
-        except (KeyError, TypeError):
+            form = Form(**decoded(path.read_text(encoding="utf-8"))["form"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         numbers = (form.streams, form.threads, form.per_run)
         return form if all(isinstance(number, int) and number > 0 for number in numbers) else None
 
     def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""
-        artifacts.write_json(self._path, {**self._entries(), _key(model, threads): asdict(tuning)})
+        about, path = self._place(model, threads)
+        artifacts.write_json(path, {"about": about, **asdict(tuning)})
 
-    def _entries(self) -> dict[str, dict[str, dict[str, int]]]:
-        try:
-            entries = decoded(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
+    def _place(self, model: bytes, threads: int) -> tuple[str, Path]:
+        about = _about(model, threads)
+        return about, self._folder / f"tuned-{artifacts.fingerprint(about.encode()).hex()}.json"
 
 
-def _key(model: bytes, threads: int) -> str:
+def _about(model: bytes, threads: int) -> str:
+    """All that a tuning depends on."""
     import onnxruntime
 
     machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs"

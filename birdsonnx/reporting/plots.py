@@ -1,6 +1,7 @@
 """Curves and matrices as PNG."""
 
 import importlib.util
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -189,9 +190,10 @@ def plot_benchmark(benchmark: Benchmark, path: Path, title: str) -> None:
 
 def _save(figure: Any, path: Path) -> None:
     figure.tight_layout()
+    picture = io.BytesIO()  # Pillow does not notice that a disk took only a part of a JPEG
     try:
-        with artifacts.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".").lower() or "png")
+        figure.savefig(picture, dpi=150, format=path.suffix.lstrip(".").lower() or "png")
+        artifacts.write_bytes(path, picture.getvalue())
     except ValueError as error:  # an unknown suffix
         raise DataError(f"{path}: {error}") from None
     finally:

@@ -1,6 +1,5 @@
 """How a machine runs a model fastest: what is tried, what is remembered, and that it changes only speed."""
 
-import json
 from dataclasses import astuple
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from birdsonnx import artifacts
 from birdsonnx.errors import ModelError
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference import classifier as classifiers
@@ -76,6 +76,20 @@ def test_memory_is_of_one_model_and_so_many_threads(memory, monkeypatch):
     assert memory.recall(MODEL, 2) is None
 
 
+def test_those_who_measure_at_the_same_time_take_nothing_from_each_other(memory, monkeypatch):
+    """The second keeps its own while the first is about to."""
+    write = artifacts.write_json
+
+    def write_after_the_other(path: Path, content: dict) -> None:
+        monkeypatch.setattr(artifacts, "write_json", write)
+        Memory(Path("cache")).keep(MODEL, 4, Tuning(Form(4, 1, 1), 5))
+        write(path, content)
+
+    monkeypatch.setattr(artifacts, "write_json", write_after_the_other)
+    memory.keep(MODEL, 2, FOUND)
+    assert (memory.recall(MODEL, 2), memory.recall(MODEL, 4)) == (FOUND.form, Form(4, 1, 1))
+
+
 def test_numbers_that_are_no_counts_are_no_tuning(memory):
     memory.keep(MODEL, 2, Tuning(Form(0, 1, 4), 1.0))
     assert memory.recall(MODEL, 2) is None
@@ -90,17 +104,14 @@ def test_numbers_that_are_no_counts_are_no_tuning(memory):
         b"[]",
         b"1",
         b"null",
-        "{key: 1}",
-        "{key: {}}",
-        "{key: {'form': {'streams': 2}}}",
+        b"{}",
+        b'{"form": 1}',
+        b'{"form": {"streams": 2}}',
     ],
 )
 def test_a_damaged_memory_holds_nothing_and_is_replaced(memory, content):
     memory.keep(MODEL, 2, FOUND)
-    path = Path("cache/tuned.json")
-    if isinstance(content, str):
-        [key] = json.loads(path.read_text())
-        content = content.replace("key", json.dumps(key)).replace("'", '"').encode()
+    [path] = Path("cache").iterdir()
     path.write_bytes(content)
     assert memory.recall(MODEL, 2) is None
     memory.keep(MODEL, 2, FOUND)
