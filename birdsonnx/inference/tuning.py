@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.inference.timing import timed
 from birdsonnx.model.metadata import INPUT
@@ -88,8 +89,7 @@ class Memory:
             form = Form(**self._entries()[_key(model, threads)]["form"])
         except (KeyError, TypeError):
             return None
-        numbers = (form.streams, form.threads, form.per_run)
-        return form if all(isinstance(number, int) and number > 0 for number in numbers) else None
+        return next((known for known in forms(threads) if known == form), None)
 
     def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""
@@ -97,7 +97,7 @@ class Memory:
 
     def _entries(self) -> dict[str, dict[str, dict[str, int]]]:
         try:
-            entries = decoded(self._path.read_text(encoding="utf-8"))
+            entries = decoded(read_bytes(self._path).decode())
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}
