@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.artifacts import temporary as temporaries
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError, DataError
 
 NO_SUCH_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
@@ -109,17 +110,9 @@ def require_new_or_empty(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    """Hexadecimal SHA-256 of a file's content. Raises OSError, also where it is no regular file."""
+    with open(path, "rb", opener=opener) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-FINGERPRINT_BYTES = 16
-
-
-def fingerprint(content: bytes) -> bytes:
-    """BLAKE2b of some bytes, `FINGERPRINT_BYTES` long: to tell contents apart, and to notice damage."""
-    return hashlib.blake2b(content, digest_size=FINGERPRINT_BYTES).digest()
 
 
 def sha256_of(content: bytes) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.inference.timing import timed
 from birdsonnx.model.metadata import INPUT
@@ -87,11 +88,10 @@ class Memory:
         """The form that was found for this model, this number of threads and this machine."""
         _, path = self._place(model, threads)
         try:
-            form = Form(**decoded(path.read_text(encoding="utf-8"))["form"])
+            form = Form(**decoded(read_bytes(path).decode())["form"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        numbers = (form.streams, form.threads, form.per_run)
-        return form if all(isinstance(number, int) and number > 0 for number in numbers) else None
+        return next((known for known in forms(threads) if known == form), None)
 
     def keep(self, model: bytes, threads: int, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import opener, read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.checkpoint_names import run_record
@@ -183,7 +184,7 @@ def _facts(state: Path) -> _Facts | None:
 def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
     """A model and its state; None where they do not belong together, or one of them is damaged."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if artifacts.sha256_of(content) != facts.model_sha256:
             return None
         arrays = _read(state_path(path))
@@ -202,10 +203,12 @@ def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
 
 def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
     """Some arrays of a `.npz` that `save` wrote, or all. Raises one of `DAMAGED`."""
-    if not zipfile.is_zipfile(path):  # NumPy would leave one open that begins like one
-        raise ValueError("no .npz")
-    with np.load(path, allow_pickle=False) as file:
-        stored = path.stat().st_size
-        if any(each.file_size > stored for each in file.zip.infolist()):  # ours are not compressed
-            raise ValueError("an array is larger than the file")
-        return {name: file[name] for name in (file.files if names is None else names)}
+    with open(path, "rb", opener=opener) as content:
+        if not zipfile.is_zipfile(content):  # NumPy would take it for something else
+            raise ValueError("no .npz")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as file:
+            stored = path.stat().st_size
+            if any(each.file_size > stored for each in file.zip.infolist()):  # ours are not compressed
+                raise ValueError("an array is larger than the file")
+            return {name: file[name] for name in (file.files if names is None else names)}
