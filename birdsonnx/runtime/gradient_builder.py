@@ -33,7 +33,7 @@ def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
     from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # the builder reports every graph transformer at INFO
+    options.log_severity_level = 4  # errors are raised as well; the log would print names of a file raw
     names = set(weights)
     optimized = get_optimized_model(model, names, options)
     builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)

@@ -66,7 +66,11 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=WRONG_OPTIMIZERS
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=WRONG_OPTIMIZERS,
+                enable_fallback=0,  # to the same provider, after a line on stdout
             )
             self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
             """Each input's shape; a dynamic axis is its name."""

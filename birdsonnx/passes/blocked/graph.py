@@ -67,7 +67,7 @@ def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[
     probe.graph.output.extend(helper.ValueInfoProto(name=name) for name in names if name not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     session = onnxruntime.InferenceSession(
         probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
