@@ -92,7 +92,11 @@ def open_classifier(
         _explain(content, where)
         raise
     (height, width, channels), count = require_contract(
-        _values(session, session.input_shapes), _values(session, session.output_shapes), metadata, where
+        _values(session, session.input_shapes),
+        _values(session, session.output_shapes),
+        metadata,
+        where,
+        per_run,
     )
     return Classifier(
         session,

@@ -4,7 +4,7 @@ The runtime would read any file that a tensor names, wherever in the model that 
 of whoever it knows; and it dies of tensors that hold less than they say, and of windows without size. So the
 file is walked before the runtime or the onnx package sees it, by the few fields that say such things, on the
 bytes themselves: messages that other readers would put together are judged one by one, and what no network of
-ours has (functions, sparse tensors, training information) is refused whole.
+ours has (functions, graphs inside nodes, sparse tensors, training information) is refused whole.
 
 Source of the numbers: onnx.proto.
 """
@@ -17,9 +17,6 @@ import numpy as np
 from birdsonnx.errors import ModelError
 from birdsonnx.model.stored_tensor import BFLOAT16, DOUBLE, FLOAT, FLOAT16, integers, name_of, values_of
 from birdsonnx.model.wire import LENGTH_DELIMITED, VARINT, fields, text
-
-DEEPEST = 100
-"""Messages inside each other; protobuf itself reads no more."""
 
 BOUNDS = frozenset(("Clip", "Max", "Min", "Pad", "Where"))
 """Operators that may read an infinite constant: none of its values need ever come out."""
@@ -42,7 +39,7 @@ INSIDE: dict[Kind, dict[int, Kind]] = {
     Kind.MODEL: {7: Kind.GRAPH},
     Kind.GRAPH: {1: Kind.NODE, 5: Kind.TENSOR},
     Kind.NODE: {5: Kind.ATTRIBUTE},
-    Kind.ATTRIBUTE: {5: Kind.TENSOR, 6: Kind.GRAPH, 10: Kind.TENSOR, 11: Kind.GRAPH},
+    Kind.ATTRIBUTE: {5: Kind.TENSOR, 10: Kind.TENSOR},
 }
 """Which fields hold which messages. Every other one that can hold a tensor is in `REFUSED`."""
 
@@ -53,7 +50,11 @@ REFUSED: dict[Kind, dict[int, str]] = {
     },
     Kind.GRAPH: {15: "it holds sparse weights, and birdsonnx writes none"},
     Kind.NODE: {},
-    Kind.ATTRIBUTE: dict.fromkeys((22, 23), "it holds sparse tensors, and birdsonnx writes none"),
+    Kind.ATTRIBUTE: {
+        **dict.fromkeys((6, 11), "it holds graphs inside nodes (If, Loop, Scan), and birdsonnx writes none"),
+        21: "it holds arguments of a function, and birdsonnx writes none",
+        **dict.fromkeys((22, 23), "it holds sparse tensors, and birdsonnx writes none"),
+    },
 }
 
 IR_VERSION, OPSET_IMPORT = 1, 8
@@ -103,7 +104,6 @@ class Place(NamedTuple):
     kind: Kind
     start: int
     stop: int
-    depth: int = 0
     node: "Place | None" = None
     """The node that it belongs to."""
 
@@ -187,8 +187,6 @@ class _Walk:
         pending = [Place(Kind.MODEL, 0, len(self._content))]
         while pending:
             place = pending.pop()
-            if place.depth > DEEPEST:
-                raise ValueError("messages are nested too deeply")
             if place.kind is Kind.TENSOR:
                 self._tensor(place)
             else:
@@ -196,7 +194,7 @@ class _Walk:
 
     def _inside(self, place: Place) -> list[Place]:
         """The messages in one, whose own fields are judged."""
-        kind, start, stop, depth, node = place
+        kind, start, stop, node = place
         inside, refused = INSIDE[kind], REFUSED[kind]
         if kind is Kind.ATTRIBUTE:
             attribute = self._content[start:stop]
@@ -208,7 +206,7 @@ class _Walk:
             if number in inside and wire == LENGTH_DELIMITED:
                 holder = inside[number]
                 owner = None if holder is Kind.GRAPH else place if kind is Kind.NODE else node
-                found.append(Place(holder, begins, ends, depth + 1, owner))
+                found.append(Place(holder, begins, ends, owner))
             elif number in refused:
                 raise ModelError(refused[number])
             elif wire == LENGTH_DELIMITED and number in TEXTS[kind]:

@@ -21,6 +21,14 @@ def check(model: ModelProto) -> str | None:
     foreign = sorted(used.difference(OWN))
     if foreign:
         return f"the converted graph needs operators of {', '.join(foreign)}"
+    holding = {
+        node.op_type
+        for node in model.graph.node
+        for attribute in node.attribute
+        if attribute.HasField("g") or attribute.graphs
+    }
+    if holding:
+        return f"the converted graph needs {', '.join(sorted(holding))}, and graphs inside nodes are not read"
     unknown = {node.op_type for node in model.graph.node if not defs.has(node.op_type, node.domain)}
     if unknown:
         return f"this network needs {', '.join(sorted(unknown))}, which ONNX does not have"
