@@ -12,7 +12,7 @@ from birdsonnx.inference.tuning import Form
 from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import Metadata
-from birdsonnx.model.soundness import require_sound
+from birdsonnx.model.soundness import require_sound, require_versions
 from birdsonnx.runtime import isa
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, Session, streams_for
 
@@ -77,6 +77,7 @@ def open_classifier(
     content = model if isinstance(model, bytes) else read_bytes(model)
     require_sound(content, where)  # the runtime would read whatever file it names
     metadata = Metadata.of_file(content, where)
+    require_versions(content, where)
     if form is None or photos < MANY:
         streams, per_session = streams_for(photos, threads)
         takes_more = photos >= SIDE_BY_SIDE and QUANTIZED in content
@@ -91,7 +92,11 @@ def open_classifier(
         _explain(content, where)
         raise
     (height, width, channels), count = require_contract(
-        _values(session, session.input_shapes), _values(session, session.output_shapes), metadata, where
+        _values(session, session.input_shapes),
+        _values(session, session.output_shapes),
+        metadata,
+        where,
+        per_run,
     )
     return Classifier(
         session,

@@ -6,6 +6,7 @@ Building alone needs it: the graph that comes out is a plain ONNX model, which `
 from collections.abc import Collection
 
 from birdsonnx.errors import InstallationError
+from birdsonnx.runtime.sessions import refusing
 
 
 def require_training() -> None:
@@ -28,14 +29,18 @@ def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
             biases are before they are trained, the runtime's optimizer would keep one.
         loss: the scalar output to differentiate.
         weights: names of the float32 inputs to differentiate by.
+
+    Raises:
+        ModelError: the runtime cannot do it.
     """
     import onnxruntime
     from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # the builder reports every graph transformer at INFO
+    options.log_severity_level = 4  # errors are raised as well; the log would print names of a file raw
     names = set(weights)
-    optimized = get_optimized_model(model, names, options)
-    builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)
-    builder.build()
-    return bytes(builder.get_model())
+    with refusing("its gradient"):
+        optimized = get_optimized_model(model, names, options)
+        builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)
+        builder.build()
+        return bytes(builder.get_model())

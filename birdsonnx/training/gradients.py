@@ -24,6 +24,9 @@ from birdsonnx.training.partition import Partition
 Feeds = Mapping[str, npt.NDArray[Any]]
 Load = Callable[[Sequence[int]], Feeds]
 
+OVERFLOWS_LATER = np.errstate(over="ignore", invalid="ignore")
+"""What is not finite stops the loop, in our own words; each thread has to be told."""
+
 MOST_PER_SLICE = 32
 """Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
 BYTES_PER_SLICE = 2_700_000_000
@@ -100,6 +103,7 @@ class Gradients:
         totals = [replica.total for replica in self._replicas[: len(pieces)]]
         spans = np.linspace(0, len(totals[0]), len(self._replicas) + 1).astype(int).tolist()
 
+        @OVERFLOWS_LATER
         def add_up(start: int, end: int) -> None:
             for other in totals[1:]:
                 totals[0][start:end] += other[start:end]
@@ -140,6 +144,7 @@ class Replica:
             for buffer in (self.total, self._further)
         )
 
+    @OVERFLOWS_LATER
     def take(self, pieces: Sequence[Sequence[int]], load: Load) -> tuple[float, float]:
         """Leave the sum over all photos of these slices in `total`; returns seconds of loading and of
         computing."""

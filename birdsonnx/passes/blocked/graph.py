@@ -15,6 +15,7 @@ from birdsonnx.passes.blocked.kernels import DerivedWeight
 from birdsonnx.passes.blocked.layout import Layout
 from birdsonnx.passes.blocked.relu_grad import ReluGradAsMask
 from birdsonnx.passes.rewriting import Report, apply
+from birdsonnx.runtime.sessions import refusing
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -58,7 +59,8 @@ def blocked(model: ModelProto, shapes: Shapes, block: int) -> BlockedGraph:
 
 
 def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, read off one run: no shape inference knows the gradient operations."""
+    """The shape of every tensor, read off one run: no shape inference knows the gradient operations. Raises
+    ModelError."""
     import onnxruntime
 
     probe = copy_of(model)
@@ -67,11 +69,12 @@ def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[
     probe.graph.output.extend(helper.ValueInfoProto(name=name) for name in names if name not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    found = session.run(names, dict(feeds))
+    options.log_severity_level = 4  # errors are raised as well
+    with refusing("its gradient"):
+        session = onnxruntime.InferenceSession(
+            probe.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        found = session.run(names, dict(feeds))
     shapes = {name: value.shape for name, value in zip(names, found, strict=True)}
     shapes |= {name: value.shape for name, value in feeds.items()}
     return shapes | {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
