@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import checksums
 from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.inference.timing import timed
@@ -100,7 +101,7 @@ class Memory:
 
     def _place(self, model: bytes, threads: int) -> tuple[str, Path]:
         about = _about(model, threads)
-        return about, self._folder / f"tuned-{artifacts.fingerprint(about.encode()).hex()}.json"
+        return about, self._folder / f"tuned-{checksums.fingerprint(about.encode()).hex()}.json"
 
 
 def _about(model: bytes, threads: int) -> str:
