@@ -2,7 +2,7 @@
 PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest fuzz lint bench bench-road bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest fuzz lint bench bench-road bench-classes bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -40,6 +40,9 @@ bench: .venv/bench .venv-onnxruntime/made
 
 bench-road: .venv/all
 	$(BIN)/python benchmarks/road.py
+
+bench-classes: .venv/all
+	$(BIN)/python -m benchmarks.many_classes
 
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py

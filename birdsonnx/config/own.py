@@ -31,7 +31,7 @@ class Own(Section):
     ] = "fp32"
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast."""
     cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
-    """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
+    """Folder of features; default: the user's own cache folder. false: none, and every
     epoch runs the whole network."""
     boundary: Text | None = None
     """Layer whose output is cached as features, or `photos` for none; default: the fastest place, measured by
@@ -54,7 +54,7 @@ class Own(Section):
 
     @property
     def cache_folder(self) -> Path | None:
-        """Where features and converted networks are kept, if they are: `cache`, else the user's own. Raises
+        """Where features are kept, if they are: `cache`, else the user's own. Raises
         ConfigError where there is neither."""
         if self.cache is False:
             return None

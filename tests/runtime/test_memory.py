@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from birdsonnx.config.transforms import Resize
+from birdsonnx.errors import ImageError
+from birdsonnx.images import decoding
 from birdsonnx.images.decoding import decoder
 from birdsonnx.runtime import memory
 from birdsonnx.runtime.memory import Budget
@@ -19,7 +23,7 @@ from birdsonnx.runtime.memory import Budget
 
 def most_at_once(total: int, wanted: list[int]) -> int:
     """The most bytes that threads, each of which wants some, have at the same time."""
-    budget, lock = Budget(total), threading.Lock()
+    budget, lock = Budget(total, 100), threading.Lock()
     now = most = 0
 
     def take(count: int) -> None:
@@ -51,12 +55,24 @@ def test_who_wants_more_than_all_has_it_alone():
 
 
 def test_what_a_failed_body_had_is_free_again():
-    budget = Budget(10)
+    budget = Budget(10, 100)
     for _ in range(3):
         with pytest.raises(ValueError, match="broken"), budget.taking(8):
             raise ValueError("broken")
     with budget.taking(10):
         pass
+
+
+def test_a_picture_that_takes_more_than_there_is_is_refused(monkeypatch):
+    Image.new("RGB", (300, 200)).save("big.png")
+    read = decoder(32, 32, 3, None)
+    for there, outcome in (
+        (300 * 200 * 12, pytest.raises(ImageError, match=r"it takes .* GB of memory")),
+        (300 * 200 * 13, nullcontext()),
+    ):
+        monkeypatch.setattr(decoding, "for_pictures", partial(Budget, there // 4, there))
+        with outcome:
+            read(Path("big.png"))
 
 
 @pytest.mark.parametrize(
@@ -95,9 +111,9 @@ def most():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
-name, budget, streams = sys.argv[1], memory.Budget(int(sys.argv[2])), int(sys.argv[3])
+name, budget, streams = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 memory.for_pictures.cache_clear()
-memory.limit = lambda: 4 * budget.total
+memory.limit = lambda: 4 * budget
 decode = decoder(32, 32, 3, (Resize(32, 32),))
 decode(Path("small" + name))
 before = most()
@@ -141,6 +157,6 @@ def test_streams_that_decode_big_pictures_stay_within_it(name):
     decode = decoder(32, 32, 3, (Resize(32, 32),))
     with Path(name).open("rb") as file, Image.open(file) as image:
         planned = decode._bytes_of(file, image)
-    one = taken(name, 1, 1)
+    one = taken(name, planned, 1)
     assert one < 1.1 * planned + 4e6, "what is planned for a picture must be what it takes"
     assert taken(name, int(2.5 * planned), 4) < 2.5 * planned + 16e6
