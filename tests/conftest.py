@@ -100,6 +100,8 @@ def fine_tuning(workspace: Path, training_config: Callable[..., dict[str, Any]])
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras, imported once."""
+    for name in ("tensorflow", "keras", "tf2onnx"):
+        pytest.importorskip(name, reason=f"what Keras says is compared with, and {name} is not installed")
     from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras
 
     return import_keras()
