@@ -163,7 +163,7 @@ def require(network: Network) -> None:
         InstallationError: something that is trained through needs the builder, which is not installed.
     """
     model = network.model
-    node = reverse.first_unknown(network.proto, network.weights)
+    node = reverse.last_unknown(network.proto, network.weights)
     if node is None or gradient_builder.is_installed():
         return
     layer = layer_of(node.name, {each.name for each in model.metadata.layers}) or scope_of(node.name)
@@ -180,7 +180,7 @@ def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
     # runtime's optimizer keeps one.
     model = copy_of(model)
     make_inputs(model.graph, set(trainable))
-    if reverse.first_unknown(model, trainable) is None:
+    if reverse.last_unknown(model, trainable) is None:
         return reverse.with_gradients(model, LOSS, trainable, shapes_in(model, zeros_for(model)))
     content = gradient_builder.with_gradients(model.SerializeToString(), LOSS, trainable)
     return onnx.load_model_from_string(content)

@@ -386,7 +386,7 @@ def test_a_head_needs_no_builder(name, no_builder):
 
 @pytest.mark.parametrize(
     ("name", "layer", "operation"),
-    [("after the block", "last", "Conv"), ("the stem only", "stem", "Conv")],
+    [("after the block", "last", "Conv"), ("the stem only", "last", "Conv")],
 )
 def test_what_needs_the_builder_is_refused_by_name(name, layer, operation, no_builder):
     message = (

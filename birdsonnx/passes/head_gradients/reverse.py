@@ -10,12 +10,19 @@ from birdsonnx.passes.head_gradients.backward import Backward, Shape
 from birdsonnx.passes.head_gradients.rules import RULES, known
 
 
-def first_unknown(model: ModelProto, weights: Collection[str]) -> NodeProto | None:
-    """The first node after one of the weights through which no gradient is known here, or None."""
+def last_unknown(model: ModelProto, weights: Collection[str]) -> NodeProto | None:
+    """The last node after one of the weights through which no gradient is known here, or None.
+
+    The layers behind it can be trained without the runtime's builder.
+    """
     graph = Graph(model.graph)
     reached = depending_on(model.graph, weights)
     return next(
-        (node for node in model.graph.node if reached.intersection(node.input) and not known(node, graph)),
+        (
+            node
+            for node in reversed(model.graph.node)
+            if reached.intersection(node.input) and not known(node, graph)
+        ),
         None,
     )
 
@@ -27,7 +34,7 @@ def with_gradients(
 
     Args:
         model: opset 13 or more; the weights are inputs of its graph, and every node after them is known
-            (`first_unknown`).
+            (`last_unknown`).
         loss: the scalar output to differentiate.
         weights: names of the float32 inputs to differentiate by.
         shapes: of all tensors, for a batch of more than one photo.

@@ -444,7 +444,7 @@ def gradients_of(
     model = graph_to("loss", nodes, values, ["x"], False, opset)
     if prepared:
         prepare(model, {"w": None}, [], "net")
-    assert build is by_the_runtime or reverse.first_unknown(model, ["w"]) is None
+    assert build is by_the_runtime or reverse.last_unknown(model, ["w"]) is None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(build(model, ["w"]).SerializeToString(), options)

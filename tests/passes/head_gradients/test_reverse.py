@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from birdsonnx.model.edits import copy_of, make_inputs
-from birdsonnx.passes.head_gradients.reverse import first_unknown
+from birdsonnx.passes.head_gradients.reverse import last_unknown
 from birdsonnx.passes.head_gradients.rules import RULES
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import Session
@@ -156,8 +156,8 @@ def test_only_what_comes_after_a_weight_must_be_known():
     after = [node("MatMul", ["f", "w"], ["m"]), node("ReduceSum", ["m"], ["loss"], keepdims=0)]
     constants = {"k": random(2, 3, 2, 2), "w": random(2, 5)}
     model = model_of([*before, *after], constants, (3, 2, 2))
-    assert first_unknown(model, ["w"]) is None
-    unknown = first_unknown(model, ["k", "w"])
+    assert last_unknown(model, ["w"]) is None
+    unknown = last_unknown(model, ["k", "w"])
     assert unknown is not None
     assert unknown.op_type == "Conv"
 
@@ -174,7 +174,7 @@ def test_only_what_comes_after_a_weight_must_be_known():
 def test_forms_that_depend_on_the_photos_are_unknown(item):
     assert item.op_type in RULES
     model = model_of([item], {"w": random(3, 3)}, (3,))
-    unknown = first_unknown(model, ["w"])
+    unknown = last_unknown(model, ["w"])
     assert unknown is not None
     assert unknown.op_type == item.op_type
 
