@@ -4,6 +4,7 @@ Each step is the command a user would type, run as one.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -110,13 +111,17 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
     step("sample", "data/test", "test_samples")
     predicted = step("predict", "test_samples", "-o", "predictions")
     evaluated = step("evaluate", "predictions/output_1.h5")
-    step("plot", "out_classifier.txt")
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    if drawn:
+        step("plot", "out_classifier.txt")
+    else:
+        say("(no matplotlib here: no curves are drawn; pip install 'birdsonnx[plot]')")
     where = {
         "pictures": "data/",
         "model": "models/birds.onnx",
         "trained": trained["checkpoints"][-1],
         "logs": "out_classifier_train.txt, out_classifier_test.txt",
-        "curves": "out_classifier.png",
+        **({"curves": "out_classifier.png"} if drawn else {}),
         "predictions": "predictions/output_1.h5",
     }
     say("", f"everything lies in {folder}:", *(f"  {name:<12} {path}" for name, path in where.items()))

@@ -1,24 +1,24 @@
 """The second seam to ONNX Runtime: its gradient builder, which only the training build has.
 
-Building alone needs it: the graph that comes out is a plain ONNX model, which `sessions.Session` runs.
+Fine-tuning convolutions needs it, training a head does not (`passes.head_gradients`). Building alone needs
+it: the graph that comes out is a plain ONNX model, which `sessions.Session` runs.
 """
 
 from collections.abc import Collection
 
-from birdsonnx.errors import InstallationError
 from birdsonnx.runtime.sessions import refusing
 
+WHERE = "onnxruntime-training-cpu 1.19.2, for CPython 3.11 and 3.12 on Linux x86-64, Windows and macOS"
+"""The wheel that has it, in words for the user."""
 
-def require_training() -> None:
-    """Raises InstallationError where the installed runtime has no gradient builder."""
+
+def is_installed() -> bool:
+    """Whether the installed runtime has a gradient builder."""
     try:
         from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
     except ImportError:
-        raise InstallationError(
-            "this platform's onnxruntime predicts but cannot train: the training runtime "
-            "(onnxruntime-training-cpu 1.19.2) exists for CPython 3.11 and 3.12 on Linux x86-64, Windows and "
-            "macOS; train there and predict here"
-        ) from None
+        return False
+    return True
 
 
 def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.runtime import gradient_builder
 from tests.command import VERBS, birdsonnx, refused, succeed
 from tests.tiny import tiny_model
 
@@ -162,7 +163,11 @@ def test_debug_shows_the_traceback():
 
 def test_doctor_knows_this_installation():
     text = succeed("doctor", fresh=True)
-    assert "trains and predicts" in text
+    found = json.loads(succeed("doctor", "--json"))
+    assert found["training"]
+    assert found["fine_tuning"] == gradient_builder.is_installed()
+    assert ("trains heads and fine-tunes" in text) == found["fine_tuning"]
+    assert ("fine-tuning needs onnxruntime-training-cpu" in text) != found["fine_tuning"]
 
 
 def test_a_launcher_that_mpi_does_not_see_is_refused(workspace):

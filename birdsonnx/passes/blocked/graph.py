@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, helper
 
@@ -78,6 +79,17 @@ def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[
     shapes = {name: value.shape for name, value in zip(names, found, strict=True)}
     shapes |= {name: value.shape for name, value in feeds.items()}
     return shapes | {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+
+
+def zeros_for(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a model to find shapes with, for two photos: a size of 1 is never that of the batch."""
+    return {
+        value.name: np.zeros(
+            [dim.dim_value or 2 for dim in value.type.tensor_type.shape.dim],
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+    }
 
 
 def _drop_identities(proto: GraphProto) -> None:
