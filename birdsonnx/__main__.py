@@ -9,7 +9,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from birdsonnx.reporting.terminal import write_line
 from birdsonnx.runtime import interruption
-from birdsonnx.runtime.launchers import is_first_launched
+from birdsonnx.runtime.launchers import is_first_launched, launched_processes
 
 
 def main() -> None:
@@ -18,6 +18,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own would print a traceback at the exit
     with interruption.handled():
+        if launched_processes() > 1:
+            interruption.hold_until_joined()
         try:
             from birdsonnx.cli.app import main as carry_out
 

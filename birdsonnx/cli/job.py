@@ -89,6 +89,7 @@ class Job:
                     raise
                 joined = ranks.Ranks()
             self._ranks = self._all = joined
+        interruption.joined()
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
             agreed(lambda: _refuse_ranks(joined.size))

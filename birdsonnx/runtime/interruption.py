@@ -74,6 +74,20 @@ def held() -> Iterator[None]:
         raise Interrupted(_Asked.number)
 
 
+_start = contextlib.ExitStack()
+
+
+def hold_until_joined() -> None:
+    """Let a signal interrupt a rank only where it calls `joined`: a launcher takes a process that exits
+    before it has come to MPI for done, and the others would wait for it for ever."""
+    _start.enter_context(held())
+
+
+def joined() -> None:
+    """The ranks know each other. Raises Interrupted where a signal has come since `hold_until_joined`."""
+    _start.close()
+
+
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
     """Take care of the signals inside the block. Those that are ignored stay so, as nohup wants it.

@@ -200,25 +200,40 @@ class Slow(MetaPathFinder):
     def find_spec(self, name, *others):
         if name == "typer":
             print("working", flush=True)
-            time.sleep(60)
+            time.sleep({seconds})
 sys.meta_path.insert(0, Slow())
 from birdsonnx.__main__ import main
 main()
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_before_the_verb_begins(number, ranks):
-    """Ranks know nothing of each other then: the launcher's first one speaks."""
-    if ranks > 1 and number == signal.SIGHUP:
-        pytest.skip("mpirun itself dies of it, and passes nothing on")
-    with start("info", "model.onnx", ranks=ranks, script=IN_AN_IMPORT) as process:
-        for _ in range(ranks):
-            wait_for(process, "working")
+def test_a_signal_before_the_verb_begins(number):
+    with start("info", "model.onnx", script=IN_AN_IMPORT.format(seconds=60)) as process:
+        wait_for(process, "working")
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (128 + number, "birdsonnx: interrupted\n")
+
+
+@pytest.mark.parametrize("to", ["all", "one"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_before_the_ranks_know_each_other(number, to):
+    """It waits for them: of a process that exits before it has come to MPI the others would not hear."""
+    to_one = f"import os\nif os.environ['PMI_RANK'] == '1':\n    os.kill(os.getpid(), {int(number)})\n"
+    patch = IN_AN_IMPORT.format(seconds=2 if to == "all" else 0)
+    if to == "one":
+        patch = patch.replace(
+            "            time.sleep(0)\n", "".join(f"            {line}\n" for line in to_one.splitlines())
+        )
+    with start("info", "model.onnx", ranks=2, script=patch) as process:
+        for _ in range(2):
+            wait_for(process, "working")
+        if to == "all":
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said in ("birdsonnx: interrupted\n", "birdsonnx: rank 0: interrupted\n")
 
 
 def test_the_help_can_be_interrupted(tmp_path):
