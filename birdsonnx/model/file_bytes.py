@@ -11,6 +11,8 @@ def read_bytes(path: Path) -> bytes:
     if path.suffix.lower() in (".h5", ".hdf5", ".keras"):
         raise ModelError(f"{path}: a Keras file; convert it first: birdsonnx export {path} -o model.onnx")
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: cannot be read (a folder, a pipe or a device, and no file)")
         return path.read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such model") from None

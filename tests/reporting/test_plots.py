@@ -43,6 +43,13 @@ CONFUSION = Confusion.of({(0, 0): 7, (0, 2): 3, (2, 0): 1, (2, 1): 123, (2, 2): 
 NAMES = ("ANT BIRD", "BEE-EATER", "COOT")
 
 
+def test_names_that_no_font_has_or_that_are_no_text():
+    """Warnings are errors here: matplotlib would print each of them, with the name in it."""
+    names = ("\x1b[2J", "鳥\U0001f426", "\udcff$x^{$")
+    plot_confusion(CONFUSION, names, Path("plot.png"), f"data/{names[0]}\n{names[2]}")
+    assert Path("plot.png").read_bytes().startswith(SIGNATURES["png"])
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("plot.png", "png"), ("PLOT.PNG", "png"), ("plot", "png"), ("plot.svg", "svg"), ("a/b/plot.pdf", "pdf")],
