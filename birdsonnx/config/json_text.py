@@ -10,15 +10,19 @@ class UnmeantError(ValueError):
     """JSON, but a key twice, NaN, half a character, or beyond what Python reads."""
 
 
-def decoded(text: str) -> Any:
+def decoded(text: str, any_case: bool = True) -> Any:
     """The value of a JSON text.
+
+    Args:
+        any_case: whether keys that differ in case alone are the same key.
 
     Raises:
         json.JSONDecodeError: not JSON.
         UnmeantError: JSON that nobody means.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_NoNumber, parse_float=_number)
+        unique = _unique if any_case else _unique_as_written
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_NoNumber, parse_float=_number)
         for path, name in _no_numbers(value):
             raise UnmeantError(f"{path}{': ' * bool(path)}{name} is not a JSON number")
         json.dumps(value, ensure_ascii=False).encode()
@@ -39,6 +43,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
         raise UnmeantError(f"the key '{twice}' is given twice in one object (case aside)")
     return dict(pairs)
+
+
+def _unique_as_written(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(name == key for name, _ in pairs) > 1)
+        raise UnmeantError(f"the key '{twice}' is given twice in one object")
+    return found
 
 
 class _NoNumber(str):

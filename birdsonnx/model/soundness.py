@@ -21,6 +21,10 @@ from birdsonnx.model.wire import LENGTH_DELIMITED, VARINT, fields, text
 BOUNDS = frozenset(("Clip", "Max", "Min", "Pad", "Where"))
 """Operators that may read an infinite constant: none of its values need ever come out."""
 
+CONVOLUTIONS = frozenset(("Conv", "ConvTranspose"))
+LEAST_OF_A_KERNEL = 3
+"""Dimensions: the runtime reads beyond the end of those of a smaller one."""
+
 AT_ONCE = 2**16
 """Weights looked at together: they stay in the cache."""
 
@@ -181,6 +185,10 @@ class _Walk:
         """Attributes: strides, pads and axes are the same bytes over and over, a third of all fields."""
         self.not_finite: list[tuple[Place, bool]] = []
         """Tensors and attributes that hold what is not finite, and whether it is NaN."""
+        self._flat: set[str] = set()
+        """Weights that no convolution can have."""
+        self._kernels: set[str] = set()
+        """Second inputs of convolutions."""
 
     def through(self) -> None:
         """Walk. Raises ModelError, and ValueError for what is no protobuf message."""
@@ -191,6 +199,8 @@ class _Walk:
                 self._tensor(place)
             else:
                 pending += self._inside(place)
+        for name in self._kernels & self._flat:
+            raise ModelError(f"{name!r} has too few dimensions for the kernel of a convolution")
 
     def _inside(self, place: Place) -> list[Place]:
         """The messages in one, whose own fields are judged."""
@@ -219,10 +229,14 @@ class _Walk:
                 self._look_at(place, FLOAT, begins, ends)
         if kind is Kind.ATTRIBUTE and not found:
             self._seen.add(attribute)
+        if kind is Kind.NODE and not CONVOLUTIONS.isdisjoint(_texts(self._content, place, OP_TYPE)):
+            self._kernels.update(_texts(self._content, place, INPUT)[1:2])
         return found
 
     def _tensor(self, place: Place) -> None:
-        kind, spans = values_of(self._content, place.start, place.stop)
+        kind, rank, spans = values_of(self._content, place.start, place.stop)
+        if place.node is None and rank < LEAST_OF_A_KERNEL:
+            self._flat.add(name_of(self._content, place.start, place.stop))
         if kind in FLOATS:
             for begins, ends in spans:
                 self._look_at(place, kind, begins, ends)

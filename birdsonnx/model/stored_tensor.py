@@ -47,8 +47,8 @@ MOST_DIMS = 16
 ELSEWHERE = "its weights lie in other files; a birdsonnx model holds everything itself"
 
 
-def values_of(content: bytes, start: int, stop: int) -> tuple[int, list[Span]]:
-    """The type of the tensor between two places, and where its values lie.
+def values_of(content: bytes, start: int, stop: int) -> tuple[int, int, list[Span]]:
+    """The type of the tensor between two places, how many dimensions it has, and where its values lie.
 
     What is there several times is taken together, as other readers do.
 
@@ -90,7 +90,7 @@ def values_of(content: bytes, start: int, stop: int) -> tuple[int, list[Span]]:
         raise ModelError(
             f"{name_of(content, start, stop)!r} holds more or fewer values than it says: damaged"
         )
-    return kind, spans
+    return kind, len(dims), spans
 
 
 def name_of(content: bytes, start: int, stop: int) -> str:

@@ -139,7 +139,7 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
     if resume:
         if save is None:
             raise ConfigError("--resume needs checkpoints.save, the folder of the run's checkpoints")
-        model, state = checkpoints.newest(Path(save))
+        model, state = checkpoints.newest(Path(save), say)
         run = state.run
         resuming.require_same_run(state, settings, model.where)
         resuming.require_history(model, state)

@@ -58,6 +58,13 @@ def test_a_full_disk_leaves_the_old_file(name):
     assert not list(Path().glob(".*"))
 
 
+def test_names_that_no_font_has_or_that_are_no_text():
+    """Warnings are errors here: matplotlib would print each of them, with the name in it."""
+    names = ("\x1b[2J", "鳥\U0001f426", "\udcff$x^{$")
+    plot_confusion(CONFUSION, names, Path("plot.png"), f"data/{names[0]}\n{names[2]}")
+    assert Path("plot.png").read_bytes().startswith(SIGNATURES["png"])
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("plot.png", "png"), ("PLOT.PNG", "png"), ("plot", "png"), ("plot.svg", "svg"), ("a/b/plot.pdf", "pdf")],
