@@ -1,6 +1,6 @@
 """Damage that decoders pass over in silence.
 
-libjpeg knows no block of zeros: by their codes they are pixels, and the rest is found again. Of 2,400 real
+libjpeg knows no block of zeros: by their codes they are pixels, and the rest is found again. Of 300 real
 photos with 512 zeros in them it warned of 87 %. libtiff does not say what libjpeg warns of, and looks at the
 checksum of a deflated strip only where its pixels do not end before.
 """
