@@ -39,6 +39,8 @@ class _Asked:
     """The first signal; 0: none."""
     holds = 0
     """How many `held` are open."""
+    starts = False
+    """Whether one of those is that of `hold_until_joined`."""
     was_raised = False
     """Whether it has become an exception, which nobody has reported yet."""
     is_handled = False
@@ -74,18 +76,18 @@ def held() -> Iterator[None]:
         raise Interrupted(_Asked.number)
 
 
-_start = contextlib.ExitStack()
-
-
 def hold_until_joined() -> None:
     """Let a signal interrupt a rank only where it calls `joined`: a launcher takes a process that exits
     before it has come to MPI for done, and the others would wait for it for ever."""
-    _start.enter_context(held())
+    _Asked.holds, _Asked.starts = _Asked.holds + 1, True
 
 
 def joined() -> None:
     """The ranks know each other. Raises Interrupted where a signal has come since `hold_until_joined`."""
-    _start.close()
+    if _Asked.starts:
+        _Asked.holds, _Asked.starts = _Asked.holds - 1, False
+        with held():
+            pass
 
 
 @contextlib.contextmanager
