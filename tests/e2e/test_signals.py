@@ -227,9 +227,9 @@ def test_a_signal_before_the_ranks_know_each_other(number, to):
             "            time.sleep(0)\n", "".join(f"            {line}\n" for line in to_one.splitlines())
         )
     with start("info", "model.onnx", ranks=2, script=patch) as process:
-        for _ in range(2):
-            wait_for(process, "working")
         if to == "all":
+            for _ in range(2):
+                wait_for(process, "working")
             process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
