@@ -5,7 +5,6 @@ Each step is the command a user would type, run as one.
 
 import contextlib
 import importlib.util
-import io
 import json
 import os
 import shlex
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from birdsonnx import artifacts
 from birdsonnx.artifacts import locks
 from birdsonnx.errors import BirdsonnxError
+from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.runtime import interpreter
 
 SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
@@ -73,9 +73,7 @@ def make_photos(folder: Path, seed: int = 0) -> None:
         for name, colors in SPECIES.items():
             (folder / part / name).mkdir(parents=True)
             for number in range(1, count + 1):
-                content = io.BytesIO()  # Pillow does not notice that a disk took only a part of it
-                make_bird(colors, generator).save(content, "JPEG", quality=92)
-                (folder / part / name / f"{number:03}.jpg").write_bytes(content.getvalue())
+                write_jpeg(make_bird(colors, generator), folder / part / name / f"{number:03}.jpg")
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:

@@ -99,9 +99,8 @@ def _unusable(place: Path | str | None, error: OSError) -> ArtifactError:
 
 
 def _is_litter(entry: "os.DirEntry[str]", name: re.Match[str]) -> bool:
-    if (
-        name["where"] == place_of_processes() and os.name != "nt"
-    ):  # Windows cannot ask about a process without ending it
+    # Windows cannot ask about a process without ending it.
+    if name["where"] == place_of_processes() and os.name != "nt":
         return not _is_alive(int(name["process"]), int(name["start"]))
     with contextlib.suppress(OSError):
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > FOREIGN_LITTER_S

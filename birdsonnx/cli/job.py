@@ -79,16 +79,15 @@ class Job:
         """
         from birdsonnx.runtime import ranks
 
-        with interruption.held():  # who leaves without the others' knowledge is waited for
-            try:
-                joined = ranks.join()
-                self.speaks = joined.is_first
-            except InstallationError as error:
-                self.speaks = not error.agreed
-                if working != "separate":
-                    raise
-                joined = ranks.Ranks()
-            self._ranks = self._all = joined
+        try:
+            joined = ranks.join()
+            self.speaks = joined.is_first
+        except InstallationError as error:
+            self.speaks = not error.agreed
+            if working != "separate":
+                raise
+            joined = ranks.Ranks()
+        self._ranks = self._all = joined
         interruption.joined()
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:

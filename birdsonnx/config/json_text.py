@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 
@@ -21,7 +23,7 @@ def decoded(text: str, any_case: bool = True) -> Any:
         UnmeantError: JSON that nobody means.
     """
     try:
-        unique = _unique if any_case else _unique_as_written
+        unique = partial(_unique, any_case=any_case)
         value = json.loads(text, object_pairs_hook=unique, parse_constant=_NoNumber, parse_float=_number)
         for path, name in _no_numbers(value):
             raise UnmeantError(f"{path}{': ' * bool(path)}{name} is not a JSON number")
@@ -37,20 +39,12 @@ def decoded(text: str, any_case: bool = True) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [key.lower() for key, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
-        raise UnmeantError(f"the key '{twice}' is given twice in one object (case aside)")
+def _unique(pairs: list[tuple[str, Any]], any_case: bool) -> dict[str, Any]:
+    counts = Counter(key.lower() if any_case else key for key, _ in pairs)
+    if len(counts) < len(pairs):
+        twice = next(key for key, _ in reversed(pairs) if counts[key.lower() if any_case else key] > 1)
+        raise UnmeantError(f"the key '{twice}' is given twice in one object{' (case aside)' * any_case}")
     return dict(pairs)
-
-
-def _unique_as_written(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key in found if sum(name == key for name, _ in pairs) > 1)
-        raise UnmeantError(f"the key '{twice}' is given twice in one object")
-    return found
 
 
 class _NoNumber(str):

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def image_in(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
         if image.mode.startswith(("I", "F")) or _is_deep(image):
             raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
         yield image
+
+
+def write_jpeg(image: Image.Image, path: Path) -> None:
+    """Write a picture that was made here. Raises OSError: of a file itself Pillow does not notice that a disk
+    took only a part."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=92)
+    path.write_bytes(content.getvalue())
 
 
 def _formats_of(file: BinaryIO, path: Path) -> tuple[str, ...]:

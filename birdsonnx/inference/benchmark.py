@@ -4,7 +4,6 @@ A fixed budget of seconds is shared out among the parts, warm-up included. A par
 still gets its warm-up and one run, and the result says so.
 """
 
-import io
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.inference.classifier import SIDE_BY_SIDE, Classifier, open_classifier
 from birdsonnx.inference.opening import CHECKPOINTS
 from birdsonnx.inference.prediction import OUTPUT_FILE, record
@@ -260,9 +260,7 @@ def make_photos(folder: Path, height: int, width: int) -> list[Photo]:
     generator = np.random.default_rng(0)
     for number in range(MADE_PHOTOS):
         coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8))
-        content = io.BytesIO()  # Pillow does not notice that a disk took only a part of it
-        coarse.resize((width, height), Image.Resampling.BICUBIC).save(content, "JPEG", quality=92)
-        (folder / f"{number:02}.jpg").write_bytes(content.getvalue())
+        write_jpeg(coarse.resize((width, height), Image.Resampling.BICUBIC), folder / f"{number:02}.jpg")
     return collect([str(folder)])
 
 

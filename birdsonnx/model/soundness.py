@@ -9,6 +9,7 @@ ours has (functions, graphs inside nodes, sparse tensors, training information) 
 Source of the numbers: onnx.proto.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -89,6 +90,7 @@ FLOATS: dict[int, np.dtype[Any]] = {
 """The data types that can hold what is no number, as NumPy reads them."""
 
 OUR_DOMAINS = ("", "ai.onnx")
+"""Names of ONNX's own operators."""
 OPSETS, IR_VERSIONS = range(13, 22), range(3, 11)
 """From what export writes to what the runtime reads."""
 
@@ -129,8 +131,9 @@ def require_sound(content: bytes, where: str) -> None:
     walk = _Walk(content)
     try:
         walk.through()
+        readers = _operators_by_input(content) if walk.not_finite else {}
         for place, is_nan in walk.not_finite:
-            _require_bound(content, place, is_nan)
+            _require_bound(content, place, is_nan, readers)
     except ValueError:
         raise incomplete(where) from None
     except ModelError as error:
@@ -259,7 +262,8 @@ def _require_ours(domain: str) -> None:
 
 
 def _require_windows(content: bytes, place: Place) -> None:
-    """Raises ModelError for an attribute of windows (strides, pads …) with a value that none can have."""
+    """Raises ModelError for an attribute of windows (strides, pads …) with a value that none can have, and
+    ValueError for any with two tensors."""
     [name] = _texts(content, place, ATTRIBUTE_NAME)[-1:] or [""]
     tensors = 0
     for number, wire, begins, ends in fields(content, place.start, place.stop):
@@ -272,8 +276,9 @@ def _require_windows(content: bytes, place: Place) -> None:
         raise ValueError("two tensors, which other readers would make one of")
 
 
-def _require_bound(content: bytes, place: Place, is_nan: bool) -> None:
-    """Raises ModelError unless the values that are not finite are bounds that results are compared with."""
+def _require_bound(content: bytes, place: Place, is_nan: bool, readers: Mapping[str, set[str]]) -> None:
+    """Raises ModelError unless the values that are not finite are bounds that results are compared with.
+    `readers` are the operators that read each tensor."""
     if place.node is None:
         name = name_of(content, place.start, place.stop)
         constant = True
@@ -281,23 +286,25 @@ def _require_bound(content: bytes, place: Place, is_nan: bool) -> None:
         results = _texts(content, place.node, OUTPUT)
         constant = place.kind is Kind.TENSOR and _texts(content, place.node, OP_TYPE) == ["Constant"]
         name = (results if constant else _texts(content, place.node, NAME) or results or [""])[0]
-    if is_nan or not constant or not _operators_that_read(content, name) <= BOUNDS:
+    if is_nan or not constant or not readers.get(name, set()) <= BOUNDS:
         raise ModelError(
             f"{name!r} holds {'NaN' if is_nan else 'an infinite number'}: damaged, or of a training that "
             "diverged; take another file, or an earlier checkpoint"
         )
 
 
-def _operators_that_read(content: bytes, tensor: str) -> set[str]:
-    found = set()
+def _operators_by_input(content: bytes) -> dict[str, set[str]]:
+    """Which operators read each tensor."""
+    found: dict[str, set[str]] = {}
     pending = [Place(Kind.MODEL, 0, len(content))]
     while pending:
         place = pending.pop()
-        if place.kind is Kind.NODE and tensor in _texts(content, place, INPUT):
-            found.update(_texts(content, place, OP_TYPE))
+        if place.kind is Kind.NODE:
+            for name in _texts(content, place, INPUT):
+                found.setdefault(name, set()).update(_texts(content, place, OP_TYPE))
         for number, wire, begins, ends in fields(content, place.start, place.stop):
-            inner = INSIDE[place.kind].get(number, Kind.TENSOR)
-            if inner is not Kind.TENSOR and wire == LENGTH_DELIMITED:
+            inner = INSIDE[place.kind].get(number)
+            if inner in (Kind.GRAPH, Kind.NODE) and wire == LENGTH_DELIMITED:
                 pending.append(Place(inner, begins, ends))
     return found
 

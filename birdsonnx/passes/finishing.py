@@ -9,16 +9,13 @@ from onnx import ModelProto, defs, helper
 from birdsonnx.errors import ModelError
 from birdsonnx.model.edits import drop_unused
 from birdsonnx.model.graph import opset_of
-from birdsonnx.model.soundness import IR_VERSIONS
-
-OWN = ("", "ai.onnx")
-"""Names of ONNX's own operators."""
+from birdsonnx.model.soundness import IR_VERSIONS, OUR_DOMAINS
 
 
 def check(model: ModelProto) -> str | None:
     """Why a runtime could not compute what the outputs need, or None."""
     used = {node.domain for node in model.graph.node}
-    foreign = sorted(used.difference(OWN))
+    foreign = sorted(used.difference(OUR_DOMAINS))
     if foreign:
         return f"the converted graph needs operators of {', '.join(foreign)}"
     holding = {

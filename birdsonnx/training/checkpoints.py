@@ -249,9 +249,7 @@ def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArr
         content.seek(0)
         with np.load(content, allow_pickle=False) as file:
             stored = path.stat().st_size
-            for each in file.zip.infolist():
-                if (
-                    each.compress_type != zipfile.ZIP_STORED or each.file_size > stored
-                ):  # ours are as they are
+            for each in file.zip.infolist():  # ours are stored as they are
+                if each.compress_type != zipfile.ZIP_STORED or each.file_size > stored:
                     raise ValueError("an array is compressed, or larger than the file")
             return {name: file[name] for name in (file.files if names is None else names)}

@@ -316,6 +316,30 @@ def test_a_tag_that_others_read_as_another_field():
         require_sound(tiny_model(3).serialized() + overlong, "m")
 
 
+def test_very_many_infinite_bounds():
+    """Each is looked up, not searched for: a walk for each would take hours."""
+    count = 20_000
+    nodes = [
+        helper.make_node("Min", [f"t{place}", f"bound{place}"], [f"t{place + 1}"]) for place in range(count)
+    ]
+    bounds = [numpy_helper.from_array(np.float32(np.inf), f"bound{place}") for place in range(count)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in ("t0", f"t{count}")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], bounds))
+    require_sound(model.SerializeToString(), "m")
+    model.graph.node[-1].op_type = "Mul"
+    with pytest.raises(ModelError, match=rf"^m: 'bound{count - 1}' holds an infinite number"):
+        require_sound(model.SerializeToString(), "m")
+
+
+@pytest.mark.parametrize("any_case", [True, False])
+def test_a_key_twice_among_very_many(any_case):
+    """Counted, not searched for: a search for each would take hours."""
+    keys = [f"k{place}" for place in range(200_000)]
+    text = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
+    with pytest.raises(ValueError, match=f"^the key '{keys[-1]}' is given twice"):
+        decoded(text, any_case)
+
+
 @pytest.mark.parametrize("dims", [["batch", SIZE, SIZE, "c"], ["b", "h", "w", 3], [1, SIZE, SIZE, 0], [1]])
 def test_sizes_that_are_not_fixed(dims):
     model = proto()
