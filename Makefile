@@ -1,8 +1,10 @@
 # `make demo` and `make test` are all a newcomer needs; each installs what it wants into .venv first.
-PYTHON := $(shell for name in python3.12 python3.11; do $$name -c 'import sys; assert sys.version_info[:2] in ((3, 11), (3, 12))' 2>/dev/null && { echo $$name; break; }; done)
+# CPython 3.12 and 3.11 first: for them there is the training runtime, which fine-tunes convolutions.
+works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sys.version_info < (3, 15)' 2>/dev/null && { echo $$name; break; }; done)
+PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest fuzz lint bench bench-road bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest test-plain fuzz lint bench bench-road bench-classes bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -21,6 +23,18 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[all,dev]'
 	PATH="$$PWD/.venv-lowest/bin:$$PATH" .venv-lowest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# What needs neither the training runtime nor TensorFlow, on the newest plain onnxruntime and, where there is one, a
+# Python for which the training runtime has no wheel: heads train there, and the demo walks the whole road.
+PLAIN_PYTHON = $(call works,python3.14 python3.13 $(PYTHON))
+test-plain:
+	'$(PLAIN_PYTHON)' -m venv .venv-plain
+	.venv-plain/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mpi,plot,dev]'
+	.venv-plain/bin/python -m pip uninstall --quiet --yes onnxruntime-training-cpu onnxruntime
+	.venv-plain/bin/python -m pip install --quiet --disable-pip-version-check onnxruntime
+	PATH="$$PWD/.venv-plain/bin:$$PATH" .venv-plain/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs \
+		tests/passes tests/training tests/runtime tests/model tests/inference tests/reporting \
+		tests/e2e/test_training.py tests/e2e/test_prediction.py tests/e2e/test_command_line.py tests/e2e/test_demo.py
 
 # Damaged inputs for SECONDS, from a new seed.
 SECONDS ?= 600
@@ -41,6 +55,9 @@ bench: .venv/bench .venv-onnxruntime/made
 bench-road: .venv/all
 	$(BIN)/python benchmarks/road.py
 
+bench-classes: .venv/all
+	$(BIN)/python -m benchmarks.many_classes
+
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py
 
@@ -50,7 +67,7 @@ keras2:
 	scripts/keras2 python3.11 2.12.1
 
 clean:
-	rm -rf .venv .venv-lowest .venv-onnxruntime demo build dist
+	rm -rf .venv .venv-lowest .venv-plain .venv-onnxruntime demo build dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all

@@ -3,6 +3,8 @@
 Each step is the command a user would type, run as one.
 """
 
+import contextlib
+import importlib.util
 import json
 import os
 import shlex
@@ -17,7 +19,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import locks
 from birdsonnx.errors import BirdsonnxError
+from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.runtime import interpreter
 
 SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
@@ -30,6 +34,8 @@ SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
 }
 PHOTOS = {"train": 16, "valid": 4, "test": 4}
 SIZE = 224
+STEP_ENDS_S = 10
+"""For which a step that is asked to end is waited for."""
 
 
 def make_bird(colors: tuple[tuple[int, int, int], ...], generator: np.random.Generator) -> Image.Image:
@@ -67,7 +73,7 @@ def make_photos(folder: Path, seed: int = 0) -> None:
         for name, colors in SPECIES.items():
             (folder / part / name).mkdir(parents=True)
             for number in range(1, count + 1):
-                make_bird(colors, generator).save(folder / part / name / f"{number:03}.jpg", quality=92)
+                write_jpeg(make_bird(colors, generator), folder / part / name / f"{number:03}.jpg")
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
@@ -75,10 +81,18 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
 
     Raises:
         DataError: the folder is not empty.
+        ArtifactError: the pictures cannot be written, or another run writes into the folder.
         BirdsonnxError: a step failed; its own message says why.
     """
     artifacts.require_new_or_empty(folder)
-    make_photos(folder / "data")
+    with locks.sole_writer_in(folder, say):
+        artifacts.require_new_or_empty(folder)  # another may have filled it just now
+        return _run(folder, weights, say)
+
+
+def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
+    with artifacts.naming(folder):
+        make_photos(folder / "data")
     say(
         f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "
         f"{folder / 'data'}"
@@ -95,13 +109,17 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
     step("sample", "data/test", "test_samples")
     predicted = step("predict", "test_samples", "-o", "predictions")
     evaluated = step("evaluate", "predictions/output_1.h5")
-    step("plot", "out_classifier.txt")
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    if drawn:
+        step("plot", "out_classifier.txt")
+    else:
+        say("(no matplotlib here: no curves are drawn; pip install 'birdsonnx[plot]')")
     where = {
         "pictures": "data/",
         "model": "models/birds.onnx",
         "trained": trained["checkpoints"][-1],
         "logs": "out_classifier_train.txt, out_classifier_test.txt",
-        "curves": "out_classifier.png",
+        **({"curves": "out_classifier.png"} if drawn else {}),
         "predictions": "predictions/output_1.h5",
     }
     say("", f"everything lies in {folder}:", *(f"  {name:<12} {path}" for name, path in where.items()))
@@ -153,10 +171,18 @@ def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) 
             command = [launcher, "-np", str(ranks), *command]
             typed = f"mpirun -np {ranks} {typed}"
     say(f"$ {typed}")
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {done.returncode}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:  # a signal: the step ends as we do, and has files to put away
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STEP_ENDS_S)
+            process.kill()
+            raise
+    if process.returncode:
+        raise BirdsonnxError(f"'{typed}' in {folder} ended with exit code {process.returncode}")
+    result: dict[str, Any] = json.loads(output)
     return result
 
 

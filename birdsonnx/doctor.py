@@ -10,7 +10,7 @@ from typing import Any
 
 from birdsonnx import __version__
 from birdsonnx.inference import engines
-from birdsonnx.runtime import isa, launchers, ranks, threads
+from birdsonnx.runtime import gradient_builder, isa, launchers, ranks, threads
 
 BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "simplejpeg", "typer")
 EXTRAS = {
@@ -47,7 +47,8 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in BASE},
         "runtime": runtimes,
-        "training": _trains(),
+        "training": bool(runtimes),
+        "fine_tuning": gradient_builder.is_installed(),
         "engine": engines.rule(),
         "extras": {
             extra: {name: _version(name) for name in names} | _alternative(extra)
@@ -72,8 +73,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     text = [
         f"birdsonnx    {found['birdsonnx']} on Python {found['python']}, {found['platform']}",
         f"packages     {packages}",
-        f"runtime      {', '.join(map(' '.join, found['runtime'].items())) or 'missing'}"
-        f" ({'trains and predicts' if found['training'] else 'predicts only'})",
+        f"runtime      {', '.join(map(' '.join, found['runtime'].items())) or 'missing'}" + _abilities(found),
     ]
     for extra, names in found["extras"].items():
         present = ", ".join(f"{name} {number}" for name, number in names.items() if number)
@@ -94,6 +94,14 @@ def lines(found: dict[str, Any]) -> list[str]:
     return text + [f"problem      {problem}" for problem in found["problems"]]
 
 
+def _abilities(found: dict[str, Any]) -> str:
+    if not found["training"]:
+        return ""
+    if found["fine_tuning"]:
+        return " (predicts, trains heads and fine-tunes)"
+    return f" (predicts and trains heads; fine-tuning needs {gradient_builder.WHERE})"
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -105,17 +113,6 @@ def _alternative(extra: str) -> dict[str, str]:
     """Installed packages that do the same as those of an extra."""
     others = {"export": ("tensorflow",), "mpi": ("openmpi",), "opencv": ("opencv-python",)}
     return {name: found for name in others.get(extra, ()) if (found := _version(name))}
-
-
-def _trains() -> bool:
-    from birdsonnx.errors import InstallationError
-    from birdsonnx.runtime.gradient_builder import require_training
-
-    try:
-        require_training()
-    except InstallationError:
-        return False
-    return True
 
 
 def _mpi(problems: list[str]) -> str | None:

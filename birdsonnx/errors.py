@@ -14,7 +14,9 @@
 A message is one line: what, where, what to do. A list may follow it, one thing a line.
 """
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 
 class BirdsonnxError(Exception):
@@ -25,9 +27,12 @@ class BirdsonnxError(Exception):
             normally; an error that is not agreed aborts the other ranks.
         lines: the message, and what it lists. Only these are lines: a file name in one of them may hold
             whatever it likes.
+        origin: the lines of the traceback, of an error that came from another process, which leaves that
+            itself behind; else none.
     """
 
     agreed: bool = False
+    origin: tuple[str, ...] = ()
 
     def __init__(self, message: str = "", listed: Sequence[str] = ()) -> None:
         super().__init__(message, tuple(listed))
@@ -35,6 +40,23 @@ class BirdsonnxError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, "origin": tuple(traceback_of(self))}
+        return type(self), self.args, state
+
+
+def traceback_of(error: BaseException) -> Iterator[str]:
+    """The lines of the traceback of an error and of those that led to it, each message one line."""
+    if isinstance(error, BirdsonnxError) and error.origin:
+        yield from error.origin
+        return
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None:
+        yield from traceback_of(earlier)
+    for piece in ("Traceback (most recent call last):", *traceback.format_tb(error.__traceback__)):
+        yield from piece.splitlines()
+    yield f"{type(error).__name__}: {error}"
 
 
 class ConfigError(BirdsonnxError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from birdsonnx.runtime import gradient_builder
 from tests.networks import small_network
 from tests.tiny import make_class_folders, residual_model, tiny_model
 
@@ -19,6 +20,10 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_real_data = pytest.mark.skipif(
     not REAL_DATA.is_dir(), reason="no folder of real photos beside the clone"
+)
+needs_training_runtime = pytest.mark.skipif(
+    not gradient_builder.is_installed(),
+    reason="the gradients of convolutions need onnxruntime-training-cpu, which is not installed",
 )
 
 
@@ -95,6 +100,8 @@ def fine_tuning(workspace: Path, training_config: Callable[..., dict[str, Any]])
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras, imported once."""
+    for name in ("tensorflow", "keras", "tf2onnx"):
+        pytest.importorskip(name, reason=f"what Keras says is compared with, and {name} is not installed")
     from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras
 
     return import_keras()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.artifacts import temporary as temporaries
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError, DataError
 
 NO_SUCH_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
@@ -67,7 +68,7 @@ def naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = "; the file that was there is intact" if target.exists() else ""
+        kept = "; the file that was there is intact" if target.is_file() else ""
         raise ArtifactError(f"cannot write {target}: {error.strerror or error}{kept}") from error
 
 
@@ -99,7 +100,9 @@ def require_new_or_empty(folder: Path) -> None:
     """Raises DataError unless results of several files may go into the folder: it is not there, or empty."""
     temporaries.remove_litter(folder)
     try:
-        free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+        free = not folder.exists() or (
+            folder.is_dir() and all(entry.name == temporaries.LOCK for entry in folder.iterdir())
+        )
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     if not free:
@@ -107,17 +110,9 @@ def require_new_or_empty(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    """Hexadecimal SHA-256 of a file's content. Raises OSError, also where it is no regular file."""
+    with open(path, "rb", opener=opener) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-FINGERPRINT_BYTES = 16
-
-
-def fingerprint(content: bytes) -> bytes:
-    """BLAKE2b of some bytes, `FINGERPRINT_BYTES` long: to tell contents apart, and to notice damage."""
-    return hashlib.blake2b(content, digest_size=FINGERPRINT_BYTES).digest()
 
 
 def sha256_of(content: bytes) -> str:

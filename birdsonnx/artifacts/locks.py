@@ -12,15 +12,13 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from birdsonnx.artifacts.temporary import remove_litter
+from birdsonnx.artifacts.temporary import LOCK, remove_litter
 from birdsonnx.errors import ArtifactError
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-LOCK = ".birdsonnx.lock"
 
 Say = Callable[[str], None]
 
@@ -81,7 +79,8 @@ def _lock(path: Path, what: str, say: Say) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is still ours
-            path.unlink()
+            if _is_at(path, descriptor):
+                path.unlink()
         os.close(descriptor)
 
 
@@ -91,7 +90,7 @@ def _acquired(path: Path, what: str, say: Say) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _ask(descriptor, what, say)
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
+            if _is_at(path, descriptor):
                 with contextlib.suppress(OSError):  # a full disk: who we are is for the other's message alone
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -102,6 +101,11 @@ def _acquired(path: Path, what: str, say: Say) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one of that name: the folder may be another by now. Raises OSError."""
+    return os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def _ask(descriptor: int, what: str, say: Say) -> None:

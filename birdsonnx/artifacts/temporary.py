@@ -27,13 +27,16 @@ FOREIGN_LITTER_S = 24 * 3600
 
 NAME = re.compile(r"\..+\.(?P<where>[0-9a-f]{8})\.(?P<process>\d+)\.(?P<start>\d+)\.tmp", re.DOTALL)
 
+LOCK = ".birdsonnx.lock"
+"""What `locks` puts into a folder; where it stays, its process was killed."""
+
 PROC = Path("/proc")
 
 
 def name_for(what: str) -> str:
     """A name for a temporary file or folder of this process."""
     process = os.getpid()
-    return f".{what}.{_where()}.{process}.{_start_of(process) or 0}.tmp"
+    return f".{what}.{place_of_processes()}.{process}.{_start_of(process) or 0}.tmp"
 
 
 def remove_litter(folder: Path) -> None:
@@ -96,7 +99,8 @@ def _unusable(place: Path | str | None, error: OSError) -> ArtifactError:
 
 
 def _is_litter(entry: "os.DirEntry[str]", name: re.Match[str]) -> bool:
-    if name["where"] == _where() and os.name != "nt":  # Windows cannot ask about a process without ending it
+    # Windows cannot ask about a process without ending it.
+    if name["where"] == place_of_processes() and os.name != "nt":
         return not _is_alive(int(name["process"]), int(name["start"]))
     with contextlib.suppress(OSError):
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > FOREIGN_LITTER_S
@@ -127,7 +131,8 @@ def _start_of(process: int) -> int | None:
 
 
 @cache
-def _where() -> str:
+def place_of_processes() -> str:
+    """Where a number means one process at a time: the host, its boot and the process namespace, hashed."""
     facts = [socket.gethostname()]
     for read in (_boot, _process_namespace):
         with contextlib.suppress(OSError):

@@ -20,7 +20,9 @@ from birdsonnx.cli.quantize import quantize
 from birdsonnx.cli.sample import sample
 from birdsonnx.cli.schema import schema
 from birdsonnx.cli.train import train
-from birdsonnx.reporting.terminal import write_line, write_lines
+from birdsonnx.errors import BirdsonnxError
+from birdsonnx.reporting.terminal import lose, write_line, write_lines
+from birdsonnx.runtime import interruption
 
 app = typer.Typer(
     name="birdsonnx",
@@ -79,11 +81,21 @@ def main() -> None:
             code = app(standalone_mode=False)
         except typer.Abort:
             code = CANNOT
+        except OSError as error:  # of typer's own lines: the help
+            lose(sys.stdout)
+            write_line(f"birdsonnx: cannot write to stdout: {error.strerror}", error=True)
+            code = CANNOT
+        except BirdsonnxError as error:
+            write_line(f"birdsonnx: {error}", error=True)
+            code = CANNOT
         except Exception as error:
             if not hasattr(error, "format_message"):
                 raise
             _show(error)
             code = CANNOT
+        interrupted = interruption.raised()  # outside the verb: typer leaves then, and says nothing
+        if interrupted is not None:
+            raise interrupted
         sys.exit(code)
 
 

@@ -1,10 +1,8 @@
 """One running verb: which ranks work, who prints, how it exits, what an error becomes."""
 
-import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import typer
 
 from birdsonnx import artifacts
-from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError
+from birdsonnx.errors import BirdsonnxError, ConfigError, InstallationError, traceback_of
 from birdsonnx.reporting.terminal import shortened, write_line, write_lines
 from birdsonnx.runtime import interruption
 from birdsonnx.runtime.launchers import is_first_launched
@@ -53,19 +51,24 @@ class Job:
         self.debug = debug
         self.result: dict[str, Any] = {}
         self.code = DONE
-        self.speaks = True
+        self.speaks = is_first_launched()
         """Whether this process prints."""
         self.works = True
         """Whether this process carries out the verb."""
         self._ranks: Ranks | None = None
-        self._waiting: Ranks | None = None
-        """All ranks, where only the first works."""
+        self._all: Ranks | None = None
+        """All ranks, also those that do not work."""
 
     @property
     def ranks(self) -> "Ranks":
         """The ranks that carry out the verb together."""
         assert self._ranks is not None
         return self._ranks
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether other ranks carry out the verb with this one, and would wait for it."""
+        return self._ranks is not None and self._ranks.size > 1
 
     def join_ranks(self, working: WorkingRanks) -> None:
         """Find out which ranks there are, and what this one is to do.
@@ -84,21 +87,20 @@ class Job:
             if working != "separate":
                 raise
             joined = ranks.Ranks()
+        self._ranks = self._all = joined
+        interruption.joined()
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
             agreed(lambda: _refuse_ranks(joined.size))
-        if working == "all" or joined.size == 1:
-            self._ranks = joined
-        else:
+        if working != "all" and joined.size > 1:
             self._ranks = ranks.Ranks()
-            self._waiting = joined
-            joined.wait_quietly()
             self.works = joined.is_first
 
     def share_code(self) -> None:
-        """Where only rank 0 works: wait until it is done, and take over its exit code."""
-        if self._waiting is not None:
-            self.code = self._waiting.first(lambda: self.code)
+        """Wait for rank 0, which may have work of its own, and take over its exit code."""
+        if self._all is not None:
+            self._all.wait_quietly()
+            self.code = self._all.first(lambda: self.code)
 
     def console(self) -> "Console":
         """What work reports to."""
@@ -127,11 +129,12 @@ class Job:
         self.result = {"error": "\n".join(map(shortened, lines))}
         if agreed and not self.speaks:
             return
-        several = not agreed and self._ranks is not None and self._ranks.size > 1
+        several = not agreed and self.is_one_of_several
         if several and not self.speaks:
             time.sleep(GRACE_S)
-        if self.debug:
-            write_lines(_trace(sys.exception()), error=True)
+        error = sys.exception()
+        if self.debug and error is not None:
+            write_lines(traceback_of(error), error=True)
         prefix = f"birdsonnx: rank {self.ranks.rank}: " if several else "birdsonnx: "
         write_lines([prefix + lines[0], *lines[1:]], error=True)
         if several:
@@ -145,14 +148,18 @@ class Job:
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Report Ctrl-C or another signal, and end all ranks, also those that only wait."""
+        interruption.reported()
         self.code = 128 + getattr(error, "number", signal.SIGINT)
         agreed = getattr(error, "agreed", False)
         if not self.speaks and not agreed:
             time.sleep(INTERRUPTION_GRACE_S)
+            if self._all is not None:  # the first has got none
+                self._all.pass_on(self.code - 128)
+                time.sleep(INTERRUPTION_GRACE_S)
         if self.works:
             self.fail(str(error) or "interrupted", code=self.code, agreed=agreed)
-        if self._waiting is not None:
-            self._waiting.abort(self.code)
+        if self._all is not None and not agreed:
+            self._all.abort(self.code)
 
 
 _silenced = ExitStack()
@@ -177,30 +184,35 @@ def running(json: bool, debug: bool, ranks: WorkingRanks) -> Iterator[Job]:
     JSON object."""
     _silenced.close()
     job = Job(json, debug)
-    with interruption.handled():
-        try:
+    with interruption.handled(), _reporting(job):
+        with _reporting(job):
             job.join_ranks(ranks)
             if job.works:
                 yield job
-            else:
-                job.share_code()
-        except KeyboardInterrupt as error:
-            job.interrupt(error)
-        except BrokenPipeError:  # the reader of our output left
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            job.code = 141
-        except Exception as error:
-            interrupted = interruption.raised()
-            if interrupted is not None:
-                job.interrupt(interrupted)
-            elif isinstance(error, BirdsonnxError):
-                job.fail(*error.lines, agreed=error.agreed)
-            else:
-                job.fail(_described(error))
-        if job.works:
-            job.share_code()
+        job.share_code()
         job.print_result()
     raise typer.Exit(job.code)
+
+
+@contextmanager
+def _reporting(job: Job) -> Iterator[None]:
+    """Report what ends the block, and give the job its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        job.interrupt(error)
+    except BrokenPipeError:  # the reader of our output left
+        job.code = 141
+        if job.is_one_of_several:
+            job.ranks.abort(job.code)
+    except Exception as error:
+        interrupted = interruption.raised()
+        if interrupted is not None:
+            job.interrupt(interrupted)
+        elif isinstance(error, BirdsonnxError):
+            job.fail(*error.lines, agreed=error.agreed)
+        else:
+            job.fail(_described(error))
 
 
 def same_config(ranks: "Ranks", path: Path) -> None:
@@ -221,17 +233,6 @@ def _described(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}; --debug shows where"
     reason = " ".join(str(error).split())
     return f"internal error: {type(error).__name__}: {reason}; --debug shows where"
-
-
-def _trace(error: BaseException | None) -> Iterator[str]:
-    """The traceback of an error and of those that led to it, each message one line."""
-    if error is None:
-        return
-    if error.__cause__ is not None or not error.__suppress_context__:
-        yield from _trace(error.__cause__ or error.__context__)
-    for piece in ("Traceback (most recent call last):", *traceback.format_tb(error.__traceback__)):
-        yield from piece.splitlines()
-    yield f"{type(error).__name__}: {error}"
 
 
 def agreed(produce: Callable[[], T]) -> T:

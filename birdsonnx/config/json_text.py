@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 
@@ -10,15 +12,19 @@ class UnmeantError(ValueError):
     """JSON, but a key twice, NaN, half a character, or beyond what Python reads."""
 
 
-def decoded(text: str) -> Any:
+def decoded(text: str, any_case: bool = True) -> Any:
     """The value of a JSON text.
+
+    Args:
+        any_case: whether keys that differ in case alone are the same key.
 
     Raises:
         json.JSONDecodeError: not JSON.
         UnmeantError: JSON that nobody means.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_NoNumber, parse_float=_number)
+        unique = partial(_unique, any_case=any_case)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=_NoNumber, parse_float=_number)
         for path, name in _no_numbers(value):
             raise UnmeantError(f"{path}{': ' * bool(path)}{name} is not a JSON number")
         json.dumps(value, ensure_ascii=False).encode()
@@ -33,11 +39,11 @@ def decoded(text: str) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [key.lower() for key, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(key for key, _ in reversed(pairs) if names.count(key.lower()) > 1)
-        raise UnmeantError(f"the key '{twice}' is given twice in one object (case aside)")
+def _unique(pairs: list[tuple[str, Any]], any_case: bool) -> dict[str, Any]:
+    counts = Counter(key.lower() if any_case else key for key, _ in pairs)
+    if len(counts) < len(pairs):
+        twice = next(key for key, _ in reversed(pairs) if counts[key.lower() if any_case else key] > 1)
+        raise UnmeantError(f"the key '{twice}' is given twice in one object{' (case aside)' * any_case}")
     return dict(pairs)
 
 

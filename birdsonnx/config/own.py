@@ -38,8 +38,8 @@ class Own(Section):
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16,
     with OpenVINO on a CPU that has it, is fast and needs no calibration."""
     cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
-    """Folder of features and converted networks; default: the user's own cache folder. false: none, and every
-    epoch runs the whole network."""
+    """Folder of features; default: the user's own cache folder. false: none, and every epoch runs the whole
+    network."""
     boundary: Text | None = None
     """Layer whose output is cached as features, or `photos` for none; default: the fastest place, measured by
     the first training of a network on its photos, and kept in the cache."""
@@ -61,8 +61,8 @@ class Own(Section):
 
     @property
     def cache_folder(self) -> Path | None:
-        """Where features and converted networks are kept, if they are: `cache`, else the user's own. Raises
-        ConfigError where there is neither."""
+        """Where features are kept, if they are: `cache`, else the user's own. Raises ConfigError where there
+        is neither."""
         if self.cache is False:
             return None
         return Path(self.cache) if self.cache is not None else user_cache()

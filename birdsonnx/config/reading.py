@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import UnmeantError, decoded
 from birdsonnx.config.optimizers import OptimizerSettings
 from birdsonnx.config.schedules import ScheduleSettings
@@ -14,6 +15,9 @@ from birdsonnx.config.section import kinds_of
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.wording import nearest, shown
 from birdsonnx.errors import ConfigError
+
+LARGEST = 64 * 2**20
+"""Bytes of a config, with the layers of a network in it; ResNet50's are 200 KB."""
 
 SCHEMA_KEY = "$schema"
 """A key beside `neural_network`: where editors find what `birdsonnx schema` wrote. It changes nothing."""
@@ -26,10 +30,12 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
         ConfigError: the file is missing, not JSON, or asks for something birdsonnx does not know.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read as a JSON config ({error})") from None
     return parse(text, str(path), overrides)
 

@@ -1,11 +1,7 @@
 """The one path from a photo file to the network's pixels, for training, prediction and evaluation alike."""
 
-import contextlib
-import logging
 import os
-import stat
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,14 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import (
-    AvifImagePlugin,
-    ExifTags,
-    Image,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import ExifTags, Image
 
 from birdsonnx.config.color_codes import GRAY, RGB
 from birdsonnx.config.transforms import (
@@ -35,7 +24,8 @@ from birdsonnx.config.transforms import (
 )
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images.colors import opencv_version
-from birdsonnx.images.files import HEAD, HOW_TO_READ_HEIF, is_heif, reads_heif
+from birdsonnx.images.damage import require_whole_jpeg, require_whole_tiff
+from birdsonnx.images.photo_file import image_in, opened
 from birdsonnx.images.transforms import transformed
 from birdsonnx.runtime.memory import for_pictures
 
@@ -49,25 +39,13 @@ DRAFT = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg scales in the transform domain) where both sides
 stay this many times as long as the resize makes them; Pillow's own thumbnails use the same factor."""
 
-# Formats that only decode pixels. Pillow's other plug-ins (EPS starts Ghostscript) never see a file.
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "GIF",
-    "PPM",
-    TiffImagePlugin.TiffImageFile.format,
-    WebPImagePlugin.WebPImageFile.format,
-    AvifImagePlugin.AvifImageFile.format,
-)
-
-MAX_PIXELS = 16_384 * 16_384
-"""A third more than the largest phone cameras take (16,320 x 12,240); 805 MB of RGB. Checked in the header,
-before any pixel is decoded."""
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
 BYTES_PER_PIXEL = 12
 """Of a picture while it is decoded: 4 as Pillow holds it, 4 more to turn it upright, 4 for other colours."""
+MORE_BYTES_PER_PIXEL = {"WEBP": 21, "AVIF": 16}
+"""Of formats whose libraries hold pictures of their own meanwhile (measured: 20.3 and 15.7)."""
+COEFFICIENT_BYTES = 6
+"""Of a pixel of a JPEG that comes in several scans: libjpeg keeps all of it, at whatever scale it decodes."""
+JPEGS = ("JPEG", "MPO")
 
 MODES = {"YCbCr": "RGB", "RGB": "RGB", "Gray": "L"}
 """Pillow's modes of what simplejpeg says that a JPEG holds."""
@@ -88,11 +66,6 @@ TURNED = {
     8: Image.Transpose.ROTATE_90,
 }
 """The turn that sets a photo upright, by its EXIF orientation."""
-
-# Filters are set once: changing them around each photo is not safe with decoding threads.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below, by name
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on odd metadata
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else they go to stderr, beside our one line
 
 
 @dataclass(frozen=True)
@@ -122,11 +95,11 @@ class Decoder:
             ImageError: missing, truncated, oversized, of another format, or of another size than the
                 network's when no transform settles it.
         """
-        with _opened(path) as file:
+        with opened(path) as file:
             straight = self._straight(file, out) if chance is None else None
             if straight is not None:
                 return straight
-            with _image(file, path) as image, for_pictures().taking(self._bytes_of(image)):
+            with image_in(file, path) as image, for_pictures().taking(self._bytes_of(file, image)):
                 pixels = self.transformed(self._picture(file, image), path, chance)
         if out is None:
             return pixels
@@ -137,15 +110,19 @@ class Decoder:
         """The photo, upright, in RGB or gray; where a resize comes first, a JPEG's pixels may be
         averages of 2, 4 or 8 pixels each way. Raises ImageError."""
         with (
-            _opened(path) as file,
-            _image(file, path) as image,
-            for_pictures().taking(self._bytes_of(image)),
+            opened(path) as file,
+            image_in(file, path) as image,
+            for_pictures().taking(self._bytes_of(file, image)),
         ):
             return self._picture(file, image)
 
-    def _bytes_of(self, image: Image.Image) -> int:
+    def _bytes_of(self, file: BinaryIO, image: Image.Image) -> int:
         """What a picture may take in memory until it has the network's size."""
-        return image.width * image.height // self._scale(image) ** 2 * BYTES_PER_PIXEL
+        pixels, scale = image.width * image.height, self._scale(image)
+        content = os.fstat(file.fileno()).st_size
+        if scale == 1:
+            return content + pixels * MORE_BYTES_PER_PIXEL.get(image.format or "", BYTES_PER_PIXEL)
+        return content + pixels * COEFFICIENT_BYTES + pixels // scale**2 * BYTES_PER_PIXEL
 
     def _picture(self, file: BinaryIO, image: Image.Image) -> Image.Image:
         picture = _pixels_of(file, image, self._scale(image))
@@ -154,12 +131,13 @@ class Decoder:
         return upright if upright.mode == self.mode else upright.convert(self.mode)
 
     def _scale(self, image: Image.Image) -> int:
-        """How many pixels each way a JPEG may be averaged while it is decoded: 8, 4, 2 or 1.
+        """How many pixels each way a photo may be averaged while it is decoded: 8, 4, 2 or 1; always 1 unless
+        it is a JPEG of usual colours.
 
         Only what divides both sides: else libjpeg makes a whole pixel of what is left of the last block.
         """
         first = self.transforms[0] if self.transforms else None
-        if not isinstance(first, Resize):
+        if not isinstance(first, Resize) or image.format not in JPEGS or image.mode not in COLORSPACES:
             return 1
         least = DRAFT * max(first.width, first.height)
         fits = (
@@ -188,6 +166,7 @@ class Decoder:
             return None
         if (width, height) != size or MODES.get(kept) != self.mode:
             return None
+        require_whole_jpeg(content)
         pixels: Pixels = simplejpeg.decode_jpeg(content, COLORSPACES[self.mode], buffer=out)
         return pixels
 
@@ -288,78 +267,21 @@ def _keeps(step: Transform, size: tuple[int, int]) -> bool:
             return True
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A photo's file. Whatever is wrong with it, there or while the caller reads its pixels, is raised as
-    ImageError."""
-    try:
-        with open(path, "rb", opener=open_regular) as file:
-            yield file
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file (a broken link?)") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS)})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(
-            f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed"
-        ) from None
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        # Pillow's decoders raise all of these on damaged files.
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"{path}: cannot be decoded ({reason})") from None
-
-
-def open_regular(path: str, flags: int) -> int:
-    """Open a regular file; of anything else reading may never end, and of a FIFO opening would not."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ImageError(f"{path}: no regular file, but a folder, a pipe or a device")
-    return descriptor
-
-
-@contextlib.contextmanager
-def _image(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
-    """The photo in a file, of which only the header has been read, and found good. Raises ImageError, and
-    whatever Pillow raises."""
-    with Image.open(file, formats=_formats_of(file, path)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(
-                f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
-            )
-        if image.mode.startswith(("I", "F")) or _is_deep(image):
-            raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
-        yield image
-
-
-def _formats_of(file: BinaryIO, path: Path) -> tuple[str, ...]:
-    """Pillow's formats that may read a file. Raises ImageError for HEIC without the `heic` extra."""
-    head = file.read(HEAD)
-    file.seek(0)
-    if not is_heif(head):
-        return FORMATS
-    if not reads_heif():
-        raise ImageError(f"{path}: a HEIC photo; {HOW_TO_READ_HEIF}")
-    import pillow_heif  # only for these files
-
-    pillow_heif.register_heif_opener()
-    return ("HEIF",)
-
-
 def _pixels_of(file: BinaryIO, image: Image.Image, scale: int) -> Image.Image:
     """The pixels of a photo whose header was read, as Pillow's picture.
 
     A JPEG goes through simplejpeg, which refuses what libjpeg only warns of (data that end early, or cannot
     be right) and Pillow passes over; its pixels are the same bits, in half the time. What it raises is a
-    ValueError, which `_opened` makes an ImageError.
+    ValueError, which `opened` makes an ImageError.
     """
-    if image.format not in ("JPEG", "MPO"):
+    if image.format not in JPEGS:
+        if image.format == "TIFF":
+            require_whole_tiff(file, image)
         image.load()
         return image
     file.seek(0)
     content = file.read()
+    require_whole_jpeg(content)
     if image.mode not in COLORSPACES:  # CMYK: simplejpeg only checks it
         simplejpeg.decode_jpeg(content, image.mode)
         file.seek(0)
@@ -368,17 +290,6 @@ def _pixels_of(file: BinaryIO, image: Image.Image, scale: int) -> Image.Image:
     least = {"min_height": image.height // scale, "min_width": image.width // scale} if scale > 1 else {}
     pixels = simplejpeg.decode_jpeg(content, COLORSPACES[image.mode], **least)
     return Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels)
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether Pillow would cut 16-bit channels to 8: only the raw modes of its tiles show it."""
-    for tile in getattr(image, "tile", ()):
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        if any(isinstance(value, str) and ";16" in value for value in arguments):
-            return True
-        if image.format == "PPM" and any(isinstance(value, int) and value > 255 for value in arguments):
-            return True
-    return False
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -16,7 +16,7 @@ SUFFIXES = frozenset(
         *(".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm"),
     )
 )
-"""Of the formats that are decoded (`decoding.FORMATS`)."""
+"""Of the formats that are decoded (`photo_file.FORMATS`)."""
 
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 

@@ -21,6 +21,7 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.inference import engines
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import SIDE_BY_SIDE, Form
@@ -227,7 +228,9 @@ class _Bench:
         return self.started + part * self.request.seconds
 
     def first_prediction(self, photo: Photo) -> Timing:
-        return timed(lambda: _predict_one(self, photo), self.ends(FIRST_ENDS))
+        return timed(
+            lambda: _predict_one(self.request, self.model, photo, self.folder), self.ends(FIRST_ENDS)
+        )
 
     def load(self) -> Timing:
         return timed(self.opened, self.ends(LOAD_ENDS))
@@ -274,7 +277,7 @@ def make_photos(folder: Path, height: int, width: int) -> list[Photo]:
     generator = np.random.default_rng(0)
     for number in range(MADE_PHOTOS):
         coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8))
-        coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number:02}.jpg", quality=92)
+        write_jpeg(coarse.resize((width, height), Image.Resampling.BICUBIC), folder / f"{number:02}.jpg")
     return collect([str(folder)])
 
 
@@ -301,12 +304,12 @@ def _engine(request: Request, model: Path) -> EngineName:
     return engines.choose(request.engine, bf16, SIDE_BY_SIDE, lambda: engines.QUANTIZED in read_bytes(model))
 
 
-def _predict_one(bench: _Bench, photo: Photo) -> None:
-    words: list[str | Path] = ["predict", photo.path, "--model", bench.model, "-o", bench.folder]
-    if bench.request.engine != "auto":
-        words += ["--engine", bench.request.engine]
-    if bench.request.precision is not None:
-        words += ["--precision", bench.request.precision]
+def _predict_one(request: Request, model: Path, photo: Photo, folder: Path) -> None:
+    words: list[str | Path] = ["predict", photo.path, "--model", model, "-o", folder]
+    if request.engine != "auto":
+        words += ["--engine", request.engine]
+    if request.precision is not None:
+        words += ["--precision", request.precision]
     done = subprocess.run(
         interpreter.command(words), capture_output=True, text=True, errors="replace", check=False
     )

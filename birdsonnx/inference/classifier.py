@@ -12,7 +12,7 @@ from birdsonnx.inference.forms import Form
 from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import Metadata
-from birdsonnx.model.soundness import require_sound
+from birdsonnx.model.soundness import require_sound, require_versions
 from birdsonnx.runtime.engine import Engine, EngineName
 
 
@@ -65,6 +65,7 @@ def open_classifier(
     content = model if isinstance(model, bytes) else read_bytes(model)
     require_sound(content, where)  # the runtime would read whatever file it names
     metadata = Metadata.of_file(content, where)
+    require_versions(content, where)
     if form is None or photos < forms.MANY:
         form = forms.usual(engine, engines.QUANTIZED in content, photos, threads)
     if per_run is not None:
@@ -75,6 +76,7 @@ def open_classifier(
         _values(computing, computing.output_shapes),
         metadata,
         where,
+        form.per_run,
     )
     return Classifier(
         computing,

@@ -1,6 +1,7 @@
 """Which engine computes a model here, and the model in the form that is fastest on it.
 
-One file serves both: it is written as ONNX Runtime is fastest without changes, and changed in memory.
+One file serves both: it is written as ONNX Runtime is fastest without changes, and each engine changes it in
+memory where another form is faster on it.
 """
 
 from collections.abc import Callable
@@ -38,7 +39,8 @@ def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable
     """
     if bf16 and wanted == "onnxruntime":
         raise ConfigError("bf16 is computed by OpenVINO alone; do not choose the engine onnxruntime for it")
-    if wanted == "onnxruntime" or (wanted == "auto" and not bf16 and photos < fewest_for_openvino()):
+    fewest = fewest_for_openvino()
+    if wanted == "onnxruntime" or (wanted == "auto" and not bf16 and (fewest is None or photos < fewest)):
         return "onnxruntime"
     if not is_openvino_installed():
         if wanted == "auto" and not bf16:
@@ -52,20 +54,33 @@ def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable
     return "openvino" if wanted == "openvino" or bf16 or is_quantized() else "onnxruntime"
 
 
-def fewest_for_openvino() -> int:
-    """Photos per rank from which `auto` gives an int8 model to OpenVINO.
+def choosable(wanted: EngineChoice, bf16: bool, is_quantized: bool) -> tuple[EngineName, ...]:
+    """The engines to measure for what is asked for. Raises as `choose` does."""
+    both = is_openvino_installed() and not (is_quantized and isa.adds_in_16_bits())
+    if wanted == "auto" and not bf16 and both:
+        return ("onnxruntime", "openvino")
+    return (choose(wanted, bf16, forms.MANY, lambda: is_quantized),)
+
+
+def fewest_for_openvino() -> int | None:
+    """Photos per rank from which `auto` gives an int8 model to OpenVINO; None: it never does.
 
     It takes 0.6 s more to start. With AMX it saves 2.4 ms a photo of ResNet50 on 2 cores, with VNNI alone
-    0.4 ms. In float32 ONNX Runtime is level or ahead.
+    0.4 ms. On CPUs without VNNI it would save 10 ms, but adds up products in 16 bits, where sums can overflow
+    unnoticed; ONNX Runtime's are exact there by `exact_sums`. In float32 ONNX Runtime is level or ahead.
     """
-    return forms.SIDE_BY_SIDE if isa.has_int8_products() and not isa.has_amx() else forms.MANY
+    if isa.adds_in_16_bits():
+        return None
+    return forms.MANY if isa.has_amx() else forms.SIDE_BY_SIDE
 
 
 def rule() -> str:
     """What `auto` does here, in words."""
+    fewest = fewest_for_openvino()
+    if fewest is None:
+        return "ONNX Runtime; OpenVINO where it is asked for (its int8 sums can overflow on this CPU)"
     if not is_openvino_installed():
         return f"ONNX Runtime; OpenVINO is not installed, which computes int8 faster: {INSTALL}"
-    fewest = fewest_for_openvino()
     return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on, and for bf16"
 
 
@@ -79,9 +94,7 @@ def opened(
         ModelError: ONNX Runtime cannot load it.
     """
     if form.engine == "openvino":
-        return openvino_engine.OpenVINO(
-            _for_openvino(content), form.streams, form.threads, form.per_run, bf16, where
-        )
+        return openvino_engine.OpenVINO(content, form.streams, form.threads, form.per_run, bf16, where)
     if photos >= forms.MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
         content = fastest(content, form.per_run if photos >= forms.SIDE_BY_SIDE and form.threads == 1 else 1)
     try:
@@ -117,22 +130,6 @@ def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> b
     if side_by_side > 1:
         changed += lay_side_by_side(model, side_by_side).applied
     return bytes(model.SerializeToString()) if changed else content
-
-
-def _for_openvino(content: bytes) -> bytes:
-    """An int8 model whose stem reads pixels, not the blocks that suit ONNX Runtime."""
-    if QUANTIZED not in content:
-        return content
-    from google.protobuf.message import DecodeError
-    from onnx import load_model_from_string
-
-    from birdsonnx.passes.plain_stem import pixels_for_blocks
-
-    try:
-        model = load_model_from_string(content)
-    except (DecodeError, ValueError, TypeError):
-        return content
-    return bytes(model.SerializeToString()) if pixels_for_blocks(model).applied else content
 
 
 def _explain(content: bytes, where: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
@@ -225,7 +226,7 @@ def labels_of(
 
 def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=opener) as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV of name,class ({error})") from None

@@ -130,11 +130,13 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
     if not request.tune and (photos < forms.MANY or memory.is_empty):
         return None
     content = model.read()
-    among = (threads, request.engine, request.bf16)
+    among = tuning.Among(
+        threads, engines.choosable(request.engine, request.bf16, engines.QUANTIZED in content), request.bf16
+    )
     if not request.tune:
         return memory.recall(content, among)
     audience.say("measuring how this machine runs the model fastest …")
-    found = _probed(content, request, threads, audience)
+    found = _probed(content, among, audience)
     memory.keep(content, among, found)
     audience.say(
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
@@ -143,19 +145,14 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
     return found.form
 
 
-def _probed(content: bytes, request: Request, threads: int, audience: Audience) -> tuning.Tuning:
-    """The fastest form by the engine that is asked for, or by any that is here."""
-    engine = engines.choose(request.engine, request.bf16, forms.MANY, lambda: True)
-    names: tuple[EngineName, ...] = (engine,)
-    if request.engine == "auto" and not request.bf16 and engines.is_openvino_installed():
-        names = ("onnxruntime", "openvino")
+def _probed(content: bytes, among: tuning.Among, audience: Audience) -> tuning.Tuning:
     try:
-        return tuning.probe(content, threads, names, request.bf16)
+        return tuning.probe(content, among)
     except EngineError as refusal:
-        if request.bf16:
+        if among.bf16:
             raise
         audience.say(f"{refusal}; ONNX Runtime does")
-        return tuning.probe(content, threads)
+        return tuning.probe(content, tuning.Among(among.threads))
 
 
 def require_precision(precision: Precision | None, classifier: Classifier, where: str) -> None:

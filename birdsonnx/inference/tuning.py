@@ -3,14 +3,15 @@
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import checksums
+from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.inference import engines
 from birdsonnx.inference.forms import MANY, Form
@@ -33,39 +34,43 @@ class Tuning:
     images_per_second: float
 
 
-def forms(threads: int, engine: EngineName = "onnxruntime") -> Iterator[Form]:
-    """The forms to try: one single-threaded stream per core, or all cores inside each run. OpenVINO compiles
-    a model anew for each, so of it fewer."""
-    for per_run in PER_RUN if engine == "onnxruntime" else PER_RUN[-3:]:
-        yield Form(threads, 1, per_run, engine)
-        if threads > 1:
-            yield Form(1, threads, per_run, engine)
+@dataclass(frozen=True)
+class Among:
+    """What a form is chosen among."""
+
+    threads: int
+    engines: tuple[EngineName, ...] = ("onnxruntime",)
+    bf16: bool = False
+
+    def forms(self) -> Iterator[Form]:
+        """The forms to try: one single-threaded stream per core, or all cores inside each run. OpenVINO
+        compiles a model anew for each, so of it fewer."""
+        for engine in self.engines:
+            for per_run in PER_RUN if engine == "onnxruntime" else PER_RUN[-3:]:
+                yield Form(self.threads, 1, per_run, engine)
+                if self.threads > 1:
+                    yield Form(1, self.threads, per_run, engine)
 
 
-def probe(
-    model: bytes,
-    threads: int,
-    names: Sequence[EngineName] = ("onnxruntime",),
-    bf16: bool = False,
-    seconds: float = PROBE_S,
-) -> Tuning:
-    """Time every form of these engines on random pixels; the default one stays unless another is faster by
-    3 %.
+def probe(model: bytes, among: Among, seconds: float = PROBE_S) -> Tuning:
+    """Time every form on random pixels; the default one stays unless another is faster by 3 %.
 
     Raises:
         EngineError: an engine cannot run the model.
         ModelError: the runtime cannot load the model.
     """
-    default = Form(threads, 1, PHOTOS_PER_RUN)
+    default = Form(among.threads, 1, PHOTOS_PER_RUN)
     rates: dict[Form, float] = {}
-    for name in names:
-        sessions: dict[object, Engine] = {}
-        for form in forms(threads, name):
-            # ONNX Runtime takes runs of any size; one session serves all forms with as many threads.
-            shared: object = form.threads if name == "onnxruntime" else form
-            if shared not in sessions:
-                sessions[shared] = engines.opened(model, "the model", form, MANY, bf16)
-            rates[form] = _rate(sessions[shared], form, seconds)
+    sessions: dict[int, Engine] = {}
+    for form in among.forms():
+        engine = sessions.get(form.threads) if form.engine == "onnxruntime" else None
+        if engine is None:
+            engine = engines.opened(model, "the model", form, MANY, among.bf16)
+        if (
+            form.engine == "onnxruntime"
+        ):  # it takes runs of any size: one serves all forms with as many threads
+            sessions[form.threads] = engine
+        rates[form] = _rate(engine, form, seconds)
     best = max(rates, key=lambda form: rates[form] * (1.03 if form == default else 1))
     return Tuning(best, rates[best])
 
@@ -79,39 +84,37 @@ def _rate(engine: Engine, form: Form, seconds: float) -> float:
 
 
 class Memory:
-    """Tunings in one JSON file of the cache folder; a file that cannot be read counts as empty."""
+    """Tunings in the cache folder, a JSON file each, so that runs which measure at the same time take nothing
+    from each other; a file that cannot be read counts as missing."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "tuned.json"
+        self._folder = folder
 
     @property
     def is_empty(self) -> bool:
-        return not self._path.exists()
+        return next(self._folder.glob("tuned-*.json"), None) is None
 
-    def recall(self, model: bytes, among: object) -> Form | None:
-        """The form that was found for this model and this machine among the same possibilities: of threads,
-        engines and precision."""
+    def recall(self, model: bytes, among: Among) -> Form | None:
+        """The form that was found for this model and this machine among the same possibilities."""
+        _, path = self._place(model, among)
         try:
-            form = Form(**self._entries()[_key(model, among)]["form"])
-        except (KeyError, TypeError):
+            form = Form(**decoded(read_bytes(path).decode())["form"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        numbers = (form.streams, form.threads, form.per_run)
-        sound = all(isinstance(number, int) and number > 0 for number in numbers)
-        return form if sound and form.engine in get_args(EngineName) else None
+        return next((known for known in among.forms() if known == form), None)
 
-    def keep(self, model: bytes, among: object, tuning: Tuning) -> None:
+    def keep(self, model: bytes, among: Among, tuning: Tuning) -> None:
         """Remember it. Raises ArtifactError."""
-        artifacts.write_json(self._path, {**self._entries(), _key(model, among): asdict(tuning)})
+        about, path = self._place(model, among)
+        artifacts.write_json(path, {"about": about, **asdict(tuning)})
 
-    def _entries(self) -> dict[str, Any]:
-        try:
-            entries = decoded(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return entries if isinstance(entries, dict) else {}
+    def _place(self, model: bytes, among: Among) -> tuple[str, Path]:
+        about = _about(model, among)
+        return about, self._folder / f"tuned-{checksums.fingerprint(about.encode()).hex()}.json"
 
 
-def _key(model: bytes, among: object) -> str:
+def _about(model: bytes, among: Among) -> str:
+    """All that a tuning depends on."""
     machine = f"{platform.node()}, {platform.machine()}, {os.cpu_count()} CPUs"
     engines_here = f"onnxruntime {runtime_version()}, openvino {openvino_engine.installed_version()}"
     return f"{artifacts.sha256_of(model)[:32]}, {among}, {machine}, {engines_here}"

@@ -41,7 +41,7 @@ def _fill(opened: h5py.File, file: KerasFile) -> None:
         content = layer_list.as_sequential(content, file.where)
     version = str(content.get("keras_version") or VERSIONS[file.network.generation])
     config = {"class_name": content["class_name"], "config": content["config"]}
-    opened.attrs["model_config"] = json.dumps(config)
+    opened.attrs["model_config"] = json.dumps(config, allow_nan=False)
     root = opened.create_group("model_weights")
     for group in (opened, root):
         group.attrs["keras_version"] = version

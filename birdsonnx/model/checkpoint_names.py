@@ -35,7 +35,7 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
 def run_record(path: Path) -> dict[str, int] | None:
     """Which training wrote a checkpoint, or None where the file does not say."""
     try:
-        text = read_metadata_prop(path, PREFIX + "run")
+        text = read_metadata_prop(path, PREFIX + "run") if path.is_file() else None
         return None if text is None else dict(metadata_values.value_of("run", text))
     except (OSError, ValueError):  # truncated, or of another kind: not a checkpoint of ours
         return None

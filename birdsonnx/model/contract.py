@@ -24,12 +24,17 @@ class Value(NamedTuple):
 
 
 def require_contract(
-    inputs: Sequence[Value], outputs: Sequence[Value], metadata: Metadata, where: str
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    metadata: Metadata,
+    where: str,
+    per_run: int | None = None,
 ) -> tuple[tuple[int, int, int], int]:
     """`(height, width, channels)` of a model's photos, and the number of its classes.
 
     Args:
         where: the file's name in messages.
+        per_run: how many photos each run takes, where the graph was made for so many.
 
     Raises:
         ModelError: other inputs or outputs than ours; sizes that are not fixed; metadata for others.
@@ -44,6 +49,8 @@ def require_contract(
             f"{where}: '{INPUT}' must be tensor(uint8) and '{OUTPUT}' tensor(float); they are {photos.kind} "
             f"and {scores.kind}"
         )
+    if not {photos.dims[0], scores.dims[0]} <= {None, per_run}:
+        raise ModelError(f"{where}: the first size of '{INPUT}' and '{OUTPUT}' must be free, for any batch")
     height, width, channels = (_fixed(dim, LARGEST_SIDE, INPUT, where) for dim in photos.dims[1:])
     count = _fixed(scores.dims[1], MOST_CLASSES, OUTPUT, where)
     if channels not in (1, 3) or channels != len(metadata.preprocessing.scale):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from birdsonnx.artifacts import regular_files
 from birdsonnx.errors import ModelError
 
 
@@ -11,7 +12,7 @@ def read_bytes(path: Path) -> bytes:
     if path.suffix.lower() in (".h5", ".hdf5", ".keras"):
         raise ModelError(f"{path}: a Keras file; convert it first: birdsonnx export {path} -o model.onnx")
     try:
-        return path.read_bytes()
+        return regular_files.read_bytes(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such model") from None
     except OSError as error:

@@ -6,6 +6,7 @@ Source of the numbers: ModelProto in onnx.proto.
 from collections.abc import Iterator
 from pathlib import Path
 
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.model.wire import LENGTH_DELIMITED, Buffer, FileBytes, fields, text
 
 PREFIX = "birdsonnx."
@@ -26,7 +27,7 @@ def read_metadata_prop(path: Path, key: str) -> str | None:
         OSError: the file cannot be read.
         ValueError: truncated, damaged, or no protobuf message.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=opener) as file:
         content = FileBytes(file)
         found = None
         for name, value in _entries(content):

@@ -8,12 +8,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 
 from birdsonnx import artifacts
-from birdsonnx.errors import ModelError
 from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.edits import copy_of
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import Metadata
-from birdsonnx.model.soundness import require_sound
+from birdsonnx.model.soundness import incomplete, require_sound, require_versions
+from birdsonnx.model.validity import require_valid
 
 DATA_TYPES = {TensorProto.UINT8: "tensor(uint8)", TensorProto.FLOAT: "tensor(float)"}
 
@@ -71,14 +71,16 @@ def parse(content: bytes, where: str) -> BirdModel:
     """Read the content of a birdsonnx `.onnx`; `where` names it in messages. Raises ModelError."""
     require_sound(content, where)
     metadata = Metadata.of_file(content, where)
+    require_versions(content, where)
     try:
         proto = onnx.load_model_from_string(content)
         inputs, outputs = (
             [_value(each) for each in side] for side in (proto.graph.input, proto.graph.output)
         )
     except (DecodeError, ValueError, TypeError):
-        raise ModelError(f"{where}: not a complete ONNX file (truncated, or of another kind)") from None
+        raise incomplete(where) from None
     require_contract(inputs, outputs, metadata, where)
+    require_valid(proto, where)
     return BirdModel(proto, metadata, where)
 
 

@@ -85,8 +85,10 @@ def channel_affine(graph: Graph, node: NodeProto, data: str) -> tuple[Array, Arr
         if node.input[0] != data or any(value is None for value in values) or len(node.output) > 1:
             return None
         gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in values)
-        epsilon = attribute(node, "epsilon", 1e-5)
-        scale = gamma / np.sqrt(variance + float(str(epsilon)))
+        spread = variance + float(str(attribute(node, "epsilon", 1e-5)))
+        if not (spread > 0).all():  # no variance: it would be NaN
+            return None
+        scale = gamma / np.sqrt(spread)
         return scale, beta - mean * scale
     if node.op_type not in ("Mul", "Add"):
         return None

@@ -71,7 +71,10 @@ def is_quantized(model: ModelProto) -> bool:
 def _quantize_static(
     proto: ModelProto, batches: Iterable[npt.NDArray[np.uint8]], method: Method, overrides: dict[str, Any]
 ) -> ModelProto:
+    import onnxruntime
     from onnxruntime import quantization
+
+    onnxruntime.set_default_logger_severity(4)  # errors are raised as well; its log would print names raw
 
     class Photos(quantization.CalibrationDataReader):  # type: ignore[misc] # the package has no types
         def __init__(self) -> None:

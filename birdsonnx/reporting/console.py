@@ -17,7 +17,7 @@ class Console:
 
     def __init__(self, speaks: bool = True, json: bool = False) -> None:
         self._lines = speaks and not json
-        self._bars = speaks and sys.stderr.isatty()
+        self._bars = speaks and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, line: str) -> None:
         """One line on stdout."""

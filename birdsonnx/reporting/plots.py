@@ -1,7 +1,9 @@
 """Curves and matrices as PNG."""
 
 import importlib.util
+import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.reporting.augmentation import Preview
+from birdsonnx.reporting.printable import printable
 from birdsonnx.reporting.training_log import Curves
 from birdsonnx.runtime import library_folders
 
@@ -87,7 +90,7 @@ def plot_curves(curves: Curves, path: Path, title: str) -> None:
     for axis in axes.flat:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     _save(figure, path)
 
 
@@ -105,6 +108,7 @@ def plot_confusion(confusion: Confusion, classes: Sequence[str], path: Path, tit
         title = f"{title}: the {len(drawn)} of {len(classes)} classes with the most mistakes"
         confusion, photos = confusion.among(drawn), photos[drawn]
         classes = [classes[index] for index in drawn]
+    classes = [printable(name) for name in classes]
     count = len(classes)
     side = min(30.0, 3.5 + 0.35 * count)
     figure, axis = pyplot.subplots(figsize=(side + 1, side))
@@ -120,7 +124,7 @@ def plot_confusion(confusion: Confusion, classes: Sequence[str], path: Path, tit
     size = 8 if count <= 60 else 4
     axis.set_xticks(range(count), classes, rotation=90, fontsize=size)
     axis.set_yticks(range(count), classes, fontsize=size)
-    axis.set(xlabel="named", ylabel="is", title=title)
+    axis.set(xlabel="named", ylabel="is", title=printable(title))
     figure.colorbar(cells, fraction=0.046, label="share of the class")
     _save(figure, path)
 
@@ -142,11 +146,11 @@ def plot_preview(preview: Preview, path: Path, title: str) -> None:
             axis.imshow(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
             axis.set_axis_off()
         # The name may run over the next pictures: a blank keeps its line free, not its width.
-        line[0].set_title(row.name, loc="left", fontsize=8).set_in_layout(False)
+        line[0].set_title(printable(row.name), loc="left", fontsize=8).set_in_layout(False)
         line[0].set_title(" ", fontsize=8)
     for heading, axis in zip(headings, axes[0], strict=True):
         axis.set_title(f"{heading}\n", fontsize=10)
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     figure.supxlabel(textwrap.fill(preview.note, 140), fontsize=8)
     _save(figure, path)
 
@@ -183,15 +187,18 @@ def plot_benchmark(benchmark: Benchmark, path: Path, title: str) -> None:
         axis.margins(x=0.08)
         axis.grid(alpha=0.3)
     latency.legend(*speed.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.02, 1))
-    figure.suptitle(title)
+    figure.suptitle(printable(title))
     _save(figure, path)
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
+    picture = io.BytesIO()  # Pillow does not notice that a disk took only a part of a JPEG
     try:
-        with artifacts.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".").lower() or "png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks becomes a box
+            figure.tight_layout()
+            figure.savefig(picture, dpi=150, format=path.suffix.lstrip(".").lower() or "png")
+        artifacts.write_bytes(path, picture.getvalue())
     except ValueError as error:  # an unknown suffix
         raise DataError(f"{path}: {error}") from None
     finally:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 UNSAFE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f"  # controls: they move the cursor, set colours, begin another line
     "\\u2028\\u2029"  # end a line, or a paragraph
-    "\\u202a-\\u202e\\u2066-\\u2069"  # turn the direction of what follows
+    "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u206f"  # turn the direction of what follows
+    "\\xad\\u180e\\u200b\\u2060-\\u2065\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"  # are not seen at all
     "\\ud800-\\udfff]"  # bytes of a file name that are not UTF-8
 )
 

@@ -11,6 +11,7 @@ from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.quantizing import Comparison
+from birdsonnx.model.graph import opset_of
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.printable import listed
 
@@ -24,7 +25,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "sha256": artifacts.sha256(path),
         "input": {"name": "images", "type": "uint8", "shape": ["batch", *model.input_size]},
         "output": {"name": "log_probs", "type": "float32", "shape": ["batch", model.num_classes]},
-        "opset": model.proto.opset_import[0].version,
+        "opset": opset_of(model.proto),
         "ir_version": model.proto.ir_version,
         "operators": dict(Counter(node.op_type for node in model.proto.graph.node).most_common()),
         "classes": None if metadata.classes is None else list(metadata.classes),

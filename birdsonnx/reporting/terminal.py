@@ -4,18 +4,44 @@ A file name, a class name or a key of a model may hold anything, also what moves
 line. Who prints need not think of it.
 """
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
+from birdsonnx.errors import ArtifactError
 from birdsonnx.reporting.printable import printable
 
 
 def write_line(line: str, error: bool = False) -> None:
-    """One line on stdout, or shortened on stderr; what the terminal's encoding lacks becomes its escape."""
+    """One line on stdout, or shortened on stderr; what the terminal's encoding lacks becomes its escape.
+
+    Raises:
+        ArtifactError: stdout takes no more, such as a file on a full disk. A stderr that takes no more is
+            given up in silence: there is nobody to tell, and the exit code stands.
+        BrokenPipeError: who read stdout is gone.
+    """
     stream = sys.stderr if error else sys.stdout
+    if stream is None:  # closed before we began
+        return
     line = shortened(line) if error else line
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    try:
+        print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except OSError as failure:
+        lose(stream)
+        if error:
+            return
+        if isinstance(failure, BrokenPipeError):
+            raise
+        raise ArtifactError(f"cannot write to stdout: {failure.strerror}") from failure
+
+
+def lose(stream: TextIO) -> None:
+    """Throw away what a stream that takes no more still holds: Python would try again at the exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 LONGEST = 2000

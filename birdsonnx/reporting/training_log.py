@@ -86,7 +86,8 @@ class TrainingLog:
 
     def close(self) -> None:
         for file in self._files:
-            file.close()
+            with contextlib.suppress(OSError):  # a line that could not be written, which was said
+                file.close()
         self._files.clear()
         self._open.close()
 

@@ -1,23 +1,24 @@
 """The second seam to ONNX Runtime: its gradient builder, which only the training build has.
 
-Building alone needs it: the graph that comes out is a plain ONNX model, which `sessions.Session` runs.
+Fine-tuning convolutions needs it, training a head does not (`passes.head_gradients`). Building alone needs
+it: the graph that comes out is a plain ONNX model, which `sessions.Session` runs.
 """
 
 from collections.abc import Collection
 
-from birdsonnx.errors import InstallationError
+from birdsonnx.runtime.sessions import refusing
+
+WHERE = "onnxruntime-training-cpu 1.19.2, for CPython 3.11 and 3.12 on Linux x86-64, Windows and macOS"
+"""The wheel that has it, in words for the user."""
 
 
-def require_training() -> None:
-    """Raises InstallationError where the installed runtime has no gradient builder."""
+def is_installed() -> bool:
+    """Whether the installed runtime has a gradient builder."""
     try:
         from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
     except ImportError:
-        raise InstallationError(
-            "this platform's onnxruntime predicts but cannot train: the training runtime "
-            "(onnxruntime-training-cpu 1.19.2) exists for CPython 3.11 and 3.12 on Linux x86-64, Windows and "
-            "macOS; train there and predict here"
-        ) from None
+        return False
+    return True
 
 
 def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
@@ -28,14 +29,18 @@ def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
             biases are before they are trained, the runtime's optimizer would keep one.
         loss: the scalar output to differentiate.
         weights: names of the float32 inputs to differentiate by.
+
+    Raises:
+        ModelError: the runtime cannot do it.
     """
     import onnxruntime
     from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # the builder reports every graph transformer at INFO
+    options.log_severity_level = 4  # errors are raised as well; the log would print names of a file raw
     names = set(weights)
-    optimized = get_optimized_model(model, names, options)
-    builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)
-    builder.build()
-    return bytes(builder.get_model())
+    with refusing("its gradient"):
+        optimized = get_optimized_model(model, names, options)
+        builder = GradientGraphBuilder(optimized, {loss}, names, loss, options)
+        builder.build()
+        return bytes(builder.get_model())

@@ -39,8 +39,12 @@ class _Asked:
     """The first signal; 0: none."""
     holds = 0
     """How many `held` are open."""
+    starts = False
+    """Whether one of those is that of `hold_until_joined`."""
     was_raised = False
-    """Whether it has become an exception."""
+    """Whether it has become an exception, which nobody has reported yet."""
+    is_handled = False
+    """Whether a `handled` is open."""
 
 
 def asked() -> int:
@@ -49,9 +53,14 @@ def asked() -> int:
 
 
 def raised() -> Interrupted | None:
-    """The interruption of this run, if there was one: on its way it may have become another error, as the
-    import of a library makes an ImportError of it."""
+    """The interruption that nobody has reported yet, if there was one: on its way it may have become another
+    error, as the import of a library makes an ImportError of it."""
     return Interrupted(_Asked.number) if _Asked.was_raised else None
+
+
+def reported() -> None:
+    """It has been reported."""
+    _Asked.was_raised = False
 
 
 @contextlib.contextmanager
@@ -67,17 +76,31 @@ def held() -> Iterator[None]:
         raise Interrupted(_Asked.number)
 
 
+def hold_until_joined() -> None:
+    """Let a signal interrupt a rank only where it calls `joined`: a launcher takes a process that exits
+    before it has come to MPI for done, and the others would wait for it for ever."""
+    _Asked.holds, _Asked.starts = _Asked.holds + 1, True
+
+
+def joined() -> None:
+    """The ranks know each other. Raises Interrupted where a signal has come since `hold_until_joined`."""
+    if _Asked.starts:
+        _Asked.holds, _Asked.starts = _Asked.holds - 1, False
+        with held():
+            pass
+
+
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
     """Take care of the signals inside the block. Those that are ignored stay so, as nohup wants it.
 
-    Outside the main thread Python allows no handler: then nothing changes.
+    Outside the main thread Python allows no handler: then nothing changes, nor in a block inside another.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _Asked.is_handled:
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _Asked.number, _Asked.was_raised = 0, False
+    _Asked.number, _Asked.was_raised, _Asked.is_handled = 0, False, True
     with _second_ends_at_once():
         for number, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
@@ -88,6 +111,7 @@ def handled() -> Iterator[None]:
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
+            _Asked.is_handled = False
 
 
 def _first(number: int, _: Any) -> None:

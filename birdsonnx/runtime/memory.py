@@ -28,16 +28,19 @@ def limit(root: Path = control_groups.ROOT, membership: Path = control_groups.ME
 
 class Budget:
     """Bytes that the threads of a process share: who would exceed them waits. One that wants more than all of
-    them gets it once no other has any."""
+    them gets it once no other has any, unless it wants more than `most`, which is all that there is."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, most: int) -> None:
         self.total = total
+        self._most = most
         self._taken = 0
         self._changed = threading.Condition()
 
     @contextmanager
     def taking(self, count: int) -> Iterator[None]:
-        """Have `count` bytes while the body runs."""
+        """Have `count` bytes while the body runs. Raises MemoryError where there are not so many."""
+        if count > self._most:
+            raise MemoryError(f"it takes {count / 1e9:.1f} GB of memory, of {self._most / 1e9:.1f} GB")
         with self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + count <= self.total)
             self._taken += count
@@ -52,4 +55,4 @@ class Budget:
 @cache
 def for_pictures() -> Budget:
     """Of the pictures that are being decoded by all threads of this process."""
-    return Budget(limit() // PART // launched_processes())
+    return Budget(limit() // PART // launched_processes(), limit())

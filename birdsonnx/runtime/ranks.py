@@ -4,6 +4,8 @@ A rank that waits sleeps: a blocking MPI call would burn a core that another ran
 rank 0's work took 0.44 s beside one waiting rank and 1.06 s beside three).
 """
 
+import contextlib
+import os
 import pickle
 import socket
 import sys
@@ -17,6 +19,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
 from birdsonnx.runtime.launchers import is_first_launched, launched_processes
 from birdsonnx.runtime.waiting import Watch
@@ -105,6 +108,9 @@ class Ranks:
     def wait_quietly(self) -> None:
         """Say nothing where a rank is waited for long, as it is where one works alone."""
 
+    def pass_on(self, signal: int) -> None:
+        """Send a signal that this rank got to rank 0, where that is within reach."""
+
     def abort(self, code: int) -> None:
         """End all ranks because this one cannot go on; does nothing where there is no other."""
 
@@ -118,6 +124,7 @@ class MPIRanks(Ranks):
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
         self._watch = Watch(self._comm)
+        self._first = self._from_first((place_of_processes(), os.getpid()))
 
     def first(self, produce: Callable[[], T]) -> T:
         value: Any = None
@@ -206,10 +213,17 @@ class MPIRanks(Ranks):
     def wait_quietly(self) -> None:
         self._watch.is_quiet = True
 
+    def pass_on(self, signal: int) -> None:
+        place, process = self._first
+        if place == place_of_processes():
+            with contextlib.suppress(OSError):
+                os.kill(process, signal)
+
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(0.2)  # MPICH's launcher loses lines that it has not forwarded when the job ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI says that it aborts; the reason has been said
         self._comm.Abort(code)
 
     def _meet(self, collective: Any) -> None:

@@ -9,6 +9,7 @@ neither a thread of its own nor a core that the pool spins on.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -66,7 +67,11 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], disabled_optimizers=WRONG_OPTIMIZERS
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=WRONG_OPTIMIZERS,
+                enable_fallback=0,  # to the same provider, after a line on stdout
             )
             self.input_shapes: dict[str, list[Any]] = _shapes(self._session.get_inputs())
             """Each input's shape; a dynamic axis is its name."""
@@ -93,10 +98,8 @@ class Session:
         Raises:
             ModelError: the runtime cannot compute it, or a result is of another size than the model says.
         """
-        try:
+        with refusing(self._where):
             results = self._session.run(None, dict(feeds))
-        except Exception as error:
-            raise ModelError(f"{self._where}: the runtime cannot compute it ({_short(error)})") from None
         for (name, said), result in zip(self.output_shapes.items(), results, strict=True):
             if len(said) != result.ndim or any(
                 isinstance(size, int) and size != got for size, got in zip(said, result.shape, strict=True)
@@ -107,6 +110,15 @@ class Session:
     def bound(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "BoundRun":
         """Runs that read and write the same memory every time; see `BoundRun`."""
         return BoundRun(self._session, inputs, outputs)
+
+
+@contextmanager
+def refusing(where: str) -> Iterator[None]:
+    """Raises as ModelError whatever the runtime raises over a model; its exceptions share no base class."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(f"{where}: the runtime cannot compute it ({_short(error)})") from None
 
 
 def _short(error: Exception) -> str:
@@ -139,7 +151,8 @@ class BoundRun:
         kept = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         for name, value in kept.items():
             self._binding.bind_cpu_input(name, value)
-        self._session.run_with_iobinding(self._binding)
+        with refusing("the model"):
+            self._session.run_with_iobinding(self._binding)
 
 
 def in_streams(

@@ -28,7 +28,9 @@ class Watch:
     """
 
     def __init__(self, comm: Any) -> None:
-        self._comm = comm.Dup()  # its messages are no one else's
+        self._comm, made = comm.Idup()  # its messages are no one else's
+        while not made.Test():  # `Dup` would burn a core, and hear of no signal, where a rank does not come
+            time.sleep(SHORT_S / 100)
         self._sent: list[Any] = []
         self._places = [-1] * self._comm.Get_size()
         self.meetings = 0

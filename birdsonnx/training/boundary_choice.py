@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_text import decoded
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ArtifactError, ConfigError, TrainingError
@@ -136,7 +137,7 @@ def _named(network: Network, name: str, folder: Path | None, resumed: Sequence[s
 def _kept(path: Path, possible: Sequence[Boundary]) -> Choice | None:
     """What an earlier run measured, or None where there was none or its record is damaged."""
     try:
-        record = decoded(path.read_text(encoding="utf-8"))
+        record = decoded(read_bytes(path).decode())
         found = _of(possible, record["tensors"])
         return None if found is None else Choice(found, str(record["measured_on"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ moment each model has its state, and the newest pair is where the run goes on.
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +19,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.config.json_text import decoded
-from birdsonnx.errors import TrainingError
+from birdsonnx.errors import BirdsonnxError, ModelError, TrainingError
 from birdsonnx.model.checkpoint_names import run_record
+from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.model_file import BirdModel, parse
 from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.optimizers import Optimizer
@@ -131,20 +133,51 @@ def save_best(folder: Path, model: BirdModel) -> Path:
     return path
 
 
-def newest(folder: Path) -> tuple[BirdModel, State]:
-    """The newest checkpoint whose state belongs to it.
+def newest(folder: Path, say: Callable[[str], None] = lambda _: None) -> tuple[BirdModel, State]:
+    """The newest sound checkpoint whose state belongs to it. `say` takes a line for each that is not, and is
+    newer or of no known age.
 
     Of the others only the states' facts are read: a ResNet50 and Adam's arrays are 290 MB per checkpoint.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none; says why the newest is none.
     """
-    known = [(path, facts) for path in _all_in(folder) if (facts := _facts(state_path(path)))]
+    known = []
+    unfit: list[BirdsonnxError] = []
+    of_no_age: list[BirdsonnxError] = []
+    for path in sorted(_all_in(folder), reverse=True):
+        facts = _facts(state_path(path))
+        if facts is not None:
+            known.append((path, facts))
+        elif state_path(path).exists():
+            of_no_age.append(_damaged(path))
+    found = None
     for path, facts in sorted(known, key=lambda each: each[1].age, reverse=True):
-        found = _pair(path, facts)
-        if found is not None:
-            return found
-    raise TrainingError(f"{folder}: no checkpoint to resume from; run without --resume")
+        try:
+            found = _pair(path, facts)
+            break
+        except (ModelError, TrainingError) as error:
+            unfit.append(error)
+    unfit += of_no_age
+    if found is None:
+        why = f" ({unfit[0]})" if unfit else ""
+        raise TrainingError(f"{folder}: no checkpoint to resume from{why}; run without --resume")
+    for reason in unfit:
+        say(f"passed over: {reason}")
+    return found
+
+
+def _damaged(model: Path) -> TrainingError:
+    return TrainingError(f"{state_path(model)}: damaged, or not of birdsonnx")
+
+
+class _Settings(BaseModel):
+    """Of the run, as far as they are used otherwise than to compare them with the config's."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    photos: Annotated[list[int | str], Field(min_length=2, max_length=2)] | None = None
+    boundary: list[str] | None = None
 
 
 class _Facts(BaseModel):
@@ -157,7 +190,7 @@ class _Facts(BaseModel):
     run: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0)]
     time_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    settings: dict[str, Any]
+    settings: _Settings
     model_sha256: str
 
     @property
@@ -180,32 +213,43 @@ def _facts(state: Path) -> _Facts | None:
         return None
 
 
-def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State] | None:
-    """A model and its state; None where they do not belong together, or one of them is damaged."""
+def _pair(path: Path, facts: _Facts) -> tuple[BirdModel, State]:
+    """A model and its state. Raises ModelError or TrainingError where one of them is damaged, or they do not
+    belong together."""
+    content = read_bytes(path)
+    stopped = {"step": facts.begun.steps} if facts.begun.steps else {}
+    model = parse(content, str(path))
+    is_its = model.metadata.run == {"run": facts.run, "epoch": facts.epoch, **stopped}
+    if not is_its or artifacts.sha256_of(content) != facts.model_sha256:
+        raise TrainingError(f"{path}: its {state_path(path).name} is that of another model")
     try:
-        content = path.read_bytes()
-        if artifacts.sha256_of(content) != facts.model_sha256:
-            return None
         arrays = _read(state_path(path))
         del arrays["facts"]
-        if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
-            return None
     except DAMAGED:
-        return None
-    model = parse(content, str(path))
-    stopped = {"step": facts.begun.steps} if facts.begun.steps else {}
-    if model.metadata.run != {"run": facts.run, "epoch": facts.epoch, **stopped}:
-        return None
-    state = State(facts.epoch, facts.begun, facts.run, facts.steps, facts.time_s, arrays, facts.settings)
+        raise _damaged(path) from None
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
+        raise TrainingError(f"{state_path(path)}: holds what is no finite float32")
+    state = State(
+        facts.epoch,
+        facts.begun,
+        facts.run,
+        facts.steps,
+        facts.time_s,
+        arrays,
+        facts.settings.model_dump(exclude_unset=True),
+    )
     return model, state
 
 
 def _read(path: Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
     """Some arrays of a `.npz` that `save` wrote, or all. Raises one of `DAMAGED`."""
-    if not zipfile.is_zipfile(path):  # NumPy would leave one open that begins like one
-        raise ValueError("no .npz")
-    with np.load(path, allow_pickle=False) as file:
-        stored = path.stat().st_size
-        if any(each.file_size > stored for each in file.zip.infolist()):  # ours are not compressed
-            raise ValueError("an array is larger than the file")
-        return {name: file[name] for name in (file.files if names is None else names)}
+    with open(path, "rb", opener=opener) as content:
+        if not zipfile.is_zipfile(content):  # NumPy would take it for something else
+            raise ValueError("no .npz")
+        content.seek(0)
+        with np.load(content, allow_pickle=False) as file:
+            stored = path.stat().st_size
+            for each in file.zip.infolist():  # ours are stored as they are
+                if each.compress_type != zipfile.ZIP_STORED or each.file_size > stored:
+                    raise ValueError("an array is compressed, or larger than the file")
+            return {name: file[name] for name in (file.files if names is None else names)}

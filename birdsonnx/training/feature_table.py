@@ -64,7 +64,7 @@ def cached(
     contents = photo_contents.of(photos, folder, backbone.streams, ranks)
     name = ranks.first(lambda: key(backbone, photos, contents))
     path = folder / f"features-{name}.npy"
-    layout = Layout(len(photos), backbone.row)
+    layout = Layout(path.name, len(photos), backbone.row)
     sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
     have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
     if not all(have):

@@ -1,4 +1,8 @@
-"""Loss and gradients of the trained part of a network, as ONNX Runtime's own gradient builder makes them."""
+"""Loss and gradients of the trained part of a network.
+
+Heads are differentiated by ourselves (`passes.head_gradients`), convolutions by ONNX Runtime's own gradient
+builder.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,19 +14,25 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto
 
+from birdsonnx.errors import InstallationError
 from birdsonnx.model.edits import copy_of, make_inputs
+from birdsonnx.model.weight_names import layer_of, scope_of
 from birdsonnx.passes import dropout
 from birdsonnx.passes.blocked.block_size import block_size
-from birdsonnx.passes.blocked.graph import blocked, shapes_in
+from birdsonnx.passes.blocked.graph import blocked, shapes_in, zeros_for
 from birdsonnx.passes.blocked.kernels import DerivedWeight
+from birdsonnx.passes.head_gradients import reverse
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import Session, slices
-from birdsonnx.training.losses import LOSS, TARGETS, Floats, Loss
+from birdsonnx.training.losses import LOSS, Floats, Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
-from birdsonnx.training.partition import Partition
+from birdsonnx.training.partition import Network, Partition
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 Load = Callable[[Sequence[int]], Feeds]
+
+OVERFLOWS_LATER = np.errstate(over="ignore", invalid="ignore")
+"""What is not finite stops the loop, in our own words; each thread has to be told."""
 
 MOST_PER_SLICE = 32
 """Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
@@ -59,15 +69,7 @@ class Gradients:
     def __init__(self, part: Partition, loss: Loss, weights: FlatWeights, replicas: int) -> None:
         model = loss.append_to(dropout.masked(part.trainable, part.dropouts))
         raw = gradient_graph(model, list(weights.named))
-        shapes = shapes_in(
-            raw,
-            {
-                part.source: np.zeros((2, *part.row_shape), part.row_type),
-                TARGETS: np.zeros((2, len(loss.weight)), np.float32),
-                **{dropout.mask_of(each): np.ones((2, *each.shape), np.float32) for each in part.dropouts},
-                **weights.named,
-            },
-        )
+        shapes = shapes_in(raw, zeros_for(raw))
         graph = blocked(raw, shapes, block_size())
         self._derived = [(derived, np.empty(derived.shape, np.float32)) for derived in graph.derived]
         self._weights = weights.named
@@ -100,6 +102,7 @@ class Gradients:
         totals = [replica.total for replica in self._replicas[: len(pieces)]]
         spans = np.linspace(0, len(totals[0]), len(self._replicas) + 1).astype(int).tolist()
 
+        @OVERFLOWS_LATER
         def add_up(start: int, end: int) -> None:
             for other in totals[1:]:
                 totals[0][start:end] += other[start:end]
@@ -140,6 +143,7 @@ class Replica:
             for buffer in (self.total, self._further)
         )
 
+    @OVERFLOWS_LATER
     def take(self, pieces: Sequence[Sequence[int]], load: Load) -> tuple[float, float]:
         """Leave the sum over all photos of these slices in `total`; returns seconds of loading and of
         computing."""
@@ -157,11 +161,31 @@ class Replica:
         return data_s, compute_s
 
 
+def require(network: Network) -> None:
+    """Make sure that the gradients of a network can be built here.
+
+    Raises:
+        InstallationError: something that is trained through needs the builder, which is not installed.
+    """
+    model = network.model
+    node = reverse.last_unknown(network.proto, network.weights)
+    if node is None or gradient_builder.is_installed():
+        return
+    layer = layer_of(node.name, {each.name for each in model.metadata.layers}) or scope_of(node.name)
+    raise InstallationError(
+        f"{model.where}: layer {layer!r} is a {node.op_type}, and training it or layers before it needs "
+        f"{gradient_builder.WHERE}; train there, or choose only layers after it with "
+        '"birdsonnx": {"trainable": [...]}'
+    )
+
+
 def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
     """The graph that computes `loss` and, as `<name>_grad`, its gradients; the weights are its inputs."""
     # As inputs from here on: of small constants that are equal, as biases are before they are trained, the
-    # builder's optimizer keeps one.
+    # runtime's optimizer keeps one.
     model = copy_of(model)
     make_inputs(model.graph, set(trainable))
+    if reverse.last_unknown(model, trainable) is None:
+        return reverse.with_gradients(model, LOSS, trainable, shapes_in(model, zeros_for(model)))
     content = gradient_builder.with_gradients(model.SerializeToString(), LOSS, trainable)
     return onnx.load_model_from_string(content)

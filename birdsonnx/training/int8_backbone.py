@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from birdsonnx import artifacts
+from birdsonnx.artifacts import checksums
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.quantizing import evenly, pixels
 from birdsonnx.model.preprocessing import Preprocessing
@@ -32,7 +31,7 @@ def quantized(
     # The runtime quantises with the onnx package; the other versions are in the key of all features.
     contents = photo_contents.hashed(drawn, backbone.streams)
     path = folder / f"backbone-{feature_table.key(backbone, drawn, contents, onnx.__version__)}.int8.onnx"
-    kept = _whole(path)
+    kept = checksums.read(path)
     if kept is not None:
         return kept
     batches = pixels(backbone.decoder, drawn, backbone.streams, lambda _: None)
@@ -40,15 +39,5 @@ def quantized(
     content = bytes(
         quantization.quantize(proto, preprocessing, batches, "minmax").SerializeToString(deterministic=True)
     )
-    artifacts.write_bytes(path, content)
-    return content
-
-
-def _whole(path: Path) -> bytes | None:
-    """The model in the cache; None where it is not there or damaged, and has to be made."""
-    try:
-        content = path.read_bytes()
-        onnx.load_model_from_string(content)
-    except (OSError, DecodeError, ValueError, TypeError):
-        return None
+    checksums.write(path, content)
     return content

@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx import artifacts
-from birdsonnx.artifacts import FINGERPRINT_BYTES, fingerprint
-from birdsonnx.errors import ArtifactError, ImageError
-from birdsonnx.images.decoding import open_regular
+from birdsonnx.artifacts import checksums
+from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint, fingerprint_of_file
+from birdsonnx.errors import ArtifactError
 from birdsonnx.images.folders import Photo
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
@@ -60,11 +59,9 @@ def hashed(photos: Sequence[Photo], streams: int) -> Digests:
 
 def _digest(path: Path) -> bytes:
     try:
-        with open(path, "rb", opener=open_regular) as file:
-            content = file.read()
-    except (OSError, ImageError):
+        return fingerprint_of_file(path)
+    except OSError:
         return bytes(FINGERPRINT_BYTES)
-    return fingerprint(content)
 
 
 def _name_of(photos: Sequence[Photo]) -> str:
@@ -81,12 +78,11 @@ def _name_of(photos: Sequence[Photo]) -> str:
 def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
     """What was kept, nothing where that is damaged; and the photos' status now, int64 `[photos, 5]`."""
     kept = np.zeros(len(photos), KEPT)
-    with suppress(OSError, ValueError, EOFError):
-        content = path.read_bytes()
-        if content[-FINGERPRINT_BYTES:] == fingerprint(content[:-FINGERPRINT_BYTES]):
-            found = np.load(io.BytesIO(content), allow_pickle=False)
-            if found.dtype == KEPT and found.shape == kept.shape:
-                kept = found
+    content = checksums.read(path)
+    with suppress(ValueError, EOFError):
+        found = np.load(io.BytesIO(content or b""), allow_pickle=False)
+        if found.dtype == KEPT and found.shape == kept.shape:
+            kept = found
     status = np.full((len(photos), 5), -1, np.int64)
     for row, photo in zip(status, photos, strict=True):
         with suppress(OSError):
@@ -104,4 +100,4 @@ def _keep(path: Path, digests: Digests, status: npt.NDArray[np.int64]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, kept, allow_pickle=False)
     with suppress(ArtifactError):
-        artifacts.write_bytes(path, buffer.getvalue() + fingerprint(buffer.getvalue()))
+        checksums.write(path, buffer.getvalue())

@@ -20,9 +20,8 @@ from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.runtime import threads
-from birdsonnx.runtime.gradient_builder import require_training
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import boundary_choice, checkpoints, optimizers, resuming, same_inputs
+from birdsonnx.training import boundary_choice, checkpoints, gradients, optimizers, resuming, same_inputs
 from birdsonnx.training.boundary_choice import Choice, Question
 from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.losses import Loss
@@ -84,7 +83,6 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     Raises:
         BirdsonnxError: anything that cannot be carried out.
     """
-    require_training()
     data, own = settings.data, settings.birdsonnx
     cache = ranks.together(lambda: None if data.augments else own.cache_folder)
     found = ranks.first(lambda: _find(settings, resume, say))
@@ -94,6 +92,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     source = model_file.parse(found.content, found.where)
     trainable = ranks.together(lambda: trainable_layers(source.metadata, own.trainable))
     network = ranks.together(lambda: Network(source, trainable))
+    ranks.together(lambda: gradients.require(network))
     model = _of_this_run(source, found, trainable, settings)
     loss = ranks.together(lambda: _loss(settings, model))
     share = threads.share(ranks, own.threads)
@@ -140,7 +139,7 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
     if resume:
         if save is None:
             raise ConfigError("--resume needs checkpoints.save, the folder of the run's checkpoints")
-        model, state = checkpoints.newest(Path(save))
+        model, state = checkpoints.newest(Path(save), say)
         run = state.run
         resuming.require_same_run(state, settings, model.where)
         resuming.require_history(model, state)

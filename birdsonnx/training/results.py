@@ -1,7 +1,7 @@
 """What a training run leaves behind: checkpoints, the best model so far, predictions of the test photos."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -96,19 +96,21 @@ class Results:
         It names the hash of the epoch's checkpoint, where there is one.
 
         Raises:
-            ArtifactError: it cannot be written.
+            ArtifactError: it cannot be written; the checkpoints so far are intact.
         """
+        every = list(self._ranks.merge(predictions))  # as much as one rank alone has in memory
+        self._ranks.first(lambda: self._write_predictions(epoch, every))
+
+    def _write_predictions(self, epoch: int, predictions: Sequence[Predictions]) -> None:
         folder, test = self._settings.data.test_output_path, self._plan.test
         assert folder is not None
         assert test is not None
-        pieces = self._ranks.merge(predictions)
-        if not self._ranks.is_first:
-            return
         classes = self._plan.model.metadata.classes
         checkpoint = checkpoints.model_path(Path(self._settings.checkpoints.save or ""), epoch)
-        digest = artifacts.sha256(checkpoint) if checkpoint in self.checkpoints else None
+        is_there = checkpoint in self.checkpoints and checkpoint.is_file()
+        digest = artifacts.sha256(checkpoint) if is_there else None
         with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, digest) as writer:
-            for rows, log_probs in pieces:
+            for rows, log_probs in predictions:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.add(test.photos[row].name, values)
 

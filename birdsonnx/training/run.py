@@ -10,7 +10,7 @@ import numpy as np
 
 from birdsonnx.artifacts import locks
 from birdsonnx.config.settings import Settings
-from birdsonnx.errors import EngineError
+from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.inference import engines, quantizing
 from birdsonnx.model import dot, model_file
@@ -182,7 +182,10 @@ def _cache(plan: Plan) -> Path:
 
 
 def _learner(plan: Plan) -> Learner:
-    gradients = Gradients(plan.part, plan.loss, plan.weights, plan.threads)
+    try:
+        gradients = Gradients(plan.part, plan.loss, plan.weights, plan.threads)
+    except ModelError as error:
+        raise ModelError(f"{plan.model.where}: {error}") from None
     return Learner(plan.part, plan.weights, plan.loss, gradients, plan.optimizer)
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.artifacts import FINGERPRINT_BYTES, fingerprint
+from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint
 from birdsonnx.errors import ArtifactError
 
 PIECE_BYTES = 2**24
@@ -24,6 +24,8 @@ PIECE_BYTES = 2**24
 class Layout:
     """Where what is in a table of `count` rows of one kind."""
 
+    name: str
+    """Of the file; its checksums are no other's."""
     count: int
     row: np.dtype[Any]
 
@@ -79,7 +81,7 @@ class Layout:
         for piece in self.pieces[part::parts]:
             rows = range(self.count)[piece * self.rows_per_piece :][: self.rows_per_piece]
             content = _read(file, self.row_at(rows.start), len(rows) * self.row.itemsize)
-            yield piece, fingerprint(content)
+            yield piece, fingerprint(content, self.name)
 
 
 class TableFile:

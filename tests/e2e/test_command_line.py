@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.runtime import gradient_builder
 from tests.command import VERBS, birdsonnx, refused, succeed
 from tests.tiny import tiny_model
 
@@ -29,6 +30,36 @@ def test_version():
     from birdsonnx import __version__
 
     assert succeed("--version", fresh=True).strip() == f"birdsonnx {__version__}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    "words", [["--help"], ["info", "--help"], ["--version"], ["schema"], ["schema", "--json"]], ids=" ".join
+)
+def test_a_stdout_that_takes_nothing_is_one_line(words):
+    """Such as a file on a full disk."""
+    command = [sys.executable, "-m", "birdsonnx", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "birdsonnx: cannot write to stdout: No space left on device\n",
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("words", ["info nothing.onnx", "predict nothing --model nothing.onnx", "nonsense"])
+def test_an_error_that_nobody_can_be_told_keeps_its_exit_code(words, closed):
+    command = f"'{sys.executable}' -m birdsonnx {words} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_who_reads_json_may_leave():
+    command = f"'{sys.executable}' -m birdsonnx schema --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 def test_help_imports_nothing_heavy():
@@ -132,7 +163,11 @@ def test_debug_shows_the_traceback():
 
 def test_doctor_knows_this_installation():
     text = succeed("doctor", fresh=True)
-    assert "trains and predicts" in text
+    found = json.loads(succeed("doctor", "--json"))
+    assert found["training"]
+    assert found["fine_tuning"] == gradient_builder.is_installed()
+    assert ("trains heads and fine-tunes" in text) == found["fine_tuning"]
+    assert ("fine-tuning needs onnxruntime-training-cpu" in text) != found["fine_tuning"]
 
 
 def test_a_launcher_that_mpi_does_not_see_is_refused(workspace):

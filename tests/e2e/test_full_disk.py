@@ -64,6 +64,32 @@ def test_checkpoints(workspace, training_config, ranks):
     assert not litter()
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_predictions_of_a_training(workspace, training_config, ranks):
+    """Their file is larger than a checkpoint: that stays, and all ranks have the error."""
+    make_class_folders(Path("data/valid"), per_class=100)
+    config = training_config(checkpoints={"load": "model.onnx", "save": "saved/", "interval": 1})
+    config["neural_network"]["data"]["test_output_path"] = "tests"
+    Path("config.json").write_text(json.dumps(config))
+    line = refused_with_limit(64, "train", "config.json", ranks=ranks)
+    assert line == "birdsonnx: cannot write tests/output_1.h5: File too large"
+    assert {path.name for path in Path("saved").iterdir()} == {
+        "model_checkpoint_1.onnx",
+        "model_checkpoint_1.state.npz",
+    }
+    assert not Path("tests").exists()
+    assert not litter()
+
+
+def test_the_log_of_a_training(workspace, training_config):
+    """What did not fit must not come up again when the log is closed."""
+    network = training_config(num_epochs=60, checkpoints={"load": "model.onnx"}, birdsonnx={"cache": False})
+    Path("config.json").write_text(json.dumps(network))
+    line = refused_with_limit(2, "train", "config.json")
+    assert line == "birdsonnx: cannot write out_train.txt: File too large"
+    assert not litter()
+
+
 @pytest.mark.parametrize("kilobytes", [0, 1, 2])  # from the first byte, in the first photos, in the last
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_cached_features(workspace, training_config, kilobytes, ranks):

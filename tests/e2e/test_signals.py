@@ -193,6 +193,130 @@ def test_a_second_signal_ends_at_once(config, wait):
     assert time.perf_counter() - started < 2
 
 
+IN_AN_IMPORT = """
+import sys, time
+from importlib.abc import MetaPathFinder
+class Slow(MetaPathFinder):
+    def find_spec(self, name, *others):
+        if name == "typer":
+            print("working", flush=True)
+            time.sleep({seconds})
+sys.meta_path.insert(0, Slow())
+from birdsonnx.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_before_the_verb_begins(number):
+    with start("info", "model.onnx", script=IN_AN_IMPORT.format(seconds=60)) as process:
+        wait_for(process, "working")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + number, "birdsonnx: interrupted\n")
+
+
+@pytest.mark.parametrize("to", ["all", "one"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_before_the_ranks_know_each_other(number, to):
+    """It waits for them: of a process that exits before it has come to MPI the others would not hear."""
+    to_one = f"import os\nif os.environ['PMI_RANK'] == '1':\n    os.kill(os.getpid(), {int(number)})\n"
+    patch = IN_AN_IMPORT.format(seconds=2 if to == "all" else 0)
+    if to == "one":
+        patch = patch.replace(
+            "            time.sleep(0)\n", "".join(f"            {line}\n" for line in to_one.splitlines())
+        )
+    with start("info", "model.onnx", ranks=2, script=patch) as process:
+        if to == "all":
+            for _ in range(2):
+                wait_for(process, "working")
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said in ("birdsonnx: interrupted\n", "birdsonnx: rank 0: interrupted\n")
+
+
+def test_the_help_can_be_interrupted(tmp_path):
+    """As all that typer does itself, which would take any signal for Ctrl-C and say nothing."""
+    script = (
+        "import time\nfrom birdsonnx.__main__ import main\nfrom birdsonnx.cli import app\n"
+        "def slow(value):\n    print('working', flush=True)\n    time.sleep(60)\n"
+        "app.write_line = slow\nmain()"
+    )
+    with start("--version", script=script) as process:
+        wait_for(process, "working")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "birdsonnx: interrupted\n")
+
+
+ONE_RANK = """
+import os, sys, time
+from pathlib import Path
+from birdsonnx.runtime import ranks
+from birdsonnx.reporting import tables
+{patch}
+sys.argv = ["birdsonnx", *sys.argv[1:]]
+from birdsonnx.__main__ import main
+main()
+"""
+LATE = """
+real = tables.write_evaluation
+def slow(*words):
+    Path("working").touch()
+    time.sleep(60)
+tables.write_evaluation = slow
+join = ranks.join
+def joined():
+    found = join()
+    if found.rank == 1:
+        Path("process").write_text(str(os.getpid()))
+    return found
+ranks.join = joined
+"""
+EARLY = """
+join = ranks.join
+def joined():
+    found = join()
+    if found.rank == 1:
+        Path("process").write_text(str(os.getpid()))
+        Path("working").touch()
+        time.sleep(1)
+    return found
+ranks.join = joined
+"""
+
+
+BETWEEN = (
+    """
+from birdsonnx.inference import hdf5
+def slow(*words):
+    Path("working").touch()
+    time.sleep(60)
+hdf5.require_storable = slow
+"""
+    + LATE
+)
+
+
+@pytest.mark.parametrize(
+    ("patch", "verb"),
+    [(LATE, "evaluate"), (EARLY, "evaluate"), (BETWEEN, "predict")],
+    ids=["late", "early", "between"],
+)
+def test_a_signal_to_one_rank_ends_all(workspace, patch, verb):
+    """While rank 0 writes what all have computed or compute, and before the ranks have met."""
+    words = (verb, "data/valid", "--model", "model.onnx", "--csv", "table.csv")
+    with start(*words, ranks=2, script=ONE_RANK.format(patch=patch)) as process:
+        while not Path("working").exists():
+            time.sleep(0.02)
+        time.sleep(0.2)  # the other rank is done, and waits
+        os.kill(int(Path("process").read_text()), signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "birdsonnx: rank 0: interrupted\n")
+    assert not litter()
+
+
 def test_an_ignored_signal_stays_ignored(config):
     """As nohup leaves SIGHUP."""
     config(num_epochs=100_000)

@@ -1,7 +1,9 @@
 """Two trainings at once into one place: the second is refused; and what a run that died leaves behind."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from birdsonnx.artifacts import locks
+from birdsonnx.errors import ArtifactError
 from tests.command import refused, succeed
 
 NEVER_ENDS = {"num_epochs": 100_000, "checkpoints": {"load": "model.onnx", "save": "saved/", "interval": 9}}
@@ -64,6 +68,19 @@ def test_the_lock_of_a_dead_run_is_no_obstacle_and_goes(running, config):
     assert ".birdsonnx.lock" in files("saved")
     succeed("train", config(num_epochs=1))
     assert not [path for path in Path().rglob(".*") if path.suffix in (".lock", ".tmp")]
+
+
+def test_a_lock_of_another_run_is_left_alone(tmp_path):
+    """Of one that writes in a new folder of the name, since the first was removed."""
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    first.enter_context(locks.sole_writer_in(Path("saved"), print))
+    shutil.rmtree("saved")
+    second.enter_context(locks.sole_writer_in(Path("saved"), print))
+    first.close()
+    with pytest.raises(ArtifactError, match="another run"), locks.sole_writer_in(Path("saved"), print):
+        pass
+    second.close()
+    assert not Path("saved").exists()
 
 
 KILLED_AT = """

@@ -51,6 +51,7 @@ def test_one_rank_that_fails_ends_the_others(workspace, error, said, debug):
     assert done.returncode == 2
     assert said in done.stderr
     assert ("Traceback" in done.stderr) == debug
+    assert debug or len(done.stderr.splitlines()) == 1  # MPI's own word about the end is not heard
     assert "broken" in json.loads(done.stdout)["error"]
     assert not Path("predictions/output_1.h5").exists()
 
@@ -62,6 +63,34 @@ def test_the_traceback_of_an_error_that_all_ranks_have_is_shown_once(workspace, 
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.splitlines()[-1] == "birdsonnx: nothing: no such file or folder"
     assert json.loads(done.stdout) == {"error": "nothing: no such file or folder"}
+
+
+@pytest.mark.parametrize("method", ["first", "together"])
+def test_the_traceback_shows_where_a_rank_raised_it(workspace, method):
+    """Also where another rank reports it."""
+    Path("fail.py").write_text(
+        "import sys\n"
+        "from birdsonnx import errors\n"
+        "from birdsonnx.inference import prediction\n"
+        "def fail(classifier, photos, ranks, *others):\n"
+        "    def very_deep():\n"
+        f"        if ranks.rank == {1 if method == 'together' else 0}:\n"
+        "            try:\n"
+        "                1 / 0\n"
+        "            except ZeroDivisionError as error:\n"
+        "                raise errors.DataError('broken') from error\n"
+        f"    ranks.{method}(very_deep)\n"
+        "prediction.record = fail\n"
+        "from birdsonnx.cli.app import main\n"
+        "sys.argv = ['birdsonnx', 'predict', 'data/valid', '--model', 'model.onnx', '--debug']\n"
+        "main()\n"
+    )
+    command = [str(MPIRUN), "-np", "2", sys.executable, "fail.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert done.stderr.count(", in very_deep") == 2
+    assert done.stderr.splitlines()[-1] == "birdsonnx: broken"
 
 
 # --- Launchers of another MPI ---------------------------------------------------------------------------

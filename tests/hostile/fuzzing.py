@@ -104,6 +104,15 @@ def _photos() -> list[bytes]:
         options = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}
         Image.fromarray(pixels).convert(mode).save(file, kind, **options)
         files.append(file.getvalue())
+    for kind, more in (
+        ("JPEG", {"progressive": True}),
+        ("TIFF", {"compression": "jpeg"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("AVIF", {"speed": 10}),
+    ):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, kind, **more)
+        files.append(file.getvalue())
     return files
 
 

@@ -71,6 +71,17 @@ def deep_in_subgraphs(model):
     model.graph.node[0].attribute.append(helper.make_attribute("body", inner))
 
 
+def loop_without_end(model):
+    """It would run for as long as the machine does."""
+    node = helper.make_node("Loop", ["trips", "more"], ["x"], body=onnx.GraphProto(name="inner"))
+    model.graph.node.append(node)
+
+
+def argument_of_a_function(model):
+    attribute = onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="a")
+    model.graph.node[0].attribute.append(attribute)
+
+
 def in_a_function(model):
     node = helper.make_node("Constant", [], ["out"], value=pointing())
     model.functions.append(helper.make_function("local", "F", [], ["out"], [node], model.opset_import))
@@ -104,8 +115,10 @@ UNSOUND = [
     (initializer, "its weights lie in other files"),
     (constant, "its weights lie in other files"),
     (tensors_of_an_attribute, "its weights lie in other files"),
-    (in_a_subgraph, "its weights lie in other files"),
-    (deep_in_subgraphs, "its weights lie in other files"),
+    (in_a_subgraph, "it holds graphs inside nodes"),
+    (deep_in_subgraphs, "it holds graphs inside nodes"),
+    (loop_without_end, "it holds graphs inside nodes"),
+    (argument_of_a_function, "it holds arguments of a function"),
     (only_the_location, "its weights lie in other files"),
     (sparse_initializer, "it holds sparse weights"),
     (sparse_constant, "it holds sparse tensors"),
@@ -139,8 +152,9 @@ def test_tuning_does_not_read_it_either(run):
 
 def test_every_field_that_can_hold_a_tensor_is_known():
     """A later onnx package may have more of them: by its own description of the messages."""
-    known = {"initializer", "t", "tensors", "g", "graphs", "graph", "node", "attribute"}
+    known = {"initializer", "t", "tensors", "graph", "node", "attribute"}
     refused = {"sparse_initializer", "sparse_tensor", "sparse_tensors", "functions", "training_info"}
+    refused |= {"g", "graphs"}
     messages = {"ModelProto", "GraphProto", "NodeProto", "AttributeProto"}
     holders = {"TensorProto", "SparseTensorProto", "GraphProto", "NodeProto", "AttributeProto"}
     holders |= {"FunctionProto", "TrainingInfoProto"}
@@ -184,6 +198,41 @@ def test_in_brain_floats():
     tensor = TensorProto(name="x", data_type=TensorProto.BFLOAT16, dims=[2], raw_data=b"\x80\x3f\xc0\x7f")
     model.graph.initializer.append(tensor)
     with pytest.raises(ModelError, match="'x' holds NaN"):
+        require_sound(model.SerializeToString(), "m")
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        (TensorProto.FLOAT8E4M3FN, b"\x7f"),
+        (TensorProto.FLOAT8E4M3FNUZ, b"\x80"),
+        (TensorProto.FLOAT8E5M2, b"\x7c"),
+        (TensorProto.FLOAT8E5M2FNUZ, b"\x80"),
+        (TensorProto.COMPLEX64, np.array([np.nan], np.complex64).tobytes()),
+        (TensorProto.STRING, b""),
+        (TensorProto.UNDEFINED, b""),
+        (99, b"\x7f"),
+    ],
+)
+def test_types_of_which_nobody_looks_at_the_values_are_refused(kind, held):
+    """Those that a network computes with are looked at; birdsonnx writes no others."""
+    for place in ("initializer", "constant"):
+        model = proto()
+        tensor = TensorProto(name="x", data_type=kind, dims=[1], raw_data=held)
+        if place == "initializer":
+            model.graph.initializer.append(tensor)
+        else:
+            model.graph.node.append(helper.make_node("Constant", [], ["c"], value=tensor))
+        with pytest.raises(ModelError, match=r"^m: 'x' holds values of a type \(ONNX' number \d+\)"):
+            require_sound(model.SerializeToString(), "m")
+
+
+def test_small_floats_as_whole_numbers_are_refused():
+    model = proto()
+    model.graph.initializer.append(
+        TensorProto(name="x", data_type=TensorProto.FLOAT8E5M2, dims=[1], int32_data=[0x7F])
+    )
+    with pytest.raises(ModelError, match="or in a form, that"):
         require_sound(model.SerializeToString(), "m")
 
 
@@ -257,7 +306,7 @@ def test_graphs_nested_without_end():
             size = bytes([length]) if length < 128 else bytes([length & 0x7F | 0x80, length >> 7])
             node = bytes([tag]) + size + node
     content = tiny_model(3).serialized() + b"\x3a" + bytes([len(node) & 0x7F | 0x80, len(node) >> 7]) + node
-    with pytest.raises(ModelError, match="not a complete ONNX file"):
+    with pytest.raises(ModelError, match="graphs inside nodes"):
         require_sound(content, "m")
 
 
@@ -265,6 +314,30 @@ def test_a_tag_that_others_read_as_another_field():
     overlong = bytes([0xBA, 0x80, 0x80, 0x80, 0x90, 0x01, 0x00])  # 2 ** 32 more than graph's
     with pytest.raises(ModelError, match="not a complete ONNX file"):
         require_sound(tiny_model(3).serialized() + overlong, "m")
+
+
+def test_very_many_infinite_bounds():
+    """Each is looked up, not searched for: a walk for each would take hours."""
+    count = 20_000
+    nodes = [
+        helper.make_node("Min", [f"t{place}", f"bound{place}"], [f"t{place + 1}"]) for place in range(count)
+    ]
+    bounds = [numpy_helper.from_array(np.float32(np.inf), f"bound{place}") for place in range(count)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in ("t0", f"t{count}")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], bounds))
+    require_sound(model.SerializeToString(), "m")
+    model.graph.node[-1].op_type = "Mul"
+    with pytest.raises(ModelError, match=rf"^m: 'bound{count - 1}' holds an infinite number"):
+        require_sound(model.SerializeToString(), "m")
+
+
+@pytest.mark.parametrize("any_case", [True, False])
+def test_a_key_twice_among_very_many(any_case):
+    """Counted, not searched for: a search for each would take hours."""
+    keys = [f"k{place}" for place in range(200_000)]
+    text = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
+    with pytest.raises(ValueError, match=f"^the key '{keys[-1]}' is given twice"):
+        decoded(text, any_case)
 
 
 @pytest.mark.parametrize("dims", [["batch", SIZE, SIZE, "c"], ["b", "h", "w", 3], [1, SIZE, SIZE, 0], [1]])

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from birdsonnx import artifacts
 from birdsonnx.training import checkpoints
 from birdsonnx.training.loop import Training
 from tests.tiny import make_class_folders, tiny_model
@@ -59,10 +60,8 @@ def test_weights_are_looked_at_without_test_photos(config, value, monkeypatch, r
     assert not Path("saved").exists()
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "info", "resume"])
-def test_a_checkpoint_that_diverged_long_ago_is_refused(config, run, verb):
-    assert run("train", config, "--set", "num_epochs=1").code == 0
-    path = Path("saved/model_checkpoint_1.onnx")
+def diverge(path: Path) -> None:
+    """Make of a checkpoint what a version of birdsonnx that looked at no weights would have kept."""
     model = onnx.load(path)
     [bias] = [tensor for tensor in model.graph.initializer if tensor.name == "dense/bias"]
     bias.CopyFrom(numpy_helper.from_array(np.full(3, np.nan, np.float32), bias.name))
@@ -71,10 +70,15 @@ def test_a_checkpoint_that_diverged_long_ago_is_refused(config, run, verb):
     with np.load(state) as file:
         arrays = {name: file[name] for name in file.files}
     facts = json.loads(str(arrays["facts"]))
-    from birdsonnx import artifacts
-
     arrays["facts"] = np.array(json.dumps({**facts, "model_sha256": artifacts.sha256(path)}))
     np.savez(state, **arrays)
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "info", "resume"])
+def test_a_checkpoint_that_diverged_long_ago_is_refused(config, run, verb):
+    assert run("train", config, "--set", "num_epochs=1").code == 0
+    path = Path("saved/model_checkpoint_1.onnx")
+    diverge(path)
     words = {
         "predict": ("predict", "valid", "--model", path),
         "evaluate": ("evaluate", "valid", "--model", path),
@@ -82,6 +86,19 @@ def test_a_checkpoint_that_diverged_long_ago_is_refused(config, run, verb):
         "resume": ("train", config, "--resume"),
     }[verb]
     assert f"{path}: 'dense/bias' holds NaN" in run(*words).refusal
+
+
+def test_a_run_goes_on_from_the_newest_sound_checkpoint_and_says_so(config, run):
+    assert run("train", config, "--set", "num_epochs=2").code == 0
+    diverge(Path("saved/model_checkpoint_2.onnx"))
+    Path("saved/model_checkpoint_7.state.npz").write_bytes(b"PK")
+    Path("saved/model_checkpoint_7.onnx").write_bytes(b"")
+    done = run("train", config, "--resume")
+    assert done.code == 0, done
+    assert "passed over: saved/model_checkpoint_2.onnx: 'dense/bias' holds NaN" in done.out
+    assert "passed over: saved/model_checkpoint_7.state.npz: damaged, or not of birdsonnx" in done.out
+    assert "resuming after epoch 1 from saved/model_checkpoint_1.onnx" in done.out
+    assert run("info", "saved/model_checkpoint_2.onnx").code == 0
 
 
 def test_predictions_that_are_none_are_refused_as_photos_are(run):

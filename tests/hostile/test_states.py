@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -45,6 +46,10 @@ CASES = {
     "no epoch": {"epoch": 0},
     "run": {"run": None},
     "settings": {"settings": [1]},
+    "photos": {"settings": {"photos": 7}},
+    "no photos": {"settings": {"photos": []}},
+    "photos by name": {"settings": {"photos": {"a": 1}}},
+    "boundary": {"settings": {"boundary": 7}},
     "hash": {"model_sha256": 7},
     "more": {"surprise": 1},
     "another epoch": {"epoch": 3},
@@ -91,6 +96,33 @@ def test_a_header_that_announces_more_than_there_is():
     facts = np.array(json.dumps({**FACTS, "model_sha256": artifacts.sha256(path)}))
     np.savez(checkpoints.state_path(path), facts=facts)
     bomb(checkpoints.state_path(path))
+    assert checkpoints.newest(FOLDER)[1].epoch == 1
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_arrays_whose_damage_zipfile_does_not_report_as_its_own(method):
+    save(1)
+    path = checkpoints.state_path(save(2))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[50:90] = b"U" * 40
+    path.write_bytes(spoiled)
+    assert checkpoints.newest(FOLDER)[1].epoch == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_state_that_is_no_file(kind):
+    save(1)
+    path = checkpoints.state_path(save(2))
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
     assert checkpoints.newest(FOLDER)[1].epoch == 1
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, Rotate, Transform
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images import decoding
-from birdsonnx.images.decoding import DRAFT, MAX_PIXELS, Pixels, decoder
+from birdsonnx.images.decoding import DRAFT, Pixels, decoder
+from birdsonnx.images.photo_file import MAX_PIXELS
 
 # As the module itself sets them; pytest puts its own filters in front.
 pytestmark = [

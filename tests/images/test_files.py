@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import DataError, ImageError
-from birdsonnx.images import decoding, files, inputs
+from birdsonnx.images import files, inputs, photo_file
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.files import is_photo_by_content, photos_below
 from birdsonnx.images.inputs import collect
@@ -56,7 +56,7 @@ class TestHeic:
         np.testing.assert_allclose(pixels, 90, atol=2)
 
     def test_without_the_extra_it_is_counted_and_said(self, monkeypatch):
-        for module in (decoding, files):
+        for module in (photo_file, files):
             monkeypatch.setattr(module, "reads_heif", lambda: False)
         lines = []
         assert [photo.name for photo in collect(["."], say=lines.append)] == ["a.jpg"]

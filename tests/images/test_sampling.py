@@ -1,10 +1,12 @@
 """The sampled test set: which photos, called what, and all or nothing."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from birdsonnx.errors import ArtifactError, DataError
+from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
+from birdsonnx.images import sampling
 from birdsonnx.images.sampling import sample
 
 SOURCE, DESTINATION = Path("data"), Path("samples")
@@ -97,6 +99,54 @@ def test_a_move_that_fails_leaves_the_folder_empty(source, monkeypatch):
     with pytest.raises(ArtifactError, match="cannot write samples: broken disk"):
         sample(SOURCE, DESTINATION, 2, seed=0)
     assert copies() == {}
+
+
+def test_a_signal_in_the_move_leaves_the_folder_empty(source, monkeypatch):
+    DESTINATION.mkdir()
+    rename = Path.rename
+
+    def interrupted(path, target):
+        if target.name.startswith("COOT"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sample(SOURCE, DESTINATION, 2, seed=0)
+    assert copies() == {}
+
+
+def test_two_at_once_do_not_mix(source, monkeypatch):
+    """The second begins and ends while the first looks for photos; then it begins while the first copies."""
+    DESTINATION.mkdir()
+    Path("link").symlink_to(DESTINATION)
+    copy, read = shutil.copyfile, sampling.read_class_folders
+
+    def read_late(*words):
+        monkeypatch.setattr(sampling, "read_class_folders", read)
+        sample(SOURCE, Path("link"), 2, seed=1)
+        return read(*words)
+
+    def copy_late(*words):
+        monkeypatch.setattr(shutil, "copyfile", copy)
+        with pytest.raises(BirdsonnxError, match="link: "):
+            sample(SOURCE, Path("link"), 2, seed=1)
+        return copy(*words)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_late)
+    first = sample(SOURCE, DESTINATION, 2, seed=0).names
+    assert sorted(copies()) == first
+    for path in DESTINATION.iterdir():
+        path.unlink()
+    monkeypatch.setattr(sampling, "read_class_folders", read_late)
+    with pytest.raises(DataError, match="samples: exists and is not empty"):
+        sample(SOURCE, DESTINATION, 2, seed=0)
+    assert len(copies()) == 4
+
+
+def test_the_lock_that_a_killed_run_left_is_nothing(source):
+    make("samples/.birdsonnx.lock")
+    assert sample(SOURCE, DESTINATION, 2, seed=0).names == sorted(copies())
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_no_photo_that_can_be_used(workspace):
 def test_a_prediction_that_fails_says_why(workspace):
     [photo, *_] = collect(["data/valid"])
     with pytest.raises(BirdsonnxError, match=r"exit code 2 \(birdsonnx: nothing\.onnx: there is no such"):
-        benchmark._predict_one(Path("nothing.onnx"), photo, Path("out"))
+        benchmark._predict_one(benchmark.Request(), Path("nothing.onnx"), photo, Path("out"))
 
 
 def test_no_model():

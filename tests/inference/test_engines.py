@@ -11,7 +11,7 @@ from birdsonnx.inference.engines import choose
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.tuning import probe
+from birdsonnx.inference.tuning import Among, probe
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime import isa, openvino_engine
@@ -34,19 +34,36 @@ def missing(monkeypatch):
 
 
 @pytest.fixture
-def no_vnni(monkeypatch):
-    monkeypatch.setattr(isa, "extensions", lambda: ("avx2",))
+def cpu(monkeypatch):
+    """Makes the CPU one with these extensions."""
+    return lambda *extensions: monkeypatch.setattr(isa, "extensions", lambda: extensions)
 
 
-@pytest.mark.usefixtures("installed", "no_vnni")
+@pytest.fixture
+def amx(cpu):
+    cpu("avx2", "avx512_vnni", "amx_int8")
+
+
+@pytest.mark.usefixtures("installed", "amx")
 class TestAuto:
     def test_int8_of_many_photos_goes_to_openvino(self):
         assert choose("auto", False, forms.MANY, lambda: True) == "openvino"
 
-    def test_with_vnni_alone_from_more_photos_on(self, monkeypatch):
-        monkeypatch.setattr(isa, "extensions", lambda: ("avx512_vnni",))
+    def test_with_vnni_alone_from_more_photos_on(self, cpu):
+        cpu("avx2", "avx512_vnni")
         assert choose("auto", False, forms.MANY, lambda: True) == "onnxruntime"
         assert choose("auto", False, forms.SIDE_BY_SIDE, lambda: True) == "openvino"
+
+    def test_never_where_its_sums_overflow(self, cpu):
+        cpu("avx2")
+        assert choose("auto", False, 10**6, lambda: True) == "onnxruntime"
+        assert engines.choosable("auto", False, is_quantized=True) == ("onnxruntime",)
+        assert engines.choosable("auto", False, is_quantized=False) == ("onnxruntime", "openvino")
+        assert engines.choosable("openvino", False, is_quantized=True) == ("openvino",)
+        assert "overflow" in engines.rule()
+
+    def test_tuning_measures_what_is_asked_for(self, missing):
+        assert engines.choosable("auto", False, is_quantized=True) == ("onnxruntime",)
 
     def test_float32_stays(self):
         assert choose("auto", False, 10**6, lambda: False) == "onnxruntime"
@@ -133,9 +150,9 @@ class TestOpenVINO:
         assert np.ptp(rows[0]) > 1
 
     def test_probing_compares_the_engines(self, model):
-        found = probe(model.serialized(), 2, ("onnxruntime", "openvino"), seconds=0.01)
+        found = probe(model.serialized(), Among(2, ("onnxruntime", "openvino")), seconds=0.01)
         assert found.form.engine in ("onnxruntime", "openvino")
-        assert probe(model.serialized(), 2, ("openvino",), seconds=0.01).form.engine == "openvino"
+        assert probe(model.serialized(), Among(2, ("openvino",)), seconds=0.01).form.engine == "openvino"
 
     def test_what_it_cannot_read_is_one_line(self):
         with pytest.raises(EngineError, match=r"^birds\.onnx: OpenVINO cannot run it \(") as caught:

@@ -11,6 +11,7 @@ from birdsonnx.inference.confusion import Confusion
 from birdsonnx.reporting.augmentation import Preview, Row
 from birdsonnx.reporting.plots import plot_confusion, plot_curves, plot_preview
 from birdsonnx.reporting.training_log import Curves
+from tests.conftest import disk_of
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -41,6 +42,27 @@ def preview(
 
 CONFUSION = Confusion.of({(0, 0): 7, (0, 2): 3, (2, 0): 1, (2, 1): 123, (2, 2): 4}, 3)
 NAMES = ("ANT BIRD", "BEE-EATER", "COOT")
+
+
+@pytest.mark.parametrize("name", ["plot.png", "plot.svg", "plot.pdf", "plot.jpg", "plot.tif"])
+def test_a_full_disk_leaves_the_old_file(name):
+    """Of a JPEG Pillow does not notice that only a part was written."""
+    path = Path(name)
+    plot_confusion(CONFUSION, NAMES, path, "data/test")
+    whole = path.stat().st_size
+    path.write_bytes(b"old")
+    for size in (100, whole // 2, whole - 1):
+        with disk_of(size), pytest.raises(ArtifactError, match="File too large; the file that was there"):
+            plot_confusion(CONFUSION, NAMES, path, "data/test")
+        assert path.read_bytes() == b"old"
+    assert not list(Path().glob(".*"))
+
+
+def test_names_that_no_font_has_or_that_are_no_text():
+    """Warnings are errors here: matplotlib would print each of them, with the name in it."""
+    names = ("\x1b[2J", "鳥\U0001f426", "\udcff$x^{$")
+    plot_confusion(CONFUSION, names, Path("plot.png"), f"data/{names[0]}\n{names[2]}")
+    assert Path("plot.png").read_bytes().startswith(SIGNATURES["png"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ def test_text_stays(text):
         ("\x9b31m", "\\x9b31m"),
         ("gpj.\u202eexe", "gpj.\\u202eexe"),
         ("a\u2028b", "a\\u2028b"),
+        ("1\u200e2\u200f3\u061c4\u2067", "1\\u200e2\\u200f3\\u061c4\\u2067"),
+        ("A\u200b \ufeffB\u00ad \u2060", "A\\u200b \\ufeffB\\xad \\u2060"),
+        ("tag\U000e0041", "tag\\U000e0041"),
     ],
 )
 def test_what_is_not_text_is_escaped(text, expected):

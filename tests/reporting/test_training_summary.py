@@ -14,6 +14,7 @@ from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import plan, run
 from birdsonnx.training.boundary_choice import Choice
 from birdsonnx.training.partition import Boundary
+from tests.conftest import needs_training_runtime
 from tests.runs import facts_of_a_run
 
 RANDOM = [{"jitter_crop": 0.3}, {"resize": [32, 32]}, {"random_horizontal_flip": 0.5}, {"random_rotate": 20}]
@@ -31,6 +32,7 @@ def planned(fine_tuning):
     return make
 
 
+@needs_training_runtime
 def test_of_kept_features(planned):
     lines = planned()
     # 2 tensors of 16 x 16 x 16, 33 photos.
@@ -40,6 +42,7 @@ def test_of_kept_features(planned):
     assert "preload" not in lines
 
 
+@needs_training_runtime
 def test_of_float16(planned):
     lines = planned(birdsonnx={"feature_precision": "fp16"})
     assert lines["features"] == "block_a, stem: 16,384 bytes per photo, 0.00 GB in kept (float16)"
@@ -49,7 +52,7 @@ def test_of_float16(planned):
     "section",
     [
         {"birdsonnx": {"cache": False}},
-        {"birdsonnx": {"trainable": ["*"]}},
+        pytest.param({"birdsonnx": {"trainable": ["*"]}}, marks=needs_training_runtime),
         {"data": {"transforms": RANDOM}},
     ],
 )

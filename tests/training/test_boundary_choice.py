@@ -12,6 +12,7 @@ from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import boundary, boundary_choice, run
 from birdsonnx.training.boundary_choice import Question, choose, names_of
 from birdsonnx.training.partition import Network
+from tests.conftest import needs_training_runtime
 from tests.runs import Audience
 from tests.tiny import make_class_folders, residual_model
 
@@ -87,6 +88,7 @@ def test_the_config_may_name_it(question, clock, name):
     assert found.measured_on is None
 
 
+@needs_training_runtime
 def test_a_training_is_divided_where_the_config_says(fine_tuning, clock):
     slow_layers(clock)
     audience = Audience()

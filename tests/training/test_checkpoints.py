@@ -116,11 +116,11 @@ def test_a_pair_that_does_not_fit_together_is_passed_over(damage):
 def read(monkeypatch):
     """The files whose optimizer arrays, and those whose models, were read."""
     arrays, models = [], []
-    get, read_bytes, sha256 = NpzFile.__getitem__, Path.read_bytes, checkpoints.artifacts.sha256
+    get, read_bytes, sha256 = NpzFile.__getitem__, checkpoints.read_bytes, checkpoints.artifacts.sha256
 
     def getting(file, name):
         if name != "facts":
-            arrays.append(Path(file.fid.name).name)
+            arrays.append(Path(file.zip.filename).name)
         return get(file, name)
 
     def noted(reading):
@@ -131,7 +131,7 @@ def read(monkeypatch):
         return reading_noted
 
     monkeypatch.setattr(NpzFile, "__getitem__", getting)
-    monkeypatch.setattr(Path, "read_bytes", noted(read_bytes))
+    monkeypatch.setattr(checkpoints, "read_bytes", noted(read_bytes))
     monkeypatch.setattr(checkpoints.artifacts, "sha256", noted(sha256))
     return arrays, models
 

@@ -66,6 +66,10 @@ def tables(*folder):
     return [path for path in Path(*folder).iterdir() if not path.name.startswith("photos-")]
 
 
+def with_another_byte(place):
+    return lambda old: old[:place] + bytes([old[place] ^ 1]) + old[place + 1 :]
+
+
 def decoded(photos, transforms=None, preload=False, seed=None, ranks=None, advance=lambda _: None):
     return features.decoded(
         decoder(32, 32, 3, transforms), photos, preload, seed, 2, ranks or Ranks(), advance
@@ -263,13 +267,56 @@ def test_another_quantiser_makes_another_int8_form(photos, monkeypatch):
     assert len(list(Path("cache").glob("backbone-*.int8.onnx"))) == 2
 
 
-def test_a_damaged_int8_form_is_made_again(photos):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda old: b"",
+        lambda old: old[:-10],
+        lambda old: old[:-16],  # a whole model
+        lambda old: bytes(len(old)),
+        *(with_another_byte(place) for place in (2000, -200, -1)),
+    ],
+)
+def test_a_damaged_int8_form_is_made_again(photos, damage):
     make = [backbone(), tiny_model().metadata.preprocessing, photos, Path("cache")]
     content = int8_backbone.quantized(*make)
     [path] = Path("cache").glob("backbone-*.int8.onnx")
-    path.write_bytes(content[:-10])
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
     assert int8_backbone.quantized(*make) == content
-    assert path.read_bytes() == content
+    assert path.read_bytes() == whole
+
+
+def test_a_sound_int8_form_is_taken_as_it_is(photos, monkeypatch):
+    make = [backbone(), tiny_model().metadata.preprocessing, photos, Path("cache")]
+    content = int8_backbone.quantized(*make)
+    monkeypatch.setattr(int8_backbone.quantization, "quantize", None)
+    assert int8_backbone.quantized(*make) == content
+
+
+def test_another_networks_int8_form_is_not_taken(photos):
+    preprocessing, contents = tiny_model().metadata.preprocessing, []
+    for seed in (0, 1):
+        made = [backbone(seed), preprocessing, photos, Path("cache")]
+        contents.append(int8_backbone.quantized(*made))
+    one, other = Path("cache").glob("backbone-*.int8.onnx")
+    shutil.copy(one, other)
+    assert contents[0] != contents[1]
+    for seed in (0, 1):
+        assert int8_backbone.quantized(backbone(seed), preprocessing, photos, Path("cache")) == contents[seed]
+
+
+def test_another_networks_table_is_not_taken(photos):
+    """Its rows are of the same type, and its checksums right; but they are not under its name."""
+    expected = [table(photos, seed)[0] for seed in (0, 1)]
+    one, other = tables("cache")
+    shutil.copy(one, other)
+    computed = 0
+    for seed in (0, 1):
+        rows, count = table(photos, seed)
+        np.testing.assert_array_equal(rows, expected[seed])
+        computed += count
+    assert computed == 15
 
 
 def test_another_order_of_the_photos_has_a_table_of_its_own(photos):
@@ -432,10 +479,6 @@ def test_bad_photos_are_told_to_every_rank_and_nothing_is_kept(photos, homes):
     assert str(photos[2].path) in lines[1]
     assert str(photos[14].path) in lines[2]
     assert not [path for home in homes for path in tables(home, "birdsonnx")]
-
-
-def with_another_byte(place):
-    return lambda old: old[:place] + bytes([old[place] ^ 1]) + old[place + 1 :]
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
-from birdsonnx.errors import DataError
+from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.runtime import gradient_builder
 from birdsonnx.training import gradients as module
-from birdsonnx.training.gradients import Gradients, gradient_graph
+from birdsonnx.training.gradients import Gradients, gradient_graph, require
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network, Partition
-from tests.conftest import REAL_DATA, needs_real_data
+from tests.conftest import REAL_DATA, needs_real_data, needs_training_runtime
 from tests.networks import keras_warns, two_dense
 from tests.tiny import FEATURES, residual_model, tiny_model
 
@@ -42,6 +43,10 @@ PARTS = {
 def part_of(name: str) -> Partition:
     model, trainable = PARTS[name]
     network = Network(model, trainable)
+    try:
+        require(network)
+    except InstallationError as error:
+        pytest.skip(str(error))
     return network.divide(network.boundaries()[0])
 
 
@@ -207,6 +212,7 @@ def test_confident_mistakes_stay_finite():
     np.testing.assert_allclose(total[-4:-1], [-first, -second, wrong], atol=1e-4)
 
 
+@needs_training_runtime
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("at", range(3))
 def test_where_the_network_is_divided_makes_no_difference(at, half):
@@ -355,6 +361,41 @@ def test_a_photo_that_cannot_be_read_ends_the_batch(replicas):
     with pytest.raises(DataError, match="photo 4"):
         gradients.sum_over(range(5), load)
     assert gradients.sum_over(range(4), load).total.any()
+
+
+# --- Without the runtime's builder ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_builder(monkeypatch):
+    """As with a plain onnxruntime."""
+
+    def missing(*_: object) -> bytes:
+        raise AssertionError("the runtime's builder was asked")
+
+    monkeypatch.setattr(gradient_builder, "is_installed", lambda: False)
+    monkeypatch.setattr(gradient_builder, "with_gradients", missing)
+
+
+@pytest.mark.parametrize("name", ["dense", "two dense", "the first of two"])
+def test_a_head_needs_no_builder(name, no_builder):
+    part = part_of(name)
+    require(Network(*PARTS[name]))
+    assert Gradients(part, LOSS, weights_of(part), 2).sum_over(range(5), Batch(part, LOSS)).total.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "operation"),
+    [("after the block", "last", "Conv"), ("the stem only", "last", "Conv")],
+)
+def test_what_needs_the_builder_is_refused_by_name(name, layer, operation, no_builder):
+    message = (
+        rf"^(tiny|residual): layer '{layer}' is a {operation}, and training it or layers before it needs "
+        r"onnxruntime-training-cpu 1\.19\.2, for CPython 3\.11 and 3\.12 .*; train there, or choose only "
+        r'layers after it with "birdsonnx": {"trainable": \[...\]}$'
+    )
+    with pytest.raises(InstallationError, match=message):
+        require(Network(*PARTS[name]))
 
 
 # --- The real network -----------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def scorer(weights: np.ndarray | None = None) -> ModelProto:
     if weights is not None:
         nodes.insert(0, helper.make_node("Add", ["x", "logits"], ["sum"]))
         constants.append(numpy_helper.from_array(weights, "logits"))
-    rows = ["batch", CLASSES]
+    rows = ["batch" if weights is None else len(weights), CLASSES]
     graph = helper.make_graph(
         nodes,
         "test",
@@ -75,7 +75,9 @@ def in_graph(loss: Loss, logits: np.ndarray, labels: np.ndarray) -> float:
 
 def gradient(loss: Loss, logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """The loss, and its gradient with respect to the logits."""
-    model = gradient_graph(loss.append_to(scorer(logits)), ["logits"])
+    model = loss.append_to(scorer(logits))
+    model.graph.input[-1].type.tensor_type.shape.dim[0].dim_value = len(labels)  # each photo has weights
+    model = gradient_graph(model, ["logits"])
     session = onnxruntime.InferenceSession(model.SerializeToString())
     feeds = {"x": np.zeros_like(logits), "logits": logits, TARGETS: loss.targets(labels)}
     value, found = session.run([LOSS, "logits_grad"], feeds)

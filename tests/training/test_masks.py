@@ -21,7 +21,8 @@ from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network
-from tests.runs import Audience, Stopped
+from tests.conftest import needs_training_runtime
+from tests.runs import TRAINED, Audience, Stopped
 from tests.tiny import residual_model
 from tests.training.test_gradients import in_float64, named
 
@@ -83,11 +84,17 @@ def test_a_mask_follows_from_seed_epoch_photo_and_layer_alone():
         assert not np.array_equal(other["a/Dropout/mask"], first)
 
 
+CONVOLUTIONS = [
+    pytest.param(trained, marks=needs_training_runtime)
+    for trained in (["block_b", "last", "dense"], ["stem", "block_a", "dense"])
+]
+
+
 # --- Gradients ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("block", [True, False], ids=["blocked", "plain"])
-@pytest.mark.parametrize("trained", [["dense"], ["block_b", "last", "dense"], ["stem", "block_a", "dense"]])
+@pytest.mark.parametrize("trained", [["dense"], *CONVOLUTIONS])
 def test_gradients_under_a_mask_against_finite_differences(trained, block, monkeypatch):
     if not block:
         monkeypatch.setattr("birdsonnx.passes.blocked.block_size", lambda: 1)
@@ -170,7 +177,7 @@ def train(workspace, training_config):
         network = training_config(num_epochs=4)["neural_network"]
         network["checkpoints"] = {"load": "model.onnx", "save": save}
         network["birdsonnx"] = {
-            "trainable": ["block_b", "last", "dense"],
+            "trainable": TRAINED,
             "cache": "kept",
             "threads": 2,
             **own,
@@ -183,6 +190,7 @@ def train(workspace, training_config):
     return run_it
 
 
+@needs_training_runtime
 def test_dropout_changes_training_and_not_evaluation(train):
     _, without = train(dropped(0, 0))
     outcome, audience = train(dropped())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from birdsonnx.config.wording import nearest
+from birdsonnx.config.wording import nearest, shown
 from birdsonnx.errors import ModelError
 from birdsonnx.keras_io.reading import batch_norms, operations
 from birdsonnx.keras_io.reading.arrays import Weights
@@ -17,6 +17,7 @@ from birdsonnx.keras_io.reading.parsing import INPUT, INPUT_SHAPES
 from birdsonnx.keras_io.reading.paths import Full, Paths
 from birdsonnx.keras_io.reading.records import Call, Layer, Network, Reference, Variable, leaves
 from birdsonnx.keras_io.reading.step import Step, Unfilled
+from birdsonnx.model.contract import LARGEST_SIDE
 from birdsonnx.model.metadata import Dropout
 from birdsonnx.passes.rewriting import Report
 from birdsonnx.passes.uint8_input import NETWORK_INPUT
@@ -186,7 +187,7 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
     if len(shapes) != 1 or len(network.outputs) != 1 or len(shapes[0]) != 4:
         raise ModelError(
             f"{where}: needs one image input and one score per class; {len(network.outputs)} output(s), "
-            f"inputs {', '.join(map(str, shapes))}"
+            f"inputs {', '.join(map(shown, shapes))}"
         )
     for full, layer in leaves(network):
         if layer.config.get("data_format") == "channels_first":
@@ -195,10 +196,11 @@ def input_size(network: Network, where: str) -> tuple[int, int, int]:
                 "data_format='channels_last' (the weights are the same)"
             )
     height, width, channels = shapes[0][1:]
-    if not all(type(side) is int and side > 0 for side in (height, width)) or channels not in (1, 3):
+    fits = all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in (height, width))
+    if not fits or type(channels) is not int or channels not in (1, 3):
         raise ModelError(
-            f"{where}: the input {tuple(shapes[0])} must have a fixed height and width and 1 or 3 channels; "
-            "build the network with an input_shape such as (224, 224, 3)"
+            f"{where}: the input {shown(shapes[0])} must have a fixed height and width, from 1 to "
+            f"{LARGEST_SIDE}, and 1 or 3 channels; build it with an input_shape such as (224, 224, 3)"
         )
     return height, width, channels
 

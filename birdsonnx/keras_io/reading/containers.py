@@ -4,7 +4,6 @@ Sizes are looked at before anything is allocated, links are not followed, and no
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from birdsonnx.config import json_text
 from birdsonnx.errors import ModelError
 from birdsonnx.model import h5_safety
 from birdsonnx.model.h5_safety import MAX_EXPANSION, SMALL_BYTES
@@ -101,12 +101,13 @@ def _member(archive: zipfile.ZipFile, name: str, where: str, limit: int | None =
 
 
 def decoded(text: str | bytes, where: str) -> Any:
-    """The JSON of a network. Raises ModelError."""
+    """The JSON of a network. Raises ModelError, also for NaN and infinity: JSON has them not, and what is
+    written of it would hold others (`--save-layers`), or what few can read (`export --to keras`)."""
     if len(text) > MAX_JSON_BYTES:
         raise ModelError(f"{where}: its network description is too large")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json_text.decoded(text if isinstance(text, str) else text.decode("utf-8-sig"), any_case=False)
+    except ValueError as error:
         raise ModelError(f"{where}: its network description is not valid JSON ({_one_line(error)})") from None
 
 

@@ -265,7 +265,8 @@ class _Parser:
             return [self._value_3(each, name) for each in value]
         if not isinstance(value, dict):
             return value
-        kind, config = value.get("class_name"), value.get("config", {})
+        kind, config = value.get("class_name"), value.get("config")
+        config = config if isinstance(config, dict) else {}
         match kind:
             case "__keras_tensor__" if _is_reference(config.get("keras_history")):
                 return Reference(*config["keras_history"])

@@ -19,6 +19,7 @@ import numpy as np
 from birdsonnx import artifacts
 from birdsonnx.errors import InstallationError, ModelError
 from birdsonnx.keras_io import layer_list
+from birdsonnx.keras_io.reading import containers
 from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, shapes_of
 from birdsonnx.keras_io.tf2onnx_road.safety import _unexported, refuse_foreign_code, refuse_links
 from birdsonnx.model import transfer
@@ -118,7 +119,7 @@ def from_layers(
 def _built(config: Mapping[str, Any], keras: Any) -> Any:
     if str(config.get("keras_version", "3")).startswith("3") or "module" in config:
         with _unexported(keras):
-            return keras.models.model_from_json(json.dumps(config))
+            return keras.models.model_from_json(json.dumps(config, allow_nan=False))
     return _model_of_keras_2(keras, config)
 
 
@@ -130,7 +131,7 @@ def _model_of_keras_2(keras: Any, config: Mapping[str, Any]) -> Any:
     from keras.src.legacy.saving import json_utils, saving_options, saving_utils
     from keras.src.saving.serialization_lib import SafeModeScope
 
-    decoded = json_utils.decode(json.dumps(_with_single_ends(config)))
+    decoded = json_utils.decode(json.dumps(_with_single_ends(config), allow_nan=False))
     with _unexported(keras), saving_options.keras_option_scope(use_legacy_config=True), SafeModeScope(True):
         return saving_utils.model_from_config(decoded)
 
@@ -309,10 +310,9 @@ def _existing(path: Path) -> Path:
 
 
 def _json(text: Any, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"{where}: its network description is not valid JSON ({one_line(error)})") from None
+    if not isinstance(text, str | bytes):
+        raise ModelError(f"{where}: its network description is no text")
+    return containers.decoded(text, where)
 
 
 def _model_object(config: Any, where: str) -> dict[str, Any]:

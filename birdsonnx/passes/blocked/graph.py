@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, helper
 
@@ -15,6 +16,7 @@ from birdsonnx.passes.blocked.kernels import DerivedWeight
 from birdsonnx.passes.blocked.layout import Layout
 from birdsonnx.passes.blocked.relu_grad import ReluGradAsMask
 from birdsonnx.passes.rewriting import Report, apply
+from birdsonnx.runtime.sessions import refusing
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -58,7 +60,8 @@ def blocked(model: ModelProto, shapes: Shapes, block: int) -> BlockedGraph:
 
 
 def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, read off one run: no shape inference knows the gradient operations."""
+    """The shape of every tensor, read off one run: no shape inference knows the gradient operations. Raises
+    ModelError."""
     import onnxruntime
 
     probe = copy_of(model)
@@ -67,14 +70,26 @@ def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[
     probe.graph.output.extend(helper.ValueInfoProto(name=name) for name in names if name not in known)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    found = session.run(names, dict(feeds))
+    options.log_severity_level = 4  # errors are raised as well
+    with refusing("its gradient"):
+        session = onnxruntime.InferenceSession(
+            probe.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        found = session.run(names, dict(feeds))
     shapes = {name: value.shape for name, value in zip(names, found, strict=True)}
     shapes |= {name: value.shape for name, value in feeds.items()}
     return shapes | {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+
+
+def zeros_for(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a model to find shapes with, for two photos: a size of 1 is never that of the batch."""
+    return {
+        value.name: np.zeros(
+            [dim.dim_value or 2 for dim in value.type.tensor_type.shape.dim],
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in model.graph.input
+    }
 
 
 def _drop_identities(proto: GraphProto) -> None:

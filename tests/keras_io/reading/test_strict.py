@@ -172,6 +172,54 @@ def test_a_json_that_is_no_network(content, tmp_path):
     refused(path)
 
 
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999"])
+@both
+def test_what_json_has_not_is_refused_wherever_it_is(name, text, tmp_path):
+    """Also where nothing reads it: it would go on into what is written of the network."""
+    path = written.file(3, name, tmp_path)
+
+    def edit(content):
+        content["config"]["layers"][-1]["config"]["kernel_initializer"] = {"stddev": 0.125}
+
+    written.edit_config(path, edit)
+    content = json.dumps(written.config_of(path))
+    written.set_config_text(path, content.replace("0.125", text))
+    refused(path, "not valid JSON", f"config.kernel_initializer.stddev: {text} is not a JSON number")
+
+
+@both
+def test_a_key_that_is_given_twice(name, tmp_path):
+    path = written.file(3, name, tmp_path)
+    content = json.dumps(written.config_of(path))
+    written.set_config_text(path, content.replace('"layers":', '"layers": [], "layers":', 1))
+    refused(path, "the key 'layers' is given twice")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"class_name": "__keras_tensor__", "config": [1]}, {"class_name": "__slice__", "config": "x"}, {"a": 1}],
+)
+def test_an_argument_of_a_call_that_keras_never_writes(argument, tmp_path):
+    path = written.file(3, "conv2d_batch_norm.keras", tmp_path)
+
+    def edit(content):
+        content["config"]["layers"][1]["inbound_nodes"][0]["args"] = [argument]
+
+    written.edit_config(path, edit)
+    refused(path)
+
+
+@pytest.mark.parametrize("side", [0, -1, 8193, 2**63, 2**70, 16.0, True, "16"])
+def test_an_input_of_a_size_that_no_photo_has(side, tmp_path):
+    path = written.file(3, "conv2d_batch_norm.keras", tmp_path)
+
+    def edit(content):
+        content["config"]["layers"][0]["config"]["batch_shape"][1] = side
+
+    written.edit_config(path, edit)
+    refused(path, "must have a fixed height and width, from 1 to 8192")
+
+
 def test_a_circle_of_layers(tmp_path):
     path = written.file(2, "conv2d_batch_norm.h5", tmp_path)
 

@@ -67,13 +67,18 @@ def edit_config(path: Path, edit: Callable[[Any], Any]) -> None:
     """Rewrite a file's JSON."""
     config = config_of(path)
     config = edit(config) or config
+    set_config_text(path, json.dumps(config))
+
+
+def set_config_text(path: Path, text: str) -> None:
+    """Put a text in place of a file's JSON."""
     if not zipfile.is_zipfile(path):
         with h5py.File(path, "r+") as opened:
-            opened.attrs["model_config"] = json.dumps(config)
+            opened.attrs["model_config"] = text
         return
     with zipfile.ZipFile(path) as archive:
         kept = {name: archive.read(name) for name in archive.namelist()}
-    kept["config.json"] = json.dumps(config).encode()
+    kept["config.json"] = text.encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in kept.items():
             archive.writestr(name, data)

@@ -14,6 +14,7 @@ from birdsonnx.passes.blocked.graph import BlockedGraph, blocked, shapes_in
 from birdsonnx.passes.gradient_forms.preparing import prepare
 from birdsonnx.training.gradients import gradient_graph
 from birdsonnx.training.losses import Loss
+from tests.conftest import needs_training_runtime
 from tests.graphs import outputs_of
 
 CLASSES = 3
@@ -296,6 +297,7 @@ def photos(network: Network, count: int) -> dict[str, np.ndarray]:
     }
 
 
+@needs_training_runtime
 @pytest.mark.parametrize("block", [1, pytest.param(BLOCK, marks=needs_blocks, id="blocks")])
 @pytest.mark.parametrize(("build", "channels", "size"), NETWORKS.values(), ids=NETWORKS)
 def test_loss_and_gradients_are_those_of_the_raw_graph(build, channels, size, block):
@@ -338,6 +340,7 @@ def of_type(graph: BlockedGraph, operation: str) -> list[onnx.NodeProto]:
     return [node for node in graph.model.graph.node if node.op_type == operation]
 
 
+@needs_training_runtime
 @needs_blocks
 @pytest.mark.parametrize(
     ("size", "beside", "stacked"), [(7, True, True), (8, True, True), (12, False, False)]
@@ -349,6 +352,7 @@ def test_small_maps_are_held_together(size, beside, stacked):
     assert any(name.endswith("/stack") for name in names) == stacked
 
 
+@needs_training_runtime
 @needs_blocks
 def test_a_bottleneck_is_blocked_throughout():
     graph = rewritten(bottleneck, 32, 12, BLOCK)
@@ -362,6 +366,7 @@ def test_a_bottleneck_is_blocked_throughout():
     assert not of_type(graph, "ReluGrad")
 
 
+@needs_training_runtime
 @needs_blocks
 def test_frozen_kernels_are_rearranged_once_and_for_all():
     sources = {derived.source for derived in rewritten(partly_frozen, 16, 7, BLOCK).derived}
@@ -371,6 +376,7 @@ def test_frozen_kernels_are_rearranged_once_and_for_all():
     assert sources <= set(network.trained)
 
 
+@needs_training_runtime
 def test_without_blocks_only_the_mask_is_new():
     graph = rewritten(bottleneck, 32, 7, 1)
     assert graph.derived == ()

@@ -6,6 +6,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from birdsonnx.passes.blocked.relu_grad import ReluGradAsMask
 from birdsonnx.passes.rewriting import apply
+from tests.conftest import needs_training_runtime
 from tests.graphs import outputs_of
 
 EDGES = np.array([-0.0, 0.0, -1, 1, 2, -1.2e-38, 1.2e-38, -3.4e38, 3.4e38, np.inf, -np.inf], np.float32)
@@ -28,6 +29,7 @@ def relu_gradient(of: str) -> ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+@needs_training_runtime
 @pytest.mark.parametrize(("of", "own"), [("y", True), ("x", True), ("x", False)])
 def test_relu_grad_as_mask_is_exact(of, own):
     model = relu_gradient(of)

@@ -3,10 +3,11 @@ with finite differences in float64, computed by onnx's reference evaluator."""
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -14,9 +15,14 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from birdsonnx.errors import ConfigError
+from birdsonnx.model.edits import make_inputs
 from birdsonnx.passes.gradient_forms.differentiable import DIFFERENTIABLE
 from birdsonnx.passes.gradient_forms.preparing import prepare
+from birdsonnx.passes.head_gradients import reverse
+from birdsonnx.passes.head_gradients.rules import RULES
+from birdsonnx.runtime.gradient_builder import with_gradients
 from birdsonnx.training.gradients import gradient_graph
+from tests.conftest import needs_training_runtime
 from tests.graphs import graph_of, random
 from tests.passes.gradient_forms.networks import NORM, averaged
 
@@ -316,6 +322,16 @@ REWRITTEN: dict[str, tuple[list[NodeProto], dict[str, Any]]] = {
     ),
 }
 """Operations that get another form, and small networks of several."""
+REWRITTEN_TO_KNOWN = {
+    "BatchNormalization",
+    "Elu",
+    "HardSigmoid",
+    "HardSwish",
+    "Selu",
+    "Softplus",
+    "Softsign",
+}
+"""Those whose other form our own builder knows too."""
 CASES_OF_OPSET_18 = {
     "ReduceMean": (plain("ReduceMean", "k", keepdims=0), {"k": of(1, 3)}),
     "Split": (
@@ -366,10 +382,34 @@ def graph_to(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
+def by_the_runtime(model: ModelProto, weights: list[str]) -> ModelProto:
+    """The graph of gradients that ONNX Runtime's builder makes."""
+    make_inputs(model.graph, set(weights))
+    return onnx.load_model_from_string(with_gradients(model.SerializeToString(), "loss", weights))
+
+
+def with_builders(cases: dict[str, tuple[Any, ...]]) -> list[Any]:
+    """Each case with the runtime's builder and, where it knows the operations, with ours."""
+    ours = RULES.keys() | REWRITTEN_TO_KNOWN
+    return [
+        pytest.param(*case, build, id=f"{name} {title}", marks=marks)
+        for name, case in cases.items()
+        for build, title, marks in (
+            (by_the_runtime, "by the runtime", needs_training_runtime),
+            (gradient_graph, "by ours", ()),
+        )
+        if build is by_the_runtime or all(item.op_type in ours for item in case[0])
+    ]
+
+
 def gradients_of(
-    nodes: list[NodeProto], constants: dict[str, Any], opset: int = 17, prepared: bool = False
+    nodes: list[NodeProto],
+    constants: dict[str, Any],
+    opset: int = 17,
+    prepared: bool = False,
+    build: Callable[[ModelProto, list[str]], ModelProto] = by_the_runtime,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Those of `sum(o * probe)` with respect to `w`: the runtime's, of the nodes or of what `prepare` makes
+    """Those of `sum(o * probe)` with respect to `w`: the graph's, of the nodes or of what `prepare` makes
     of them, and by central differences."""
     positive = any(item.op_type in POSITIVE for item in nodes)
     generator = np.random.default_rng(1)
@@ -404,28 +444,27 @@ def gradients_of(
     model = graph_to("loss", nodes, values, ["x"], False, opset)
     if prepared:
         prepare(model, {"w": None}, [], "net")
+    assert build is by_the_runtime or reverse.last_unknown(model, ["w"]) is None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(gradient_graph(model, ["w"]).SerializeToString(), options)
+    session = onnxruntime.InferenceSession(build(model, ["w"]).SerializeToString(), options)
     [found] = session.run(["w_grad"], {"x": values["x"], "w": values["w"]})
     return found, expected
 
 
 @pytest.mark.parametrize(
-    ("nodes", "constants", "opset"),
-    [
-        *((*case, opset) for opset in (13, 17) for case in CASES.values()),
-        *((*case, 18) for case in CASES_OF_OPSET_18.values()),
-    ],
-    ids=[
-        *(f"{opset} {name}" for opset in (13, 17) for name in CASES),
-        *(f"18 {name}" for name in CASES_OF_OPSET_18),
-    ],
+    ("nodes", "constants", "opset", "build"),
+    with_builders(
+        {
+            **{f"{opset} {name}": (*case, opset) for opset in (13, 17) for name, case in CASES.items()},
+            **{f"18 {name}": (*case, 18) for name, case in CASES_OF_OPSET_18.items()},
+        }
+    ),
 )
-def test_gradients_against_finite_differences(nodes, constants, opset):
+def test_gradients_against_finite_differences(nodes, constants, opset, build):
     model = trained(nodes, {name: value for name, value in constants.items() if name not in "xw"}, SHAPE)
     prepare(model, {"w": None}, [], "net")  # not refused
-    found, expected = gradients_of(nodes, constants, opset)
+    found, expected = gradients_of(nodes, constants, opset, build=build)
     assert found.shape == expected.shape
     assert np.abs(expected).max() > 1e-3
     # Sums of some 10 float32 products of numbers around 1.
@@ -433,13 +472,14 @@ def test_gradients_against_finite_differences(nodes, constants, opset):
 
 
 @pytest.mark.parametrize("opset", [14, 17])
-@pytest.mark.parametrize(("nodes", "constants"), REWRITTEN.values(), ids=REWRITTEN)
-def test_gradients_of_other_forms_against_finite_differences(nodes, constants, opset):
-    found, expected = gradients_of(nodes, constants, opset, prepared=True)
+@pytest.mark.parametrize(("nodes", "constants", "build"), with_builders(REWRITTEN))
+def test_gradients_of_other_forms_against_finite_differences(nodes, constants, opset, build):
+    found, expected = gradients_of(nodes, constants, opset, prepared=True, build=build)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@needs_training_runtime
 @pytest.mark.parametrize(("nodes", "constants"), SILENTLY_WRONG.values(), ids=SILENTLY_WRONG)
 def test_why_some_forms_are_refused(nodes, constants):
     """A runtime that fails here has learnt them."""
