@@ -37,6 +37,9 @@ class Own(Section):
     ] = "fp32"
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16,
     with OpenVINO on a CPU that has it, is fast and needs no calibration."""
+    views: PositiveInt | None = None
+    """How many draws of the random transforms are kept of each training photo, as cached features; each epoch
+    trains on one of them. Default: none are kept, and each epoch draws anew and runs the whole network."""
     cache: Annotated[Text | Literal[False] | None, BeforeValidator(_no_zero)] = None
     """Folder of features; default: the user's own cache folder. false: none, and every epoch runs the whole
     network."""

@@ -4,7 +4,10 @@ Random ones draw numbers in [0, 1) from the photo's own generator, in the order 
 `jitter_crop` (across, then down), one by every other. The draws of a step never depend on its parameters.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from birdsonnx.config.transforms import (
@@ -35,6 +38,29 @@ def chance_of(seed: int, epoch: int, photo: int) -> np.random.Generator:
     and a stop and resume change nothing of what training sees.
     """
     return np.random.default_rng([seed, epoch, photo, AUGMENTATION])
+
+
+@dataclass(frozen=True)
+class Views:
+    """Each photo as often, each time with other draws of the random transforms: training on one of them per
+    epoch needs no new features.
+
+    Rows of a table of views are the first photo's, then the second one's, and so on.
+    """
+
+    count: int
+    """Of one photo."""
+    seed: int
+
+    def chance(self, row: int) -> np.random.Generator:
+        """The generator of a view."""
+        photo, view = divmod(row, self.count)
+        return chance_of(self.seed, view, photo)
+
+    def rows(self, photos: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
+        """The rows of those views of some photos that an epoch sees: each in its turn, which is another one
+        for the next photo."""
+        return photos * self.count + (photos + epoch) % self.count
 
 
 def transformed(image: Image.Image, step: Transform, chance: np.random.Generator | None) -> Image.Image:

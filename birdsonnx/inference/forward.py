@@ -9,6 +9,7 @@ import numpy.typing as npt
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
+from birdsonnx.images.transforms import Views
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime.engine import Engine
@@ -43,8 +44,10 @@ def forward(
     per_run: int = PHOTOS_PER_RUN,
     stop_computing_at_refusal: bool = False,
     ahead: int = 2,
+    views: Views | None = None,
 ) -> Iterator[Chunk]:
-    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order.
+    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order; with `views` the i-th
+    view.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
     nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
@@ -56,7 +59,7 @@ def forward(
 
     def run(piece: Sequence[int]) -> Chunk:
         nonlocal seen_bad
-        pixels, good, refused = decode(decoder, photos, piece)
+        pixels, good, refused = decode(decoder, photos, piece, views)
         seen_bad = seen_bad or bool(refused)
         if not good or (seen_bad and stop_computing_at_refusal):
             empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
@@ -66,8 +69,10 @@ def forward(
             return Chunk(tuple(good), values, tuple(refused))
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
+            times = 1 if views is None else views.count
             refused += [
-                (good[row], f"{photos[good[row]].path}: {NOT_FINITE}") for row in np.flatnonzero(~finite)
+                (good[row], f"{photos[good[row] // times].path}: {NOT_FINITE}")
+                for row in np.flatnonzero(~finite)
             ]
             refused.sort()
             good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]

@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from birdsonnx.config.color_codes import GRAY, RGB
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import CenterCrop, Resize, color_steps
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.decoding import Pixels, decoder
 from birdsonnx.images.folders import LabelledFolder, training_photos
-from birdsonnx.images.transforms import chance_of
+from birdsonnx.images.transforms import Views, chance_of
 from birdsonnx.keras_io import loading
 from birdsonnx.model import model_file
 
@@ -59,14 +61,23 @@ def preview(settings: Settings, say: Say) -> Preview:
     rows = []
     for index in _spread(folder):
         photo = folder.photos[index]
-        trained = tuple(decode(photo.path, chance_of(seed, epoch, index)) for epoch in EPOCHS)
+        trained = tuple(decode(photo.path, _chance(settings, epoch, index)) for epoch in EPOCHS)
         rows.append(Row(photo.name, decode(photo.path), trained))
     if data.augments:
         steps = [pair for step in data.transforms or () for pair in step.as_json().items()]
-        note = f"seed {seed}: " + ", ".join(f"{name} {json.dumps(value)}" for name, value in steps)
+        views = "" if settings.birdsonnx.views is None else f", {settings.birdsonnx.views} views"
+        note = f"seed {seed}{views}: " + ", ".join(f"{name} {json.dumps(value)}" for name, value in steps)
     else:
         note = "no transform is random: every epoch sees a photo as evaluation does"
     return Preview(tuple(rows), EPOCHS, note)
+
+
+def _chance(settings: Settings, epoch: int, photo: int) -> np.random.Generator:
+    own = settings.birdsonnx
+    if own.views is None:
+        return chance_of(own.seed, epoch, photo)
+    views = Views(own.views, own.seed)
+    return views.chance(int(views.rows(np.array(photo), epoch)))
 
 
 def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:

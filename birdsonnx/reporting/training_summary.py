@@ -9,7 +9,12 @@ from birdsonnx.model.weight_names import scope_of
 from birdsonnx.reporting.printable import listed
 from birdsonnx.training.audience import Facts
 
-PRECISIONS = {"fp32": "", "fp16": " (float16)", "int8": " (computed in int8)"}
+PRECISIONS = {
+    "fp32": "",
+    "fp16": " (float16)",
+    "bf16": " (computed in bf16)",
+    "int8": " (computed in int8)",
+}
 """How features are kept, as it is said after their place."""
 
 
@@ -50,10 +55,17 @@ def _where_it_matters(facts: Facts) -> dict[str, str]:
         lines["precision"] = f"{own.feature_precision} changes nothing: no features are kept"
     if data.augments:
         steps = [step for step in data.transforms or () if isinstance(step, RandomTransform)]
-        lines["augmentation"] = ", ".join(
-            f"{name} {value:g}" for step in steps for name, value in step.as_json().items()
-        )
+        drawn = ", ".join(f"{name} {value:g}" for step in steps for name, value in step.as_json().items())
+        lines["augmentation"] = drawn + _views(own.views, features)
     return lines
+
+
+def _views(views: int | None, features: bool) -> str:
+    if views is None:
+        return ""
+    if not features:
+        return f"; views {views} changes nothing: no features are kept"
+    return f"; {views} view{'s' * (views > 1)} of each training photo, one per epoch"
 
 
 def _parameters(facts: Facts) -> str:
@@ -100,7 +112,8 @@ def _features(facts: Facts) -> str:
         return f"none; every epoch decodes the photos and runs the whole network{since}"
     precision = facts.settings.birdsonnx.feature_precision
     size = boundary.size * (2 if precision == "fp16" else 4)
-    photos = len(facts.train.photos) + (len(facts.test.photos) if facts.test else 0)
+    views = facts.settings.birdsonnx.views or 1
+    photos = len(facts.train.photos) * views + (len(facts.test.photos) if facts.test else 0)
     return (
         f"{listed(boundary.layers, 3)}: {size:,} bytes per photo, {size * photos / 1e9:.2f} GB in "
         f"{facts.cache}{PRECISIONS[precision]}{since}"

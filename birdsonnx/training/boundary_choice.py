@@ -123,7 +123,7 @@ def _named(network: Network, name: str, folder: Path | None, resumed: Sequence[s
     if folder is None and not found.is_photo:
         raise ConfigError(
             f"neural_network.birdsonnx.boundary: {name!r} would be kept as features, but with random "
-            "transforms or without a cache there are none; remove the key"
+            'transforms (and no "views") or without a cache there are none; remove the key'
         )
     before = _of(possible, resumed)
     if before is not None and before != found:

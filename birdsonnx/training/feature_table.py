@@ -25,6 +25,7 @@ from birdsonnx.artifacts.temporary import remove_litter
 from birdsonnx.errors import ArtifactError, TrainingError
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.folders import Photo
+from birdsonnx.images.transforms import Views
 from birdsonnx.inference.forward import Chunk, forward
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import photo_contents, refused_photos
@@ -41,18 +42,31 @@ EXCHANGED_BYTES = 8_000_000
 class CachedFeatures:
     """Rows of a memory-mapped table; the page cache is shared by all ranks of a host."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, views: Views | None = None) -> None:
         self._table: Rows = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        self._views = views
 
-    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:  # noqa: ARG002 - the same in all
-        rows: Rows = self._table[np.asarray(photos, np.int64)]
+    def rows(self, photos: Sequence[int], epoch: int | None) -> Rows:
+        """The rows of these photos, the same in all epochs; with views, which have no row without random
+        transforms, those of the epoch."""
+        numbers = np.asarray(photos, np.int64)
+        if self._views is not None:
+            assert epoch is not None, "only training sees views"
+            numbers = self._views.rows(numbers, epoch)
+        rows: Rows = self._table[numbers]
         return rows
 
 
 def cached(
-    backbone: Backbone, photos: Sequence[Photo], folder: Path, ranks: Ranks, advance: Advance
+    backbone: Backbone,
+    photos: Sequence[Photo],
+    folder: Path,
+    ranks: Ranks,
+    advance: Advance,
+    views: Views | None = None,
 ) -> CachedFeatures:
-    """The features of all photos, from the cache or computed now by all ranks together.
+    """The features of all photos, or of all their views, from the cache or computed now by all ranks
+    together. `advance` counts the photos, or views, that this rank has done.
 
     Raises:
         DataError: photos that cannot be decoded, all of them listed; nothing is kept then.
@@ -62,14 +76,14 @@ def cached(
     ranks.first(lambda: remove_litter(folder))  # also where nothing is to be written now
     group = ranks.sharing(ranks.together(lambda: _identity(folder)))
     contents = photo_contents.of(photos, folder, backbone.streams, ranks)
-    name = ranks.first(lambda: key(backbone, photos, contents))
+    name = ranks.first(lambda: key(backbone, photos, contents, *([] if views is None else [str(views)])))
     path = folder / f"features-{name}.npy"
-    layout = Layout(path.name, len(photos), backbone.row)
+    layout = Layout(path.name, len(photos) * (1 if views is None else views.count), backbone.row)
     sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
     have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
     if not all(have):
-        _Making(path, layout, have, group, backbone, photos, ranks).run(advance)
-    return CachedFeatures(path)
+        _Making(path, layout, have, group, backbone, photos, views, ranks).run(advance)
+    return CachedFeatures(path, views)
 
 
 def key(backbone: Backbone, photos: Sequence[Photo], contents: photo_contents.Digests, *further: str) -> str:
@@ -101,12 +115,14 @@ class _Making:
         group: Sequence[int],
         backbone: Backbone,
         photos: Sequence[Photo],
+        views: Views | None,
         ranks: Ranks,
     ) -> None:
         self.path = path
         self.layout = layout
         self.backbone = backbone
         self.photos = photos
+        self.views = views
         self.ranks = ranks
         self.group = group
         self.leader = self.group[0]
@@ -174,10 +190,11 @@ class _Making:
             self.backbone.engine,
             self.backbone.decoder,
             self.photos,
-            self.ranks.share(len(self.photos)),
+            self.ranks.share(self.layout.count),
             self.backbone.streams,
             self.backbone.form.per_run,
             stop_computing_at_refusal=True,
+            views=self.views,
         )
         for chunk in chunks:
             refused += [reason for _, reason in chunk.refused]
@@ -192,7 +209,8 @@ class _Making:
     def _require_finite(self, chunk: Chunk) -> None:
         finite = np.isfinite(chunk.values).all(axis=1)
         if not finite.all():
-            photo = self.photos[chunk.indices[int(finite.argmin())]]
+            row = chunk.indices[int(finite.argmin())]
+            photo = self.photos[row if self.views is None else row // self.views.count]
             raise TrainingError(
                 f"{photo.path}: its features are too large for float16 (65,504 at most); remove "
                 "birdsonnx.feature_precision fp16"
@@ -217,7 +235,7 @@ class _Making:
 
     def _owners(self) -> list[tuple[int, range]]:
         """Which rank has which rows, in its group's file."""
-        count, size = len(self.photos), self.ranks.size
+        count, size = self.layout.count, self.ranks.size
         if self.holder is not None:
             return [(self.holder, range(count))]
         return [(rank, range(count * rank // size, count * (rank + 1) // size)) for rank in range(size)]

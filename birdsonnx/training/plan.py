@@ -84,7 +84,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
         BirdsonnxError: anything that cannot be carried out.
     """
     data, own = settings.data, settings.birdsonnx
-    cache = ranks.together(lambda: None if data.augments else own.cache_folder)
+    cache = ranks.together(lambda: own.cache_folder if own.views or not data.augments else None)
     found = ranks.first(lambda: _find(settings, resume, say))
     state = found.state
     folders = [found.train, *([] if found.test is None else [found.test])]
@@ -99,7 +99,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     if share.note:
         say(share.note)
     decode = ranks.together(lambda: decoder(*model.input_size, data.transforms, data.grayscale))
-    photos = [*found.train.photos, *(found.test.photos if found.test else ())]
+    photos = [*found.train.photos * (own.views or 1), *(found.test.photos if found.test else ())]
     question = Question(network, photos, decode, share.threads * ranks.size)
     before = None if state is None else state.settings.get("boundary")
     choice = ranks.first(lambda: boundary_choice.choose(question, cache, own.boundary, before, say))
@@ -180,9 +180,18 @@ def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
         raise ConfigError(
             "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"
         )
-    if settings.birdsonnx.feature_precision == "int8" and settings.birdsonnx.cache is False:
+    own = settings.birdsonnx
+    if own.feature_precision in ("bf16", "int8") and own.cache is False:
         raise ConfigError(
-            "neural_network.birdsonnx.feature_precision: int8 features are cached; remove cache false"
+            f"neural_network.birdsonnx.feature_precision: {own.feature_precision} features are cached; "
+            "remove cache false"
+        )
+    if own.views is not None and own.cache is False:
+        raise ConfigError("neural_network.birdsonnx.views: views are cached features; remove cache false")
+    if own.views is not None and not settings.data.augments:
+        raise ConfigError(
+            "neural_network.birdsonnx.views: no transform is random, so all views of a photo are alike; add "
+            'one, such as {"random_horizontal_flip": 0.5}, or remove the key'
         )
 
 

@@ -70,6 +70,7 @@ def shared_settings(settings: Settings) -> dict[str, Any]:
         "birdsonnx.label_smoothing": own.label_smoothing,
         "birdsonnx.clip_norm": own.clip_norm,
         "birdsonnx.feature_precision": own.feature_precision,
+        "birdsonnx.views": own.views,
         "birdsonnx.trainable": own.trainable and list(own.trainable),
     }
 

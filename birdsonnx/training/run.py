@@ -12,6 +12,7 @@ from birdsonnx.artifacts import locks
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.images.transforms import Views
 from birdsonnx.inference import engines, quantizing
 from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
@@ -136,15 +137,17 @@ def _datasets(
     backbone: Backbone | None, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
 ) -> tuple[Dataset, Dataset | None]:
     def of(folder: LabelledFolder, what: str, seed: int | None) -> Dataset:
-        photos = folder.photos
+        photos, count = folder.photos, settings.birdsonnx.views
+        views = None if backbone is None or seed is None or count is None else Views(count, seed)
         title = f"{'photos' if backbone is None else 'features'} of {what}"
         rows: Features
-        with audience.progress(title, len(ranks.share(len(photos)))) as advance:
+        total = len(photos) * (1 if views is None else views.count)
+        with audience.progress(title, len(ranks.share(total))) as advance:
             if backbone is None:
                 preload = settings.data.preload
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
             else:
-                rows = feature_table.cached(backbone, photos, _cache(plan), ranks, advance)
+                rows = feature_table.cached(backbone, photos, _cache(plan), ranks, advance, views)
         return Dataset(rows, np.array([photo.label for photo in photos], np.int64))
 
     train_set = of(plan.train, "train", settings.birdsonnx.seed if settings.data.augments else None)
@@ -156,7 +159,7 @@ def _engine(settings: Settings, ranks: Ranks, plan: Plan) -> EngineName:
     if plan.part.backbone is None:
         return "onnxruntime"
     own = settings.birdsonnx
-    photos = len(plan.train.photos) + (0 if plan.test is None else len(plan.test.photos))
+    photos = len(plan.train.photos) * (own.views or 1) + (0 if plan.test is None else len(plan.test.photos))
     bf16, is_int8 = own.feature_precision == "bf16", own.feature_precision == "int8"
     return engines.choose(own.engine, bf16, photos // ranks.size, lambda: is_int8)
 

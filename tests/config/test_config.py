@@ -380,7 +380,9 @@ DEFAULTS = {
     "checkpoints.interval": 1,
     "birdsonnx.seed": 0,
     "birdsonnx.trainable": None,
+    "birdsonnx.engine": "auto",
     "birdsonnx.feature_precision": "fp32",
+    "birdsonnx.views": None,
     "birdsonnx.cache": None,
     "birdsonnx.boundary": None,
     "birdsonnx.threads": None,
@@ -655,7 +657,7 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
         ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"gamma": 2}}, "loss.gamma: only the function Focal has a gamma; the function here is NLL"),
-        ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, int8"),
+        ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, bf16, int8"),
         (
             {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},
             "neural_network.birdsonnx.label_smoothing: does not go with the loss function Focal",

@@ -82,6 +82,46 @@ def test_plot_augmented_refuses_what_training_would(write):
     assert not Path("config_augmented.png").exists()
 
 
+def test_views_are_computed_once_and_trained_on_in_turn(write):
+    """A second training computes nothing, and both learn the same; 2 ranks too, but for rounding."""
+    config = Path(write("config.json", RANDOM))
+    content = json.loads(config.read_text())
+    network = content["neural_network"]
+    network.update(num_epochs=5, birdsonnx={"views": 2, "cache": "cache"})
+    network["checkpoints"]["save"] = None
+    config.write_text(json.dumps(content))
+
+    def losses(**options) -> np.ndarray:
+        text = succeed("train", "config.json", **options)
+        assert f"random_rotate 30; {network['birdsonnx']['views']} views of each training photo" in text
+        return np.loadtxt("out_test.txt")[:, 2]
+
+    first = losses()
+    tables = {path.name: path.stat().st_mtime_ns for path in Path("cache").glob("features-*.npy")}
+    np.testing.assert_array_equal(losses(), first)
+    np.testing.assert_allclose(losses(ranks=2), first, rtol=1e-4)
+    assert {path.name: path.stat().st_mtime_ns for path in Path("cache").glob("features-*.npy")} == tables
+    assert "seed 0, 2 views: jitter_crop 0.3" in succeed("plot", "--augmented", "config.json")
+    network["birdsonnx"]["views"] = 3
+    config.write_text(json.dumps(content))
+    assert np.abs(losses() - first).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("transforms", "own", "message"),
+    [
+        ([{"resize": [32, 32]}], {}, "views: no transform is random"),
+        (RANDOM, {"cache": False}, "views: views are cached features; remove cache false"),
+    ],
+)
+def test_views_that_cannot_be(write, transforms, own, message):
+    config = Path(write("config.json", transforms))
+    content = json.loads(config.read_text())
+    content["neural_network"]["birdsonnx"] = {"views": 2, **own}
+    config.write_text(json.dumps(content))
+    assert message in refused("train", "config.json")
+
+
 def test_predictions_know_nothing_of_random_transforms(write):
     still = [step for step in RANDOM if "resize" in step]
     for name, transforms in (("random", RANDOM), ("still", still)):

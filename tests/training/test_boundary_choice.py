@@ -118,7 +118,7 @@ def test_of_many_names_the_first_are_listed(question, monkeypatch):
 
 def test_a_layer_is_no_boundary_where_nothing_is_kept(question):
     assert place(question, folder=None, named=PHOTOS) == PHOTOS
-    with pytest.raises(ConfigError, match="'stem' would be kept as features, but with random transforms or"):
+    with pytest.raises(ConfigError, match="'stem' would be kept as features, but with random transforms "):
         chosen(question, folder=None, named=STEM)
 
 

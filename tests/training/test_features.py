@@ -1,6 +1,7 @@
 """What the trained part sees: cached features, when they are computed anew and how hosts exchange them; and
 photos that are decoded for each batch."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,12 +18,13 @@ from PIL import Image
 
 from birdsonnx.config.transforms import CenterCrop, JitterCrop, RandomHorizontalFlip, RandomRotate, Resize
 from birdsonnx.errors import ArtifactError, DataError, TrainingError
-from birdsonnx.images.decoding import decoder
+from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.images.transforms import chance_of
+from birdsonnx.images.transforms import Views, chance_of
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import in_streams
+from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams
+from birdsonnx.training import backbone as backbones
 from birdsonnx.training import feature_table, features, int8_backbone, photo_contents
 from tests.command import MPIRUN
 from tests.tiny import FEATURES, make_class_folders, photo, tiny_model
@@ -243,7 +245,10 @@ def test_other_weights_and_other_transforms_have_features_of_their_own(photos, o
 def test_after_an_upgrade_they_are_computed_anew(photos, monkeypatch, what):
     """Of birdsonnx, of its way from file to pixels, of the runtime."""
     table(photos)
-    monkeypatch.setattr(feature_table, what, (lambda: "another") if what == "runtime_version" else "another")
+    if what == "runtime_version":
+        monkeypatch.setattr(backbones, what, lambda: "another")
+    else:
+        monkeypatch.setattr(feature_table, what, "another")
     assert table(photos)[1] == 15
 
 
@@ -324,6 +329,62 @@ def test_another_order_of_the_photos_has_a_table_of_its_own(photos):
     second, computed = table(photos[::-1])
     assert computed == 15
     np.testing.assert_allclose(second, first[::-1], rtol=1e-5, atol=1e-5)
+
+
+class TestViews:
+    """Each photo as often as is asked for, with other draws of the random transforms each time."""
+
+    RANDOM = (JitterCrop(0.3), Resize(32, 32), RandomHorizontalFlip(0.5), RandomRotate(30.0))
+
+    def of(self, photos, views, epoch):
+        done = []
+        made = backbone(transforms=self.RANDOM)
+        found = feature_table.cached(made, photos, Path("cache"), Ranks(), done.append, views)
+        return found.rows(range(len(photos)), epoch), sum(done)
+
+    def drawn(self, photos, seed, view):
+        """The bare runtime on each photo with these draws."""
+        made = backbone(transforms=self.RANDOM)
+        session = onnxruntime.InferenceSession(made.model, providers=["CPUExecutionProvider"])
+        rows = []
+        for number, shown in enumerate(photos):
+            pixels = made.decoder(shown.path, chance_of(seed, view(number), number))
+            rows.append(session.run(None, {"images": pixels[None]})[0].ravel())
+        return np.array(rows)
+
+    @pytest.mark.parametrize("epoch", [1, 2, 3, 7])
+    def test_an_epoch_sees_one_of_each_photo(self, photos, epoch):
+        rows, computed = self.of(photos, Views(3, seed=5), epoch)
+        assert computed == 45
+        assert_rows(rows, self.drawn(photos, 5, lambda number: (number + epoch) % 3))
+
+    def test_all_are_seen_in_turn_and_come_again(self, photos):
+        seen = [self.of(photos, Views(3, seed=5), epoch)[0] for epoch in range(1, 7)]
+        for first, second in itertools.combinations(seen[:3], 2):
+            assert (np.abs(first - second).max(axis=1) > 1e-3).all()
+        np.testing.assert_array_equal(seen[:3], seen[3:])
+
+    def test_a_second_time_nothing_is_computed(self, photos):
+        self.of(photos, Views(3, seed=5), 1)
+        assert self.of(photos, Views(3, seed=5), 2)[1] == 0
+
+    @pytest.mark.parametrize("views", [None, Views(2, seed=5), Views(3, seed=6)], ids=str)
+    def test_other_views_have_a_table_of_their_own(self, photos, views):
+        self.of(photos, Views(3, seed=5), 1)
+        assert self.of(photos, views, 1)[1] == 15 * (views.count if views else 1)
+
+    def test_a_photo_is_read_once(self, photos, monkeypatch):
+        read = []
+        original = Decoder.opened
+        monkeypatch.setattr(Decoder, "opened", lambda self, path: read.append(path) or original(self, path))
+        self.of(photos, Views(PHOTOS_PER_RUN, seed=5), 1)
+        assert sorted(read) == sorted(shown.path for shown in photos)
+
+    def test_a_bad_photo_is_told_once(self, photos):
+        photos[6].path.write_bytes(b"no photo")
+        with pytest.raises(DataError, match=r"1 of 15 photos cannot be used"):
+            self.of(photos, Views(3, seed=5), 1)
+        assert not tables("cache")
 
 
 def test_another_head_shares_the_features(photos):
