@@ -151,10 +151,8 @@ def run(request: Request, audience: Audience) -> Benchmark:
     if share.note:
         audience.say(share.note)
     counts = sorted(set(request.threads or powers_of_two(share.threads)))
-    # Single-threaded streams beside each other, as in prediction; and the plain form, one pool.
-    uses = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
     name = _engine(request, model)
-    forms = [Form(*use, batch, name) for use in uses for batch in sorted(set(request.batch_sizes))]
+    forms = _forms(counts, request.batch_sizes, name)
     started = perf_counter()
     with (
         scratch_folder() as folder,
@@ -296,6 +294,12 @@ def decodable(classifier: Classifier, photos: Sequence[Photo]) -> tuple[list[Pho
             refused[0] if len(bad) == 1 else f"none of {len(bad)} photos can be used; the first: {refused[0]}"
         )
     return [spread[index] for index in good], pixels, refused
+
+
+def _forms(counts: Sequence[int], batch_sizes: Sequence[int], engine: EngineName) -> list[Form]:
+    """Single-threaded streams beside each other, as in prediction; and the plain form, one pool."""
+    uses = [(count, 1) for count in counts] + [(1, count) for count in counts if count > 1]
+    return [Form(*use, batch, engine) for use in uses for batch in sorted(set(batch_sizes))]
 
 
 def _engine(request: Request, model: Path) -> EngineName:

@@ -77,11 +77,15 @@ def fewest_for_openvino() -> int | None:
 def rule() -> str:
     """What `auto` does here, in words."""
     fewest = fewest_for_openvino()
+    if not is_openvino_installed():
+        faster = (
+            "" if fewest is None else f"; OpenVINO, which computes int8 faster, is not installed: {INSTALL}"
+        )
+        return f"ONNX Runtime{faster}"
     if fewest is None:
         return "ONNX Runtime; OpenVINO where it is asked for (its int8 sums can overflow on this CPU)"
-    if not is_openvino_installed():
-        return f"ONNX Runtime; OpenVINO is not installed, which computes int8 faster: {INSTALL}"
-    return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on, and for bf16"
+    bf16 = ", and for bf16" if isa.has_bf16() else ""
+    return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on{bf16}"
 
 
 def opened(

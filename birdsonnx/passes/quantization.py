@@ -22,6 +22,7 @@ from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.preprocessing import Preprocessing
 from birdsonnx.passes import dropout, int32_bias, stem
 from birdsonnx.passes.finishing import finish
+from birdsonnx.runtime import onnxruntime_package
 
 Method = Literal["minmax", "entropy", "percentile"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -71,7 +72,7 @@ def is_quantized(model: ModelProto) -> bool:
 def _quantize_static(
     proto: ModelProto, batches: Iterable[npt.NDArray[np.uint8]], method: Method, overrides: dict[str, Any]
 ) -> ModelProto:
-    import onnxruntime
+    onnxruntime = onnxruntime_package.load()
     from onnxruntime import quantization
 
     onnxruntime.set_default_logger_severity(4)  # errors are raised as well; its log would print names raw

@@ -6,6 +6,7 @@ it: the graph that comes out is a plain ONNX model, which `sessions.Session` run
 
 from collections.abc import Collection
 
+from birdsonnx.runtime import onnxruntime_package
 from birdsonnx.runtime.sessions import refusing
 
 WHERE = "onnxruntime-training-cpu 1.19.2, for CPython 3.11 and 3.12 on Linux x86-64, Windows and macOS"
@@ -15,6 +16,7 @@ WHERE = "onnxruntime-training-cpu 1.19.2, for CPython 3.11 and 3.12 on Linux x86
 def is_installed() -> bool:
     """Whether the installed runtime has a gradient builder."""
     try:
+        onnxruntime_package.load()
         from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
     except ImportError:
         return False
@@ -33,7 +35,7 @@ def with_gradients(model: bytes, loss: str, weights: Collection[str]) -> bytes:
     Raises:
         ModelError: the runtime cannot do it.
     """
-    import onnxruntime
+    onnxruntime = onnxruntime_package.load()
     from onnxruntime.capi._pybind_state import GradientGraphBuilder, get_optimized_model
 
     options = onnxruntime.SessionOptions()

@@ -26,13 +26,18 @@ def extensions() -> tuple[str, ...]:
 
 def has_int8_products() -> bool:
     """Whether int8 is much faster than float32 here: VNNI or AMX."""
-    return any("vnni" in flag or "amx" in flag for flag in extensions())
+    return any("vnni" in flag or flag == "amx_int8" for flag in extensions())
 
 
 def adds_in_16_bits() -> bool:
     """Whether the runtime adds two int8 products in 16 bits here and cuts off what does not fit, as it does
     on x86 without VNNI (its documentation of quantisation: U8S8 saturates)."""
     return "avx2" in extensions() and not has_int8_products()
+
+
+def has_bf16() -> bool:
+    """Whether there are instructions for bfloat16."""
+    return any("bf16" in flag for flag in extensions())
 
 
 def has_amx() -> bool:

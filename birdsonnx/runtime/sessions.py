@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ModelError
+from birdsonnx.runtime import onnxruntime_package
 
 Array = npt.NDArray[Any]
 
@@ -32,9 +33,7 @@ same: maxima of negative values and averages come out wrong, or the session does
 
 def runtime_version() -> str:
     """ONNX Runtime's version, such as `1.19.2`: results of another one may have other bits."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return str(onnxruntime_package.load().__version__)
 
 
 class Session:
@@ -51,8 +50,7 @@ class Session:
     """
 
     def __init__(self, model: bytes, threads: int = 1, where: str = "the model", plain: bool = False) -> None:
-        import onnxruntime
-
+        onnxruntime = onnxruntime_package.load()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

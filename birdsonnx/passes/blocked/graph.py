@@ -16,6 +16,7 @@ from birdsonnx.passes.blocked.kernels import DerivedWeight
 from birdsonnx.passes.blocked.layout import Layout
 from birdsonnx.passes.blocked.relu_grad import ReluGradAsMask
 from birdsonnx.passes.rewriting import Report, apply
+from birdsonnx.runtime import onnxruntime_package
 from birdsonnx.runtime.sessions import refusing
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -62,8 +63,7 @@ def blocked(model: ModelProto, shapes: Shapes, block: int) -> BlockedGraph:
 def shapes_in(model: ModelProto, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor, read off one run: no shape inference knows the gradient operations. Raises
     ModelError."""
-    import onnxruntime
-
+    onnxruntime = onnxruntime_package.load()
     probe = copy_of(model)
     known = {value.name for value in probe.graph.output}
     names = [name for node in probe.graph.node for name in node.output if name]
