@@ -1,7 +1,8 @@
 """ONNX Runtime's package, imported without its training half.
 
-The training build imports that half to look for PyTorch: with onnx on the way 0.15 to 0.25 s of a start, and
-where PyTorch is installed too 2.3 instead of 0.66 s. Nothing of it is used here: gradients come from the core.
+The training build imports that half to look for PyTorch. With onnx on the way that is 0.15 to 0.25 s of a
+start; where PyTorch is installed, a start takes 2.3 instead of 0.66 s. Nothing of it is used here: gradients
+come from the core.
 """
 
 import importlib
