@@ -19,7 +19,7 @@ def load(settings: dict[str, Any]) -> Peer:
     from birdsonnx.runtime.sessions import in_streams
 
     model = Path(settings["model"])
-    made_over = fastest(read_bytes(model), settings["batch"], settings.get("amx"))
+    made_over = fastest(read_bytes(model), settings.get("amx"))
     classifier = open_classifier(made_over, model.name, settings["threads"], settings["threads"])
 
     def answers(batches: Iterable[Array]) -> Iterable[Array]:

@@ -67,7 +67,7 @@ def open_classifier(
     metadata = Metadata.of_file(content, where)
     require_versions(content, where)
     if form is None or photos < forms.MANY:
-        form = forms.usual(engine, engines.QUANTIZED in content, photos, threads)
+        form = forms.usual(engine, photos, threads)
     if per_run is not None:
         form = replace(form, per_run=per_run)
     computing = engines.opened(content, where, form, photos, bf16)

@@ -16,6 +16,9 @@ from birdsonnx.runtime.sessions import Session
 QUANTIZED = b"QuantizeLinear"
 """The operation that an int8 model's file holds."""
 
+VNNI_ALONE = 2000
+"""Photos per rank, without AMX, that repay OpenVINO's longer start."""
+
 INSTALL = "pip install 'birdsonnx[openvino]'"
 
 
@@ -71,7 +74,7 @@ def fewest_for_openvino() -> int | None:
     """
     if isa.adds_in_16_bits():
         return None
-    return forms.MANY if isa.has_amx() else forms.SIDE_BY_SIDE
+    return forms.MANY if isa.has_amx() else VNNI_ALONE
 
 
 def rule() -> str:
@@ -88,9 +91,7 @@ def rule() -> str:
     return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on{bf16}"
 
 
-def opened(
-    content: bytes, where: str, form: Form, photos: int = forms.SIDE_BY_SIDE, bf16: bool = False
-) -> Engine:
+def opened(content: bytes, where: str, form: Form, photos: int = forms.MANY, bf16: bool = False) -> Engine:
     """A model that was found sound, opened by the engine of `form` for so many photos.
 
     Raises:
@@ -99,8 +100,8 @@ def opened(
     """
     if form.engine == "openvino":
         return openvino_engine.OpenVINO(content, form.streams, form.threads, form.per_run, bf16, where)
-    if photos >= forms.MANY or (QUANTIZED in content and isa.adds_in_16_bits()):
-        content = fastest(content, form.per_run if photos >= forms.SIDE_BY_SIDE and form.threads == 1 else 1)
+    if photos >= forms.MANY or isa.adds_in_16_bits():
+        content = fastest(content)
     try:
         return Session(content, form.threads, where)
     except ModelError:
@@ -108,31 +109,26 @@ def opened(
         raise
 
 
-def fastest(content: bytes, side_by_side: int = 1, amx: bool | None = None) -> bytes:
+def fastest(content: bytes, amx: bool | None = None) -> bytes:
     """A model in the form that is fastest by ONNX Runtime on this CPU, or on one with or without AMX units;
     on a CPU without VNNI an int8 model gets the form whose sums are exact there.
 
-    With `side_by_side` above 1, that many photos' small maps lie side by side, and each run takes exactly so
-    many. What cannot be parsed stays as it is, for `Session` to refuse.
+    What cannot be parsed stays as it is, for `Session` to refuse.
     """
-    amx = (isa.has_amx() if amx is None else amx) and QUANTIZED in content
-    exact = QUANTIZED in content and isa.adds_in_16_bits()
-    if not (amx or exact) and side_by_side == 1:
+    exact = isa.adds_in_16_bits()
+    if QUANTIZED not in content or not (exact or (isa.has_amx() if amx is None else amx)):
         return content
     # Not at the top: prediction itself starts faster without onnx.
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import load_model_from_string
 
-    from birdsonnx.passes.side_by_side import lay_side_by_side
     from birdsonnx.passes.uint8_weights import exact_sums, sums_on_amx
 
     try:
         model = load_model_from_string(content)
     except (DecodeError, ValueError, TypeError):
         return content
-    changed = exact_sums(model).applied if exact else sums_on_amx(model).applied if amx else 0
-    if side_by_side > 1:
-        changed += lay_side_by_side(model, side_by_side).applied
+    changed = (exact_sums if exact else sums_on_amx)(model).applied
     return bytes(model.SerializeToString()) if changed else content
 
 

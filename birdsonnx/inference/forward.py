@@ -85,7 +85,7 @@ def forward(
 def answer(engine: Engine, pixels: Pixels) -> npt.NDArray[np.float32]:
     """The network's one output for some photos, float32 `[photos, …]`.
 
-    Where an engine takes runs of one size only (OpenVINO, `lay_side_by_side`), black photos fill up fewer.
+    Where an engine takes runs of one size only (OpenVINO), black photos fill up fewer.
     """
     [output] = engine.outputs
     size = engine.input_shapes[INPUT][0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from birdsonnx.images.decoding import Decoder
 from birdsonnx.inference import engines
-from birdsonnx.inference.forms import MANY, PHOTOS_PER_LARGE_RUN, Form
+from birdsonnx.inference.forms import MANY, OPENVINO_PHOTOS_PER_RUN, Form
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.engine import Engine, EngineName
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, runtime_version
@@ -36,7 +36,7 @@ class Backbone:
         self.model = model
         self.row = row
         self.decoder = decoder
-        per_run = PHOTOS_PER_RUN if engine == "onnxruntime" else PHOTOS_PER_LARGE_RUN
+        per_run = PHOTOS_PER_RUN if engine == "onnxruntime" else OPENVINO_PHOTOS_PER_RUN
         self.form = Form(streams, 1, per_run, engine)
         self._bf16 = bf16
         self._opened: Engine | None = None

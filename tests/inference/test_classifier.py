@@ -14,70 +14,47 @@ from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.inference import forms
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import fastest
-from birdsonnx.inference.forms import PHOTOS_PER_LARGE_RUN, Form
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN
 from tests.inference.conftest import COUNT, broken
 from tests.tiny import SIZE, residual_model, tiny_model
 
+SMALL = 14
+"""Pixels, which the stem halves."""
 
-class TestSideBySide:
-    """With `SIDE_BY_SIDE` lowered: what becomes of runs that take exactly so many photos."""
 
-    SMALL = 14
-    """Pixels, which the stem halves."""
+@pytest.mark.parametrize("count", [1, 2, 5, COUNT])
+@pytest.mark.parametrize("per_run", [None, 1, 2, 50])
+def test_log_probs_equal_a_plain_loop(photos, count, per_run):
+    photos = [*photos[:1], broken("bad.png"), *photos[1:count]]
+    content = residual_model(3, size=SMALL).serialized()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    classifier = open_classifier(content, "model", len(photos), 2, per_run=per_run)
+    for named in name_photos(classifier, photos, Ranks()):
+        if named.photo.name == "bad.png":
+            assert named.log_probs is None
+            continue
+        with Image.open(named.photo.path) as image:
+            small = image.convert("RGB").resize((SMALL, SMALL), Image.Resampling.BILINEAR)
+        [expected] = session.run(None, {"images": np.asarray(small)[None]})[0]
+        np.testing.assert_allclose(named.log_probs, expected, atol=1e-5)
 
-    @pytest.fixture(autouse=True)
-    def many(self, monkeypatch):
-        monkeypatch.setattr(forms, "MANY", 1)
-        monkeypatch.setattr(forms, "SIDE_BY_SIDE", 1)
 
-    @pytest.fixture
-    def content(self) -> bytes:
-        return residual_model(3, size=self.SMALL).serialized()
-
-    @pytest.mark.parametrize("count", [1, 2, 5, COUNT])
-    @pytest.mark.parametrize("per_run", [1, 2, 4, 50])
-    def test_log_probs_equal_a_plain_loop(self, content, photos, count, per_run):
-        photos = [*photos[:1], broken("bad.png"), *photos[1:count]]
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        classifier = open_classifier(content, "model", len(photos), 2, per_run=per_run)
-        assert classifier.engine.input_shapes["images"][0] == ("batch" if per_run == 1 else per_run)
-        for named in name_photos(classifier, photos, Ranks()):
-            if named.photo.name == "bad.png":
-                assert named.log_probs is None
-                continue
-            with Image.open(named.photo.path) as image:
-                small = image.convert("RGB").resize((self.SMALL, self.SMALL), Image.Resampling.BILINEAR)
-            [expected] = session.run(None, {"images": np.asarray(small)[None]})[0]
-            np.testing.assert_allclose(named.log_probs, expected, atol=1e-5)
-
-    def test_not_where_threads_share_a_run(self, content):
-        classifier = open_classifier(content, "model", 9, 2, form=Form(1, 2, 4))
-        assert classifier.engine.input_shapes["images"][0] == "batch"
-
-    def test_an_int8_model_takes_more_photos_at_once(self, content):
-        model = residual_model(3, size=self.SMALL)
-        pixels = np.random.default_rng(0).integers(0, 256, (8, self.SMALL, self.SMALL, 3), np.uint8)
-        proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
-        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
-        classifiers = [open_classifier(each, "model", 9, 2) for each in (content, int8)]
-        assert [each.per_run for each in classifiers] == [PHOTOS_PER_RUN, PHOTOS_PER_LARGE_RUN]
-        shapes = [each.engine.input_shapes["images"] for each in classifiers]
-        assert [shape[0] for shape in shapes] == [PHOTOS_PER_RUN, PHOTOS_PER_LARGE_RUN]
-
-    def test_the_model_is_known_by_its_file(self, content):
-        assert open_classifier(content, "model", 9, 2).sha256 == artifacts.sha256_of(content)
+def test_the_model_is_known_by_its_file_whatever_becomes_of_it_in_memory(photos):
+    model = residual_model(3, size=SMALL)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, SMALL, SMALL, 3), np.uint8)
+    proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
+    int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+    assert open_classifier(int8, "model", forms.MANY, 2).sha256 == artifacts.sha256_of(int8)
 
 
 @pytest.mark.parametrize(
     "content", [b"no model", b"QuantizeLinear", tiny_model().proto.SerializeToString()[:-50]]
 )
 def test_foreign_bytes_are_not_made_over(content):
-    assert fastest(content, side_by_side=4, amx=True) == content
+    assert fastest(content, amx=True) == content
 
 
 def test_transforms_of_the_training_apply_unless_others_are_given(photos):

@@ -52,7 +52,7 @@ class TestAuto:
     def test_with_vnni_alone_from_more_photos_on(self, cpu):
         cpu("avx2", "avx512_vnni")
         assert choose("auto", False, forms.MANY, lambda: True) == "onnxruntime"
-        assert choose("auto", False, forms.SIDE_BY_SIDE, lambda: True) == "openvino"
+        assert choose("auto", False, engines.VNNI_ALONE, lambda: True) == "openvino"
 
     def test_never_where_its_sums_overflow(self, cpu):
         cpu("avx2")
