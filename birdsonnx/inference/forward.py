@@ -1,6 +1,6 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ def forward(
     stop_computing_at_refusal: bool = False,
     ahead: int = 2,
     views: Views | None = None,
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """Run `photos[i]` for `i` in `indices` through the engine's one output, in order; with `views` the i-th
     view.
 

@@ -7,7 +7,7 @@ neither a thread of its own nor a core that the pool spins on.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -155,12 +155,15 @@ class BoundRun:
 
 def in_streams(
     streams: int, work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """`work(item)` for each item in order, computed by `streams` threads; at most `ahead` results per
     stream wait to be taken, so memory is bounded whatever the number of items.
 
     They are taken by the half of those: the taker shares the cores with the streams, and each time it wakes
     it stops one of them and finds its caches cold.
+
+    Close it where it has a name and may be left early (`contextlib.closing`): a name outlives an error in its
+    traceback, and a pool that the garbage collector ends while another one starts waits for itself.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(streams, thread_name_prefix="stream") as pool:

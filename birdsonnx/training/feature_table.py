@@ -186,7 +186,7 @@ class _Making:
     def _compute_share(self, table: TableFile, advance: Advance) -> list[str]:
         """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
         refused: list[str] = []
-        chunks = forward(
+        passing = forward(
             self.backbone.engine,
             self.backbone.decoder,
             self.photos,
@@ -196,14 +196,15 @@ class _Making:
             stop_computing_at_refusal=True,
             views=self.views,
         )
-        for chunk in chunks:
-            refused += [reason for _, reason in chunk.refused]
-            if self.backbone.row.base == np.float16:
-                self._require_finite(chunk)
-            if len(chunk.values) and not refused:
-                table.write(chunk.indices[0], chunk.values)
-            table.require_written()
-            advance(len(chunk.indices) + len(chunk.refused))
+        with contextlib.closing(passing) as chunks:
+            for chunk in chunks:
+                refused += [reason for _, reason in chunk.refused]
+                if self.backbone.row.base == np.float16:
+                    self._require_finite(chunk)
+                if len(chunk.values) and not refused:
+                    table.write(chunk.indices[0], chunk.values)
+                table.require_written()
+                advance(len(chunk.indices) + len(chunk.refused))
         return refused
 
     def _require_finite(self, chunk: Chunk) -> None:

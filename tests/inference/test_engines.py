@@ -13,11 +13,15 @@ from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import Among, probe
 from birdsonnx.model.model_file import BirdModel
+from birdsonnx.model.preprocessing import of_mode
+from birdsonnx.passes import uint8_weights
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime import isa, openvino_engine
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
+from tests.graphs import answer
 from tests.inference.conftest import COUNT, broken
+from tests.passes import test_stem as stems
 from tests.tiny import residual_model
 
 SMALL = 14
@@ -110,6 +114,18 @@ class TestAskedFor:
         assert choose("auto", True, 1, lambda: False) == "openvino"
 
 
+def kind_of_first_convolution(engine: openvino_engine.OpenVINO) -> str:
+    """What OpenVINO computes it in."""
+    [compiled] = engine._compiled
+    facts = (node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops())
+    kinds = (
+        each["runtimePrecision"].astype(str)
+        for each in facts
+        if each["layerType"].astype(str) == "Convolution"
+    )
+    return next(kinds)
+
+
 class TestOpenVINO:
     """Against plain ONNX Runtime."""
 
@@ -137,17 +153,54 @@ class TestOpenVINO:
                 [expected] = session.run(None, {"images": pixels})[0]
                 np.testing.assert_allclose(each.log_probs, expected, atol=1e-5)
 
-    def test_one_int8_file_serves_both(self, model, photos):
-        """Differences of at most a few steps of the last layer's uint8."""
+    @pytest.fixture
+    def int8(self, model) -> bytes:
         pixels = np.random.default_rng(0).integers(0, 256, (8, SMALL, SMALL, 3), np.uint8)
         proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
-        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+        return BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+
+    def test_one_int8_file_serves_both(self, int8, photos):
+        """Differences of at most a few steps of the last layer's uint8."""
         rows = []
         for engine in ("onnxruntime", "openvino"):
             classifier = open_classifier(int8, "int8", len(photos), 2, engine=engine)
             rows.append(np.stack([each.log_probs for each in name_photos(classifier, photos, Ranks())]))
         np.testing.assert_allclose(rows[0], rows[1], atol=0.15)
         assert np.ptp(rows[0]) > 1
+
+    def test_its_streams_do_not_hinder_each_other(self, int8):
+        """Where they made the weights of a layer beside each other, 1 in 13 answered nonsense ever after."""
+        pixels = np.random.default_rng(0).integers(0, 256, (4, SMALL, SMALL, 3), np.uint8)
+        answers = {
+            openvino_engine.OpenVINO(int8, 2, 1, 4).run({"images": pixels})["log_probs"].tobytes()
+            for _ in range(30)
+        }
+        assert len(answers) == 1
+
+    @pytest.mark.parametrize("stride", [1, 2, 3])
+    def test_an_int8_model_begins_in_int8_where_sums_cannot_overflow(self, stride, monkeypatch):
+        """Photos so dark that they cannot overflow on any CPU get the same answers either way, and those of a
+        loop with exact sums but for steps of the output's uint8."""
+        network = stems.network((5, 4), "none", strides=[stride, stride], filters=16)
+        proto = quantize(network, of_mode("none", 3), [stems.photos(4)], "minmax")
+        dark = stems.photos(3) // 4
+        answers, kinds = [], []
+        for overflows in (True, False):
+            monkeypatch.setattr(isa, "adds_in_16_bits", lambda by=overflows: by)
+            engine = openvino_engine.OpenVINO(proto.SerializeToString(), 1, 1, 3)
+            answers.append(engine.run({"images": dark})["y"])
+            kinds.append(kind_of_first_convolution(engine))
+        assert kinds == ["f32", "u8"]
+        uint8_weights.exact_sums(proto)
+        expected = answer(proto, dark)
+        step = np.ptp(expected) / 64  # of dark photos
+        for each in answers:
+            np.testing.assert_allclose(each, expected, atol=1.1 * step)
+
+    def test_a_float32_model_is_compiled_as_it_is(self, model, monkeypatch):
+        monkeypatch.setattr(isa, "adds_in_16_bits", lambda: False)
+        engine = openvino_engine.OpenVINO(model.serialized(), 1, 1, 4)
+        assert kind_of_first_convolution(engine) == "f32"
 
     def test_probing_compares_the_engines(self, model):
         found = probe(model.serialized(), Among(2, ("onnxruntime", "openvino")), seconds=0.01)
@@ -159,10 +212,7 @@ class TestOpenVINO:
             openvino_engine.OpenVINO(b"no model", 1, 1, 1, where="birds.onnx")
         assert len(str(caught.value).splitlines()) == 1
 
-    def test_bf16_of_an_int8_model_is_refused(self, model, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (8, SMALL, SMALL, 3), np.uint8)
-        proto = quantize(model.proto, model.metadata.preprocessing, [pixels], "minmax")
-        int8 = BirdModel(proto, model.metadata.having(quantization={"photos": 8}), "int8").serialized()
+    def test_bf16_of_an_int8_model_is_refused(self, int8):
         classifier = open_classifier(int8, "int8", 1, 1)
         with pytest.raises(Exception, match="is an int8 model, --precision asks for bf16"):
             opening.require_precision("bf16", classifier, "int8")
