@@ -34,13 +34,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.inference_report import (
-    FILES_FP32,
-    FILES_INT8,
+    BF16,
+    COMPILED_BF16,
+    FILES,
     FP32,
+    FP32_OV,
     INT8,
+    INT8_OV,
+    INT8_OV_VNNI,
     INT8_VNNI,
     NNCF,
     NNCF_VNNI,
+    OPENVINO_BF16,
     markdown,
     plot,
 )
@@ -178,13 +183,16 @@ def contenders(
     keras = {"weights": str(files.get("weights", ""))}
     # Several batches in one call, over which the overhead of `predict` is spread.
     at_once = {"call": "predict", "per_call": 64}
+    by_openvino = {"engine": "openvino"}
     no_amx = {"environment": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
     held_to_vnni = [
         row(INT8_VNNI, "int8", "birdsonnx", "int8", settings={"amx": False}),
+        row(INT8_OV_VNNI, "int8", "birdsonnx", "int8", settings=by_openvino, **no_amx),
         openvino_row(NNCF_VNNI, "int8", "nncf", "int8", **no_amx),
     ]
     rows = [
         row(FP32, "fp32", "birdsonnx", "model"),
+        row(FP32_OV, "fp32", "birdsonnx", "model", settings=by_openvino),
         openvino_row("OpenVINO f32", "fp32", "plain", "f32"),
         openvino_row("OpenVINO f32 on birdsonnx' file", "fp32", "model", "f32"),
         row("TensorFlow tf.function", "fp32", "keras", "model",
@@ -196,13 +204,15 @@ def contenders(
         row("tf2onnx graph, newest onnxruntime", "fp32", "onnxruntime", "plain", newest),
         row("tf2onnx graph, birdsonnx' onnxruntime", "fp32", "onnxruntime", "plain"),
         row(INT8, "int8", "birdsonnx", "int8"),
+        row(INT8_OV, "int8", "birdsonnx", "int8", settings=by_openvino),
         openvino_row(NNCF, "int8", "nncf", "int8"),
         openvino_row("OpenVINO NNCF int8 of birdsonnx' file", "int8", "nncf_ours", "int8"),
         *(held_to_vnni if isa.has_amx() else []),
         row("birdsonnx' int8 file, newest onnxruntime", "int8", "onnxruntime", "int8", newest),
-        openvino_row("OpenVINO bf16", "bf16", "plain", "bf16"),
+        row(BF16, "bf16", "birdsonnx", "model", settings={**by_openvino, "bf16": True}),
+        openvino_row(OPENVINO_BF16, "bf16", "plain", "bf16"),
         torch_row("PyTorch eager bf16", "bf16", precision="bf16"),
-        torch_row("PyTorch compile bf16", "bf16", precision="bf16", compiled=True),
+        torch_row(COMPILED_BF16, "bf16", precision="bf16", compiled=True),
     ]  # fmt: skip
     return [contender for contender in rows if any(word in contender.name for word in arguments.only)]
 
@@ -216,14 +226,15 @@ def birdsonnx(*words: str, cwd: Path) -> Figures:
     return result
 
 
-def from_files(model: Path, files: dict[str, Path]) -> Figures:
-    """`birdsonnx predict` from JPEG files to a closed HDF5 file."""
+def from_files(contender: Contender, files: dict[str, Path]) -> Figures:
+    """`birdsonnx predict` from JPEG files to a closed HDF5 file, as a row of ours computes."""
     out = files["work"] / "predictions"
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
-    found = birdsonnx(
-        "predict", str(files["jpegs"]), "--model", str(model), "-o", str(out), cwd=files["work"]
-    )
+    settings = contender.settings
+    words = ["--model", settings["model"], "--engine", settings.get("engine", "onnxruntime")]
+    words += ["--precision", "bf16"] if settings.get("bf16") else []
+    found = birdsonnx("predict", str(files["jpegs"]), *words, "-o", str(out), cwd=files["work"])
     wall_s = time.perf_counter() - started
     return {"images_per_second": found["images_per_second"], "photos": found["photos"], "wall_s": wall_s}
 
@@ -233,7 +244,6 @@ def one_round(
 ) -> dict[str, Figures]:
     """Every row once, beginning with another one each time; in the first round also the answers."""
     figures: dict[str, Figures] = {}
-    through = {FP32: (FILES_FP32, files.get("model")), INT8: (FILES_INT8, files.get("int8"))}
     for contender in [*rows[shift:], *rows[:shift]]:
         answers = log_probs_path(files, contender)
         wanted = {} if answers.exists() else {"log_probs": str(answers)}
@@ -241,9 +251,11 @@ def one_round(
         if found:
             figures[contender.name] = found
             print(f"  {contender.name}: {found['images_per_second']:.1f} images/s", file=sys.stderr)
-        name, model = through.get(contender.name, ("", None))
-        if found and model is not None and "jpegs" in files:  # right behind the session it is held against
-            figures[name] = from_files(model, files)
+        if (
+            found and contender.name in FILES and "jpegs" in files
+        ):  # right behind the session it is held against
+            name = FILES[contender.name]
+            figures[name] = from_files(contender, files)
             print(f"  {name}: {figures[name]['images_per_second']:.1f} images/s", file=sys.stderr)
     return figures
 

@@ -11,6 +11,10 @@ def load(settings: dict[str, Any]) -> Peer:
     import openvino
 
     core = openvino.Core()
+    if settings["precision"] == "bf16" and "BF16" not in core.get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    ):
+        raise SystemExit("this CPU does not compute in bf16")  # else it computes in float32, and says nothing
     model = core.read_model(settings["model"])
     model.reshape([settings["batch"], 224, 224, 3])
     options = {"PERFORMANCE_HINT": settings["hint"], "INFERENCE_NUM_THREADS": settings["threads"]}
