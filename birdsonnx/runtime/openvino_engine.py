@@ -124,6 +124,8 @@ def _quantize_pixels(network: Any) -> None:
     """
     from openvino import opset13 as operations
 
+    if not any(node.get_type_name() == "FakeQuantize" for node in network.get_ops()):
+        return  # no int8 model
     pixels = network.inputs[0].get_node().output(0)
     while len(readers := pixels.get_target_inputs()) == 1:
         [reader] = readers

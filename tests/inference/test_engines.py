@@ -197,10 +197,15 @@ class TestOpenVINO:
         for each in answers:
             np.testing.assert_allclose(each, expected, atol=1.1 * step)
 
-    def test_a_float32_model_is_compiled_as_it_is(self, model, monkeypatch):
+    @pytest.mark.parametrize("mode", ["none", "caffe"])
+    def test_a_float32_model_is_compiled_as_it_is(self, mode, monkeypatch):
+        """Also where its first convolution reads the photo's own uint8."""
         monkeypatch.setattr(isa, "adds_in_16_bits", lambda: False)
-        engine = openvino_engine.OpenVINO(model.serialized(), 1, 1, 4)
+        network = stems.network((5, 4), mode, filters=16)
+        engine = openvino_engine.OpenVINO(network.SerializeToString(), 1, 1, 4)
         assert kind_of_first_convolution(engine) == "f32"
+        kinds = [node.get_type_name() for node in engine._compiled[0].get_runtime_model().get_ops()]
+        assert "FakeQuantize" not in kinds
 
     def test_probing_compares_the_engines(self, model):
         found = probe(model.serialized(), Among(2, ("onnxruntime", "openvino")), seconds=0.01)
