@@ -62,17 +62,19 @@ Engine = Annotated[
 
 
 def engine_of(value: str) -> "EngineChoice":
-    """Raises ConfigError where `--engine` is none that there is."""
-    if value not in ("auto", "onnxruntime", "openvino"):
+    """In any case. Raises ConfigError where `--engine` is none that there is."""
+    if value.lower() not in ("auto", "onnxruntime", "openvino"):
         raise ConfigError(f"--engine {value!r} is none of auto, onnxruntime, openvino")
-    return cast("EngineChoice", value)
+    return cast("EngineChoice", value.lower())
 
 
 def precision_of(value: str | None) -> "PrecisionName | None":
-    """Raises ConfigError where `--precision` is none that there is."""
-    if value not in (None, "fp32", "bf16", "int8"):
+    """In any case. Raises ConfigError where `--precision` is none that there is."""
+    if value is None:
+        return None
+    if value.lower() not in ("fp32", "bf16", "int8"):
         raise ConfigError(f"--precision {value!r} is none of fp32, bf16, int8")
-    return cast("PrecisionName | None", value)
+    return cast("PrecisionName", value.lower())
 
 
 def require_csv(raw: bool, csv: Path | None) -> None:

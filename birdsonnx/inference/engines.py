@@ -17,7 +17,7 @@ QUANTIZED = b"QuantizeLinear"
 """The operation that an int8 model's file holds."""
 
 VNNI_ALONE = 2000
-"""Photos per rank, without AMX, that repay OpenVINO's longer start."""
+"""Photos that repay, without AMX, OpenVINO's longer start."""
 
 INSTALL = "pip install 'birdsonnx[openvino]'"
 
@@ -28,12 +28,12 @@ def is_openvino_installed() -> bool:
 
 
 def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable[[], bool]) -> EngineName:
-    """The engine for so many photos of a rank; `auto` takes the one that is fastest by measurements.
+    """The engine for so many photos; `auto` takes the one that is fastest by measurements.
 
     Args:
         wanted: what was asked for.
         bf16: whether to compute in bf16, which OpenVINO alone does.
-        photos: per rank.
+        photos: of all ranks.
         is_quantized: tells whether the model is int8; asked only where it decides.
 
     Raises:
@@ -66,7 +66,7 @@ def choosable(wanted: EngineChoice, bf16: bool, is_quantized: bool) -> tuple[Eng
 
 
 def fewest_for_openvino() -> int | None:
-    """Photos per rank from which `auto` gives an int8 model to OpenVINO; None: it never does.
+    """Photos from which `auto` gives an int8 model to OpenVINO; None: it never does.
 
     It takes 0.6 s more to start. With AMX it saves 2.4 ms a photo of ResNet50 on 2 cores, with VNNI alone
     0.4 ms. On CPUs without VNNI it would save 10 ms, but adds up products in 16 bits, where sums can overflow
@@ -88,7 +88,7 @@ def rule() -> str:
     if fewest is None:
         return "ONNX Runtime; OpenVINO where it is asked for (its int8 sums can overflow on this CPU)"
     bf16 = ", and for bf16" if isa.has_bf16() else ""
-    return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos per rank on{bf16}"
+    return f"ONNX Runtime; OpenVINO for int8 models from {fewest} photos on{bf16}"
 
 
 def opened(content: bytes, where: str, form: Form, photos: int = forms.MANY, bf16: bool = False) -> Engine:

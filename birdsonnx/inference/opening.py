@@ -78,7 +78,8 @@ def open_model(
     if share.note:
         audience.say(share.note)
     mine = len(ranks.share(photos))
-    engine, form = ranks.first(lambda: _engine_and_form(model, request, mine, share.threads, audience))
+    form = ranks.first(lambda: _form(model, request, mine, share.threads, audience))
+    engine = ranks.first(lambda: _engine(model, request, photos) if form is None else form.engine)
 
     def opened(engine: EngineName, form: Form | None) -> Classifier:
         classifier = classifiers.open_classifier(
@@ -105,22 +106,18 @@ def open_model(
         return ranks.together(lambda: opened("onnxruntime", None))
 
 
-def _engine_and_form(
-    model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience
-) -> tuple[EngineName, Form | None]:
-    """Which engine, and how to spread photos over cores as measured now or remembered; no form where it was
-    never measured, or the photos are too few for it to matter."""
-    form = _form(model, request, photos, threads, audience)
-    if form is not None:
-        return form.engine, form
+def _engine(model: ChosenModel, request: Request, photos: int) -> EngineName:
+    """Which engine; by all photos, not by a rank's, so that the number of ranks changes no answer."""
 
     def is_quantized() -> bool:
         return engines.QUANTIZED in model.read()
 
-    return engines.choose(request.engine, request.bf16, photos, is_quantized), None
+    return engines.choose(request.engine, request.bf16, photos, is_quantized)
 
 
 def _form(model: ChosenModel, request: Request, photos: int, threads: int, audience: Audience) -> Form | None:
+    """How to spread a rank's photos over cores, as measured now or remembered; None where it was never
+    measured, or the photos are too few for it to matter."""
     try:
         memory = tuning.Memory(user_cache())
     except ConfigError:

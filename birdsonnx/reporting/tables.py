@@ -133,6 +133,7 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
     files = benchmark.from_files
     width = max(len(bare.cores) for bare in benchmark.bare)
     lines = [
+        f"engine            {benchmark.engine}",
         f"load              {benchmark.load_s:.3f} s (median of {benchmark.loads})",
         f"first prediction  {benchmark.first_prediction_s:.3f} s from the start of the process (median of "
         f"{benchmark.first_predictions})",

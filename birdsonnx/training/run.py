@@ -16,6 +16,7 @@ from birdsonnx.images.transforms import Views
 from birdsonnx.inference import engines, quantizing
 from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
+from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.engine import EngineName
 from birdsonnx.runtime.ranks import Ranks
@@ -123,7 +124,9 @@ def datasets(
         DataError: photos that cannot be decoded, all of one set listed.
         ArtifactError: the cache folder cannot hold the features.
     """
-    engine = ranks.first(lambda: _engine(settings, ranks, plan))
+    engine = ranks.first(lambda: _engine(settings, plan))
+    if engine == "openvino":
+        audience.say(f"features by OpenVINO {openvino_engine.installed_version()}")
     try:
         return _datasets(_backbone(settings, ranks, plan, engine), settings, ranks, plan, audience)
     except EngineError as refusal:  # on all ranks
@@ -154,14 +157,15 @@ def _datasets(
     return train_set, None if plan.test is None else of(plan.test, "test", None)
 
 
-def _engine(settings: Settings, ranks: Ranks, plan: Plan) -> EngineName:
-    """What computes the features of train and test, which are compared, alike."""
+def _engine(settings: Settings, plan: Plan) -> EngineName:
+    """What computes the features of train and test alike, which are compared; on any number of ranks the
+    same."""
     if plan.part.backbone is None:
         return "onnxruntime"
     own = settings.birdsonnx
     photos = len(plan.train.photos) * (own.views or 1) + (0 if plan.test is None else len(plan.test.photos))
     bf16, is_int8 = own.feature_precision == "bf16", own.feature_precision == "int8"
-    return engines.choose(own.engine, bf16, photos // ranks.size, lambda: is_int8)
+    return engines.choose(own.engine, bf16, photos, lambda: is_int8)
 
 
 def _backbone(settings: Settings, ranks: Ranks, plan: Plan, engine: EngineName) -> Backbone | None:
