@@ -64,7 +64,7 @@ def test_benchmark(workspace):
 @needs_openvino
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_features(workspace, training_config, precision):
-    """Training learns as from ONNX Runtime's features, and takes none of the other engine's from the cache."""
+    """Training learns as from ONNX Runtime's features, and takes none of the other's from the cache."""
     losses = []
     for engine in ("onnxruntime", "openvino"):
         own = {"engine": engine, "cache": "cache", "feature_precision": precision}
