@@ -1,5 +1,6 @@
 """The seam around OpenVINO: the same `.onnx` on its kernels, which use AMX and bf16 where a CPU has them."""
 
+import threading
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
@@ -86,6 +87,8 @@ class OpenVINO:
         self.types = {value.any_name: _kind(value) for value in values}
         self._idle: SimpleQueue[Any] = SimpleQueue()
         self._turn = cycle(self._compiled)
+        self._alone = threading.Lock()
+        self._has_run = False
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Every output by name. Safe to call from several threads at once.
@@ -93,6 +96,16 @@ class OpenVINO:
         Raises:
             ModelError: OpenVINO cannot compute it.
         """
+        if not self._has_run:
+            # Its bindings make static objects in their first call, and hand over the GIL meanwhile: a second
+            # call then holds the GIL and waits for those, and the first one waits for the GIL (2026.4.1).
+            with self._alone:
+                found = self._run(feeds)
+            self._has_run = True
+            return found
+        return self._run(feeds)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
             request = self._idle.get_nowait()
         except Empty:  # as many are made as ever run at once

@@ -1,5 +1,11 @@
 """Two engines behind one seam: the same answers, and which one computes."""
 
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -176,6 +182,34 @@ class TestOpenVINO:
             for _ in range(30)
         }
         assert len(answers) == 1
+
+    def test_its_first_run_is_alone(self, model):
+        """Two first ones beside each other stopped for ever, now and then."""
+        engine = openvino_engine.OpenVINO(model.serialized(), 2, 1, 1)
+        request = engine._compiled[0].create_infer_request()
+        both = threading.Barrier(2)
+        beside: list[int] = []
+
+        class Watched:
+            def infer(self, *words: object, **options: object) -> object:
+                beside.append(len(active))
+                active.append(1)
+                time.sleep(0.05)
+                try:
+                    return request.infer(*words, **options)
+                finally:
+                    active.pop()
+
+        active: list[int] = []
+        engine._turn = itertools.repeat(SimpleNamespace(create_infer_request=Watched))
+
+        def run(_: int) -> None:
+            both.wait()
+            engine.run({"images": np.zeros((1, SMALL, SMALL, 3), np.uint8)})
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(run, range(2)))
+        assert beside == [0, 0]
 
     @pytest.mark.parametrize("stride", [1, 2, 3])
     def test_an_int8_model_begins_in_int8_where_sums_cannot_overflow(self, stride, monkeypatch):
