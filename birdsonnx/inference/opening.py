@@ -139,7 +139,7 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
         f"{forms.MANY} photos per rank on"
     )
-    return found.form
+    return found.form if photos >= forms.MANY else None
 
 
 def _probed(content: bytes, among: tuning.Among, audience: Audience) -> tuning.Tuning:

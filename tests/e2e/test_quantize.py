@@ -151,7 +151,7 @@ def test_a_calibration_photo_that_cannot_be_read_is_named(both):
             "model.int8.onnx is an int8 model, --precision asks for fp32; give the model it was made of",
             1,
         ),
-        ("model.onnx", "bf16", "--precision 'bf16' is neither fp32 nor int8", 1),
+        ("model.onnx", "fp8", "--precision 'fp8' is none of fp32, bf16, int8", 1),
     ],
 )
 def test_a_precision_that_the_model_has_not(both, model, precision, said, ranks):
@@ -168,7 +168,7 @@ def test_int8_without_any_says_how_to_make_one(both):
 
 def test_tune_measures_and_remembers(both):
     text = succeed("predict", "data/valid", "--model", INT8, "--tune", "--threads", "1")
-    assert re.search(r"tuned: 1 x 1 threads, \d+ photos per run \(\d+ images/s\), remembered", text)
+    assert re.search(r"tuned: 1 x 1 threads, \d+ photos per run, by \w+ \(\d+ images/s\), remembered", text)
     [tuned] = Path(os.environ["XDG_CACHE_HOME"], "birdsonnx").glob("tuned-*.json")
     before = tuned.read_text()
     first = log_probs()

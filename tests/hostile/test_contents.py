@@ -136,7 +136,7 @@ def test_both_roads_refuse_it_before_the_runtime_sees_it(change, said, monkeypat
     model = proto()
     change(model)
     content = model.SerializeToString()
-    monkeypatch.setattr("birdsonnx.inference.classifier.Session", None)
+    monkeypatch.setattr("birdsonnx.inference.engines.opened", None)
     for road in (lambda: parse(content, "m.onnx"), lambda: open_classifier(content, "m.onnx", 1, 1)):
         with pytest.raises(ModelError, match=rf"^m\.onnx: {said}"):
             road()

@@ -92,7 +92,7 @@ UNSOUND: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize(("change", "said"), UNSOUND.values(), ids=UNSOUND)
 def test_what_the_runtime_dies_of_does_not_reach_it(change, said, monkeypatch):
     content = changed(change)
-    monkeypatch.setattr("birdsonnx.inference.classifier.Session", None)
+    monkeypatch.setattr("birdsonnx.inference.engines.opened", None)
     for road in (lambda: parse(content, "m"), lambda: open_classifier(content, "m", 1, 1)):
         with pytest.raises(ModelError, match=rf"^m: .*{said}"):
             road()
