@@ -1,16 +1,16 @@
 """Options that several verbs have."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, TypeVar
 
 import typer
 
+from birdsonnx.config.computing import ENGINE_CHOICES, PRECISIONS, EngineChoice
+from birdsonnx.config.computing import Precision as PrecisionName
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.errors import ConfigError
 
-if TYPE_CHECKING:
-    from birdsonnx.inference.requests import Precision as PrecisionName
-    from birdsonnx.runtime.engine import EngineChoice
+Name = TypeVar("Name", bound=str)
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
@@ -61,20 +61,21 @@ Engine = Annotated[
 ]
 
 
-def engine_of(value: str) -> "EngineChoice":
+def engine_of(value: str) -> EngineChoice:
     """In any case. Raises ConfigError where `--engine` is none that there is."""
-    if value.lower() not in ("auto", "onnxruntime", "openvino"):
-        raise ConfigError(f"--engine {value!r} is none of auto, onnxruntime, openvino")
-    return cast("EngineChoice", value.lower())
+    return _one_of("--engine", value, ENGINE_CHOICES)
 
 
-def precision_of(value: str | None) -> "PrecisionName | None":
+def precision_of(value: str | None) -> PrecisionName | None:
     """In any case. Raises ConfigError where `--precision` is none that there is."""
-    if value is None:
-        return None
-    if value.lower() not in ("fp32", "bf16", "int8"):
-        raise ConfigError(f"--precision {value!r} is none of fp32, bf16, int8")
-    return cast("PrecisionName", value.lower())
+    return None if value is None else _one_of("--precision", value, PRECISIONS)
+
+
+def _one_of(option: str, value: str, names: tuple[Name, ...]) -> Name:
+    found = next((name for name in names if name == value.lower()), None)
+    if found is None:
+        raise ConfigError(f"{option} {value!r} is none of {', '.join(names)}")
+    return found
 
 
 def require_csv(raw: bool, csv: Path | None) -> None:

@@ -40,7 +40,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Photos per run of a thread (default: as tuned; else 4, int8 up to 8); only speed changes.",
+        help="Photos per run of a thread (default: as tuned; else 4, OpenVINO: up to 8); only speed changes.",
     ),
 ]
 Computed = Annotated[

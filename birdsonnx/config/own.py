@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from birdsonnx.config.cache_folder import user_cache
+from birdsonnx.config.computing import ENGINE_CHOICES, EngineChoice
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
 from birdsonnx.config.wording import refusal, shown
@@ -26,8 +27,7 @@ class Own(Section):
     trainable: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] | None = None
     """Which layers are trained, as globs of their names; default: the network's own flags."""
     engine: Annotated[
-        Literal["auto", "onnxruntime", "openvino"],
-        one_of("auto", "onnxruntime", "openvino", hint=" (what computes predictions and features)"),
+        EngineChoice, one_of(*ENGINE_CHOICES, hint=" (what computes predictions and features)")
     ] = "auto"
     """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
     faster. `birdsonnx doctor` says when."""

@@ -14,14 +14,14 @@ def decode(
     decoder: Decoder, photos: Sequence[Photo], indices: Sequence[int], views: Views | None = None
 ) -> tuple[Pixels, list[int], list[tuple[int, str]]]:
     """Pixels, uint8 `[photos, height, width, channels]`, and positions of the good photos; positions and
-    reasons of the bad ones. With `views`, positions are those of the views; a photo is read once for those
-    that follow each other."""
+    reasons of the bad ones. With `views`, `photos` has each photo for each of its views; it is read once for
+    those that follow each other."""
     pixels = np.empty((len(indices), decoder.height, decoder.width, decoder.channels), np.uint8)
     good: list[int] = []
     refused: list[tuple[int, str]] = []
     picture, shown = None, None
     for index in indices:
-        photo = photos[index if views is None else index // views.count]
+        photo = photos[index]
         try:
             if views is None:
                 decoder(photo.path, out=pixels[len(good)])

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from birdsonnx.artifacts.temporary import scratch_folder
+from birdsonnx.config.computing import EngineChoice, EngineName, Precision
 from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
@@ -27,14 +28,13 @@ from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.opening import CHECKPOINTS, require_precision
 from birdsonnx.inference.prediction import OUTPUT_FILE, record
-from birdsonnx.inference.requests import Precision
 from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.model.checkpoint_names import newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import interpreter, threads
 from birdsonnx.runtime.audience import Audience
-from birdsonnx.runtime.engine import Engine, EngineChoice, EngineName
+from birdsonnx.runtime.engine import Engine
 from birdsonnx.runtime.ranks import Ranks
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from birdsonnx import artifacts
+from birdsonnx.config.computing import EngineName
 from birdsonnx.config.transforms import Transform
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.inference import engines, forms
@@ -13,7 +14,7 @@ from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.soundness import require_sound, require_versions
-from birdsonnx.runtime.engine import Engine, EngineName
+from birdsonnx.runtime.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ memory where another form is faster on it.
 
 from collections.abc import Callable
 
+from birdsonnx.config.computing import EngineChoice, EngineName
 from birdsonnx.errors import ConfigError, InstallationError, ModelError
 from birdsonnx.inference import forms
 from birdsonnx.inference.forms import Form
 from birdsonnx.runtime import isa, openvino_engine
-from birdsonnx.runtime.engine import Engine, EngineChoice, EngineName
+from birdsonnx.runtime.engine import Engine
 from birdsonnx.runtime.sessions import Session
 
 QUANTIZED = b"QuantizeLinear"

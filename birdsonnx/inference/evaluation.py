@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.artifacts.regular_files import opener
+from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
@@ -19,7 +20,6 @@ from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
 from birdsonnx.inference.opening import choose_model, open_model
 from birdsonnx.runtime.audience import Audience
-from birdsonnx.runtime.engine import EngineChoice
 from birdsonnx.runtime.ranks import Ranks
 
 
@@ -37,7 +37,7 @@ class Request:
     """CSV of name,class for a predictions file; None: its own names say it."""
     threads: int | None = None
     """Per rank; None: its share of the cores."""
-    precision: requests.Precision | None = None
+    precision: Precision | None = None
     """What the model must be, as in a prediction."""
     engine: EngineChoice = "auto"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from birdsonnx.runtime.engine import EngineName
+from birdsonnx.config.computing import EngineName
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, streams_for
 
 MANY = 500

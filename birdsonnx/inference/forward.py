@@ -46,8 +46,8 @@ def forward(
     ahead: int = 2,
     views: Views | None = None,
 ) -> Generator[Chunk]:
-    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order; with `views` the i-th
-    view.
+    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order; with `views`, `photos`
+    has each photo for each of its views.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
     nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
@@ -69,10 +69,8 @@ def forward(
             return Chunk(tuple(good), values, tuple(refused))
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
-            times = 1 if views is None else views.count
             refused += [
-                (good[row], f"{photos[good[row] // times].path}: {NOT_FINITE}")
-                for row in np.flatnonzero(~finite)
+                (good[row], f"{photos[good[row]].path}: {NOT_FINITE}") for row in np.flatnonzero(~finite)
             ]
             refused.sort()
             good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]

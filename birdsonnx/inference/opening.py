@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.config.cache_folder import user_cache
+from birdsonnx.config.computing import EngineName, Precision
 from birdsonnx.errors import ConfigError, EngineError, ModelError
 from birdsonnx.inference import classifier as classifiers
 from birdsonnx.inference import engines, forms, tuning
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forms import Form
-from birdsonnx.inference.requests import Precision, Request
+from birdsonnx.inference.requests import Request
 from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.audience import Audience
-from birdsonnx.runtime.engine import EngineName
 from birdsonnx.runtime.ranks import Ranks
 
 CHECKPOINTS = Path("model_checkpoints_save")

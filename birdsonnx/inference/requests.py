@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
-from birdsonnx.runtime.engine import EngineChoice
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
-
-Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import numpy as np
 from birdsonnx import artifacts
 from birdsonnx.artifacts import checksums
 from birdsonnx.artifacts.regular_files import read_bytes
+from birdsonnx.config.computing import EngineName
 from birdsonnx.config.json_text import decoded
 from birdsonnx.inference import engines
-from birdsonnx.inference.forms import MANY, Form
+from birdsonnx.inference.forms import Form
 from birdsonnx.inference.timing import timed
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import openvino_engine
-from birdsonnx.runtime.engine import Engine, EngineName
+from birdsonnx.runtime.engine import Engine
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, runtime_version
 
 PROBE_S = 0.5
@@ -63,12 +64,11 @@ def probe(model: bytes, among: Among, seconds: float = PROBE_S) -> Tuning:
     rates: dict[Form, float] = {}
     sessions: dict[int, Engine] = {}
     for form in among.forms():
-        engine = sessions.get(form.threads) if form.engine == "onnxruntime" else None
+        takes_any_size = form.engine == "onnxruntime"  # one serves all forms with as many threads
+        engine = sessions.get(form.threads) if takes_any_size else None
         if engine is None:
-            engine = engines.opened(model, "the model", form, MANY, among.bf16)
-        if (
-            form.engine == "onnxruntime"
-        ):  # it takes runs of any size: one serves all forms with as many threads
+            engine = engines.opened(model, "the model", form, bf16=among.bf16)
+        if takes_any_size:
             sessions[form.threads] = engine
         rates[form] = _rate(engine, form, seconds)
     best = max(rates, key=lambda form: rates[form] * (1.03 if form == default else 1))

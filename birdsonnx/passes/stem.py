@@ -82,7 +82,7 @@ class FoldPreprocessing:
         block = integers(conv, "strides", 1)[0]
         photo = _photo(graph)
         down, across = _axes(graph, conv)
-        further = further_channels(block * photo[2])
+        further = _further(block * photo[2])
         graph.remove(*(node for node in graph.nodes() if node.name.startswith(PREPROCESS)))
         if graph.only_consumer(conv.input[1]) is None:  # another node has the same weights, and keeps them
             graph.set_input(conv, 1, f"{STEM}kernel")
@@ -130,13 +130,13 @@ def mean_pixels(preprocessing: Preprocessing, channels: int) -> Array:
     of_pixel = of_pixel[:: -1 if preprocessing.bgr else 1]
     for block in range(1, channels + 1):  # its size follows from the number of channels
         row = block * len(of_pixel)
-        further = further_channels(row)
+        further = _further(row)
         if block * (row + further) == channels:
             return np.tile(np.append(np.tile(of_pixel, block), np.full(further, FULL)), block)
     raise ValueError(f"{channels} channels are no blocks of {len(of_pixel)}-channel pixels")
 
 
-def further_channels(row: int) -> int:
+def _further(row: int) -> int:
     """How many channels of `FULL` follow a row of a block: rows then lie at multiples of 4 bytes."""
     return 4 - row % 4
 

@@ -4,15 +4,11 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-
-EngineName = Literal["onnxruntime", "openvino"]
-EngineChoice = Literal["auto", "onnxruntime", "openvino"]
-ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
 
 
 class Engine(Protocol):

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from birdsonnx.errors import ModelError
 from birdsonnx.runtime import onnxruntime_package
-
-Array = npt.NDArray[Any]
+from birdsonnx.runtime.engine import Array
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from birdsonnx.config.computing import EngineName
 from birdsonnx.images.decoding import Decoder
 from birdsonnx.inference import engines
 from birdsonnx.inference.forms import MANY, OPENVINO_PHOTOS_PER_RUN, Form
 from birdsonnx.runtime import openvino_engine
-from birdsonnx.runtime.engine import Engine, EngineName
+from birdsonnx.runtime.engine import Engine
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, runtime_version
 
 

@@ -78,11 +78,12 @@ def cached(
     contents = photo_contents.of(photos, folder, backbone.streams, ranks)
     name = ranks.first(lambda: key(backbone, photos, contents, *([] if views is None else [str(views)])))
     path = folder / f"features-{name}.npy"
-    layout = Layout(path.name, len(photos) * (1 if views is None else views.count), backbone.row)
+    shown = photos if views is None else [photo for photo in photos for _ in range(views.count)]
+    layout = Layout(path.name, len(shown), backbone.row)
     sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
     have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
     if not all(have):
-        _Making(path, layout, have, group, backbone, photos, views, ranks).run(advance)
+        _Making(path, layout, have, group, backbone, shown, views, ranks).run(advance)
     return CachedFeatures(path, views)
 
 
@@ -105,6 +106,7 @@ class _Making:
         path: of the table, the same on all ranks; the folder may be another one on each host.
         have: of each rank, whether it finds the table there.
         group: the ranks that share this one's cache folder.
+        photos: one for each row; with `views` each for each of its views.
     """
 
     def __init__(
@@ -181,7 +183,7 @@ class _Making:
     def _compute(self, table: TableFile, advance: Advance) -> None:
         """Every rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
         refused = self.ranks.together(lambda: self._compute_share(table, advance))
-        refused_photos.require_none(self.ranks, refused, len(self.photos))
+        refused_photos.require_none(self.ranks, refused, len(set(self.photos)))
 
     def _compute_share(self, table: TableFile, advance: Advance) -> list[str]:
         """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
@@ -190,7 +192,7 @@ class _Making:
             self.backbone.engine,
             self.backbone.decoder,
             self.photos,
-            self.ranks.share(self.layout.count),
+            self.ranks.share(len(self.photos)),
             self.backbone.streams,
             self.backbone.form.per_run,
             stop_computing_at_refusal=True,
@@ -210,8 +212,7 @@ class _Making:
     def _require_finite(self, chunk: Chunk) -> None:
         finite = np.isfinite(chunk.values).all(axis=1)
         if not finite.all():
-            row = chunk.indices[int(finite.argmin())]
-            photo = self.photos[row if self.views is None else row // self.views.count]
+            photo = self.photos[chunk.indices[int(finite.argmin())]]
             raise TrainingError(
                 f"{photo.path}: its features are too large for float16 (65,504 at most); remove "
                 "birdsonnx.feature_precision fp16"
@@ -236,7 +237,7 @@ class _Making:
 
     def _owners(self) -> list[tuple[int, range]]:
         """Which rank has which rows, in its group's file."""
-        count, size = self.layout.count, self.ranks.size
+        count, size = len(self.photos), self.ranks.size
         if self.holder is not None:
             return [(self.holder, range(count))]
         return [(rank, range(count * rank // size, count * (rank + 1) // size)) for rank in range(size)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from birdsonnx.artifacts import locks
+from birdsonnx.config.computing import EngineName
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
@@ -18,7 +19,6 @@ from birdsonnx.model import dot, model_file
 from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
-from birdsonnx.runtime.engine import EngineName
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, feature_table, features, int8_backbone
 from birdsonnx.training import plan as plans

@@ -1,0 +1,10 @@
+"""What may compute, and how precisely: the names that the config, the command line and the engines share."""
+
+from typing import Literal, get_args
+
+EngineName = Literal["onnxruntime", "openvino"]
+EngineChoice = Literal["auto", "onnxruntime", "openvino"]
+ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
+
+Precision = Literal["fp32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
