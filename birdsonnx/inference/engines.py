@@ -70,7 +70,7 @@ def fewest_for_openvino() -> int | None:
     """Photos from which `auto` gives an int8 model to OpenVINO; None: it never does.
 
     It takes 0.6 s more to start. With AMX it saves 2.4 ms a photo of ResNet50 on 2 cores, with VNNI alone
-    0.4 ms. On CPUs without VNNI it would save 10 ms, but adds up products in 16 bits, where sums can overflow
+    0.4 ms. On CPUs without VNNI it would save 13 ms, but adds up products in 16 bits, where sums can overflow
     unnoticed; ONNX Runtime's are exact there by `exact_sums`. In float32 ONNX Runtime is level or ahead.
     """
     if isa.adds_in_16_bits():
