@@ -16,6 +16,7 @@ from birdsonnx.config.transforms import (
     RandomVerticalFlip,
     RandomZoom,
     Resize,
+    ResizeShorter,
     Rotate,
     Transform,
 )
@@ -54,6 +55,22 @@ class _Number:
     def schema(self) -> dict[str, Any]:
         bound = "exclusiveMaximum" if self.below else "maximum"
         return {"type": "number", "minimum": self.least, bound: self.most}
+
+
+class _Side:
+    """A number of pixels."""
+
+    most = 4096
+
+    def read(self, name: str, value: Any) -> tuple[int]:
+        if type(value) is not int or not 0 < value <= self.most:
+            raise refusal(
+                f"'{name}' takes the shorter side in pixels, from 1 to {self.most}, got {shown(value)}"
+            )
+        return (value,)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": 1, "maximum": self.most}
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,7 @@ _PROBABILITY = _Number("a probability from 0 to 1", 0, 1)
 
 TRANSFORMS: dict[str, tuple[type[Transform], Parameter]] = {
     "resize": (Resize, _Size()),
+    "resize_shorter": (ResizeShorter, _Side()),
     "center_crop": (CenterCrop, _Size()),
     "jitter_crop": (JitterCrop, _SHARE),
     "random_horizontal_flip": (RandomHorizontalFlip, _PROBABILITY),
@@ -160,7 +178,8 @@ TRANSFORMS: dict[str, tuple[type[Transform], Parameter]] = {
 MOST_STEPS = 32
 
 MOST_PIXELS = 2**26
-"""Over all steps: as many as one resize to 8192 x 8192 makes."""
+"""Over all steps: as many as one resize to 8192 x 8192 makes; and of one photo after a resize_shorter, which
+makes much of a long strip."""
 
 OTHER_TRANSFORMS = {"random_patches": "self-supervised inpainting"}
 
@@ -203,6 +222,8 @@ def _require_bearable(transforms: Sequence[Transform]) -> None:
     for step in transforms:
         if isinstance(step, Resize | CenterCrop):
             size = step.width * step.height
+        elif isinstance(step, ResizeShorter):
+            size = step.side**2  # at least; how much more, the photo says
         made += size
     if made > MOST_PIXELS:
         raise refusal(f"they make {made:,} pixels of each photo; {MOST_PIXELS:,} are allowed over all steps")

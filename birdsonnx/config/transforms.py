@@ -19,6 +19,22 @@ class Resize:
 
 
 @dataclass(frozen=True)
+class ResizeShorter:
+    """Pillow's antialiased bilinear resize to so many pixels of the shorter side, in the photo's proportions:
+    the longer side is longer x side / shorter, rounded down (as torchvision's and timm's `Resize(side)`)."""
+
+    side: int
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height that a picture of these gets."""
+        shorter = min(width, height)
+        return width * self.side // shorter, height * self.side // shorter
+
+    def as_json(self) -> dict[str, Any]:
+        return {"resize_shorter": self.side}
+
+
+@dataclass(frozen=True)
 class CenterCrop:
     """The centre `width` x `height` pixels."""
 
@@ -122,7 +138,7 @@ class RandomRotate:
 RandomTransform = JitterCrop | RandomHorizontalFlip | RandomVerticalFlip | RandomZoom | RandomRotate
 """These act in training only, and differently on each photo in each epoch."""
 
-Transform = Resize | CenterCrop | Rotate | RandomTransform | ConvertColor | Normalize
+Transform = Resize | ResizeShorter | CenterCrop | Rotate | RandomTransform | ConvertColor | Normalize
 
 
 def color_steps(transforms: Iterable[Transform], pixels: str) -> tuple[tuple[Transform, ...], str]:

@@ -18,6 +18,7 @@ from birdsonnx.config.transforms import (
     JitterCrop,
     Normalize,
     Resize,
+    ResizeShorter,
     Rotate,
     Transform,
     color_steps,
@@ -137,9 +138,15 @@ class Decoder:
         Only what divides both sides: else libjpeg makes a whole pixel of what is left of the last block.
         """
         first = self.transforms[0] if self.transforms else None
-        if not isinstance(first, Resize) or image.format not in JPEGS or image.mode not in COLORSPACES:
+        if image.format not in JPEGS or image.mode not in COLORSPACES:
             return 1
-        least = DRAFT * max(first.width, first.height)
+        match first:
+            case Resize():
+                least = DRAFT * max(first.width, first.height)
+            case ResizeShorter():
+                least = DRAFT * first.side
+            case _:
+                return 1
         fits = (
             scale
             for scale in (8, 4, 2)
@@ -236,18 +243,26 @@ def _require_channels(channels: int, pixels: str, transforms: Sequence[Transform
 
 def _require_size(steps: Sequence[Transform], width: int, height: int) -> None:
     last: Resize | CenterCrop | None = None
-    jitter: JitterCrop | None = None
+    loose: JitterCrop | ResizeShorter | None = None
+    """After which the size is another one each time, or for each photo."""
     for step in steps:
-        if isinstance(step, JitterCrop):
-            jitter = step
-        elif isinstance(step, CenterCrop) and jitter is not None:
+        if isinstance(step, JitterCrop | ResizeShorter):
+            loose = step
+        elif isinstance(step, CenterCrop) and isinstance(loose, JitterCrop):
             break  # it would undo the jitter, which keeps the centre, or lack pixels by chance
         elif isinstance(step, Resize | CenterCrop):
-            last, jitter = step, None
-    if jitter is not None:
+            if isinstance(step, CenterCrop) and isinstance(loose, ResizeShorter):
+                _require_fitting(step, loose)
+            last, loose = step, None
+    if isinstance(loose, JitterCrop):
         raise ConfigError(
-            f"the transform {jitter.as_json()} leaves another size each time; put a resize after it, before "
+            f"the transform {loose.as_json()} leaves another size each time; put a resize after it, before "
             f'any center_crop: {{"resize": [{width}, {height}]}}'
+        )
+    if loose is not None:
+        raise ConfigError(
+            f"the transform {loose.as_json()} leaves the longer side as the photo has it; put a center_crop "
+            f'after it: {{"center_crop": [{width}, {height}]}}'
         )
     if last is not None and (last.width, last.height) != (width, height):
         raise ConfigError(
@@ -256,11 +271,22 @@ def _require_size(steps: Sequence[Transform], width: int, height: int) -> None:
         )
 
 
+def _require_fitting(crop: CenterCrop, before: ResizeShorter) -> None:
+    """Raises ConfigError where no photo has pixels enough for the crop, whichever way it lies."""
+    if min(crop.width, crop.height) > before.side:
+        raise ConfigError(
+            f"the transform {crop.as_json()} takes more pixels than {before.as_json()} leaves of the shorter "
+            f'side; make that {{"resize_shorter": {max(crop.width, crop.height)}}} or more'
+        )
+
+
 def _keeps(step: Transform, size: tuple[int, int]) -> bool:
     """Whether a transform does nothing to pictures of this size outside training."""
     match step:
         case Resize() | CenterCrop():
             return (step.width, step.height) == size
+        case ResizeShorter():
+            return step.side == min(size)
         case Rotate() | ConvertColor():
             return False
         case _:

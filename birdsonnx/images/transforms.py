@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from birdsonnx.config.transform_list import MOST_PIXELS
 from birdsonnx.config.transforms import (
     CenterCrop,
     ConvertColor,
@@ -20,6 +21,7 @@ from birdsonnx.config.transforms import (
     RandomVerticalFlip,
     RandomZoom,
     Resize,
+    ResizeShorter,
     Rotate,
     Transform,
 )
@@ -67,11 +69,13 @@ def transformed(image: Image.Image, step: Transform, chance: np.random.Generator
     """The picture after one transform; a random one acts only where `chance` is given.
 
     Raises:
-        ImageError: too few pixels for a center_crop.
+        ImageError: too few pixels for a center_crop, or a strip of which a resize_shorter makes too many.
     """
     match step:
         case Resize():
             return _resize(image, step.width, step.height)
+        case ResizeShorter():
+            return _resize_shorter(image, step)
         case CenterCrop():
             return _center_crop(image, step.width, step.height)
         case Rotate():
@@ -99,6 +103,16 @@ def transformed(image: Image.Image, step: Transform, chance: np.random.Generator
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     size = (width, height)
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _resize_shorter(image: Image.Image, step: ResizeShorter) -> Image.Image:
+    width, height = step.size_of(*image.size)
+    if width * height > MOST_PIXELS:
+        raise ImageError(
+            f"{image.width} x {image.height} pixels would become {width:,} x {height:,} by resize_shorter "
+            f"{step.side}; {MOST_PIXELS:,} pixels are allowed"
+        )
+    return _resize(image, width, height)
 
 
 def _center_crop(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -95,7 +95,7 @@ def _input_size(settings: Settings, say: Say) -> tuple[int, int, int]:
     if not sizes:
         raise ConfigError(
             "the network's input size is not known: name an .onnx in checkpoints.load, or end transforms "
-            "with a resize"
+            "with a resize or a center_crop"
         )
     _, pixels = color_steps(settings.data.transforms or (), GRAY if settings.data.grayscale else RGB)
     return sizes[-1].height, sizes[-1].width, 1 if pixels == GRAY else 3

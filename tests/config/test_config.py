@@ -250,6 +250,7 @@ def test_settings_are_frozen():
 AUGMENTED = [
     {"jitter_crop": 0},
     {"jitter_crop": 0.999},
+    {"resize_shorter": 16},
     {"resize": [8, 9]},
     {"random_horizontal_flip": 0},
     {"random_vertical_flip": 1},
@@ -698,7 +699,7 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
     ("transforms", "said"),
     [
         ([{"rezise": [8, 8]}], "unknown transform 'rezise'; did you mean 'resize'?"),
-        ([{"zzz": 1}], "unknown transform 'zzz'; known: resize, center_crop, jitter_crop, "),
+        ([{"zzz": 1}], "unknown transform 'zzz'; known: resize, resize_shorter, center_crop, jitter_crop, "),
         (["resize"], 'an object with one key, got "resize"'),
         ([{}], "an object with one key, got {}"),
         ([{"resize": [8, 8], "center_crop": [8, 8]}], "an object with one key"),
@@ -707,6 +708,11 @@ def test_values_that_do_not_exist_or_do_not_fit(network, said):
             for name in ("resize", "center_crop")
             for size in (8, [8], [8, 8, 8], [8, 0], [8, -8], [8.0, 8], [True, 8], ["8", 8], [8, 10**6])
         ),
+        *(
+            ([{"resize_shorter": side}], "'resize_shorter' takes the shorter side in pixels, from 1 to 4096")
+            for side in (0, -8, 4097, 8.0, True, "8", [8], [8, 8])
+        ),
+        ([{"resize_shorter": 4096}] * 5, "they make 83,886,080 pixels of each photo"),
         ([{"normalize": 0.5}], "'normalize' takes"),
         ([{"normalize": {}}], "'normalize' takes"),
         ([{"normalize": {"mean": 0, "std": 1, "more": 2}}], "'normalize' takes"),

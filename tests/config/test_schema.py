@@ -170,6 +170,8 @@ BROKEN = [
     transforms({"resize": [8]}),
     transforms({"resize": [8, 20000]}),
     transforms({"resize": [8, 0.5]}),
+    transforms({"resize_shorter": 0}),
+    transforms({"resize_shorter": [8, 8]}),
     transforms({"rotate": 361}),
     transforms({"random_rotate": -1}),
     transforms({"jitter_crop": 1}),

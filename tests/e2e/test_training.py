@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import onnxruntime
@@ -234,6 +235,42 @@ def test_transforms_travel_with_the_checkpoint(workspace, config):
     result = succeed_json("train", "config.json")
     evaluated = succeed_json("evaluate", "data/valid", "--model", "saved/model_checkpoint_3.onnx")
     assert evaluated["loss"] == pytest.approx(result["epochs"][-1]["test_loss"], rel=1e-5)
+
+
+def test_photos_that_are_not_square_keep_their_proportions_everywhere(workspace, config):
+    """Training, evaluation, prediction and quantisation see what Pillow's plain code makes of the photos."""
+    steps = [{"resize_shorter": 40}, {"center_crop": [32, 32]}]
+    for path in list((workspace / "data").rglob("*.png")):
+        with Image.open(path) as image:
+            wide = image.resize((64, 48))
+        wide.save(path)
+        small = wide.resize((53, 40), Image.Resampling.BILINEAR).crop((10, 4, 42, 36))  # 40 * 64 / 48 = 53.3
+        square = workspace / "square" / path.relative_to(workspace / "data")
+        square.parent.mkdir(parents=True, exist_ok=True)
+        small.save(square)
+
+    def trained(root: str, saved: str, transforms: list) -> dict:
+        sections = {"input_path": f"{root}/train/", "test_input_path": f"{root}/valid/"}
+        config(data={**sections, "transforms": transforms}, checkpoints={"load": "model.onnx", "save": saved})
+        return succeed_json("train", "config.json")
+
+    result, expected = trained("data", "wide/", steps), trained("square", "plain/", [])
+    for name in ("train_loss", "test_loss"):
+        assert [epoch[name] for epoch in result["epochs"]] == pytest.approx(
+            [epoch[name] for epoch in expected["epochs"]], rel=1e-6
+        )
+    model = "wide/model_checkpoint_3.onnx"
+    assert succeed_json("info", model)["transforms"] == steps
+    assert succeed_json("evaluate", "data/valid", "--model", model)["loss"] == pytest.approx(
+        result["epochs"][-1]["test_loss"], rel=1e-5
+    )
+    for root, saved in (("data", "wide"), ("square", "plain")):
+        succeed("predict", f"{root}/valid", "--model", f"{saved}/model_checkpoint_3.onnx", "-o", saved)
+        succeed("quantize", f"{saved}/model_checkpoint_3.onnx", "--calibrate", f"{root}/train")
+    with h5py.File("wide/output_1.h5") as wide_file, h5py.File("plain/output_1.h5") as plain:
+        for name in ("ANT BIRD/000.png", "COOT/002.png"):
+            np.testing.assert_array_equal(wide_file[name][()], plain[name][()])
+    assert same_bits(Path("wide/model_checkpoint_3.int8.onnx"), Path("plain/model_checkpoint_3.int8.onnx"))
 
 
 class TestRefusals:

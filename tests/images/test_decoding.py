@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, Rotate, Transform
+from birdsonnx.config.transforms import (
+    CenterCrop,
+    ConvertColor,
+    JitterCrop,
+    Normalize,
+    Resize,
+    ResizeShorter,
+    Rotate,
+    Transform,
+)
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images import decoding
 from birdsonnx.images.decoding import DRAFT, Pixels, decoder
@@ -111,7 +121,14 @@ def test_a_jpeg_of_the_networks_size_is_decoded_without_pillow_to_the_same_bits(
     np.testing.assert_array_equal(decoder(37, 53, expected.shape[-1], transforms)(PHOTO), expected)
 
 
-@pytest.mark.parametrize("transforms", [(Rotate(90.0), Rotate(-90.0)), (Resize(60, 40), CenterCrop(53, 37))])
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        (Rotate(90.0), Rotate(-90.0)),
+        (Resize(60, 40), CenterCrop(53, 37)),
+        (ResizeShorter(60), CenterCrop(53, 37)),
+    ],
+)
 def test_a_jpeg_of_the_networks_size_that_a_transform_changes(transforms):
     PHOTO.write_bytes(encoded(IMAGE, "JPEG"))
     assert (decoder(37, 53, 3, transforms)(PHOTO) != plain(PHOTO)).any()
@@ -208,6 +225,36 @@ def test_resize_is_pillows_antialiased_bilinear(size):
     expected = np.asarray(IMAGE.resize(size, Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(decoder(height, width, 3, (Resize(width, height),))(PHOTO), expected)
     np.testing.assert_array_equal(decoder(height, width, 3, None)(PHOTO), expected)
+
+
+def shorter_to(side: int, image: Image.Image) -> Image.Image:
+    """torchvision's published formula, which timm's `Resize(side)` is: `int(side * long / short)`."""
+    short, long = sorted(image.size)
+    size = (side, int(side * long / short))
+    return image.resize(size if image.width <= image.height else size[::-1], Image.Resampling.BILINEAR)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("side", [1, 8, 19, 36, 37, 38, 90])
+def test_resize_shorter_keeps_the_proportions(side, turned):
+    image = IMAGE.transpose(Image.Transpose.ROTATE_90) if turned else IMAGE
+    PHOTO.write_bytes(encoded(image, "PNG"))
+    whole = shorter_to(side, image)
+    assert min(whole.size) == side
+    left, top = (whole.width - side) // 2, (whole.height - side) // 2
+    expected = np.asarray(whole)[top : top + side, left : left + side]
+    found = decoder(side, side, 3, (ResizeShorter(side), CenterCrop(side, side)))(PHOTO)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("side", [32, 200, 224, 255, 4000])
+def test_sides_are_rounded_as_torchvision_rounds_them(side):
+    generator = np.random.default_rng(side)
+    for short, more in generator.integers(1, 9000, (500, 2)).tolist():
+        expected = int(side * (short + more) / short)
+        assert ResizeShorter(side).size_of(short + more, short) == (expected, side)
+        assert ResizeShorter(side).size_of(short, short + more) == (side, expected)
+    assert ResizeShorter(side).size_of(7, 7) == (side, side)
 
 
 @pytest.mark.parametrize(
@@ -402,6 +449,32 @@ def test_how_far_a_large_jpeg_is_scaled(width, height, size):
     assert opened.size == LARGE.size or min(opened.size) >= DRAFT * max(width, height)
 
 
+@pytest.mark.parametrize(
+    ("side", "size"),
+    [(56, (160, 113)), (57, (320, 226)), (113, (320, 226)), (114, (640, 452)), (227, (1280, 904))],
+)
+def test_how_far_a_large_jpeg_is_scaled_for_its_shorter_side(monkeypatch, side, size):
+    PHOTO.write_bytes(LARGE_JPEG)
+    decode = decoder(side, side, 3, (ResizeShorter(side), CenterCrop(side, side)))
+    assert decode.opened(PHOTO).size == size
+    found = decode(PHOTO).astype(int)
+    without_draft(monkeypatch)
+    assert np.abs(found - decode(PHOTO)).mean() < 0.3
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_large_jpeg_is_turned_before_its_shorter_side_counts(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    PHOTO.write_bytes(encoded(LARGE, "JPEG", quality=92, exif=exif))
+    upright = Image.fromarray(np.ascontiguousarray(UPRIGHT[orientation](np.asarray(LARGE))))
+    whole = shorter_to(48, upright)
+    left, top = (whole.width - 48) // 2, (whole.height - 40) // 2
+    expected = np.asarray(whole)[top : top + 40, left : left + 48].astype(int)
+    found = decoder(40, 48, 3, (ResizeShorter(48), CenterCrop(48, 40)))(PHOTO)
+    assert np.abs(found - expected).mean() < 1.5
+
+
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_exif_orientation_of_a_large_jpeg(orientation):
     exif = Image.Exif()
@@ -463,6 +536,41 @@ def test_a_photo_too_small_for_the_crop_is_refused_with_a_hint():
 def test_transforms_that_cannot_give_the_networks_size_are_refused_at_once(transforms):
     with pytest.raises(ConfigError, match=r"the transforms end at .* but the network takes 9 x 8"):
         decoder(8, 9, 3, transforms)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "said"),
+    [
+        ((ResizeShorter(8),), 'put a center_crop after it: {"center_crop": [9, 8]}'),
+        ((Resize(9, 8), ResizeShorter(8)), 'put a center_crop after it: {"center_crop": [9, 8]}'),
+        ((ResizeShorter(7), CenterCrop(9, 8)), 'make that {"resize_shorter": 9} or more'),
+        ((ResizeShorter(9), CenterCrop(8, 8)), r"end at 8 x 8 pixels .* takes 9 x 8"),
+        ((ResizeShorter(9), JitterCrop(0.1), CenterCrop(9, 8)), r"put a resize after it, before"),
+    ],
+)
+def test_a_resize_shorter_that_leaves_no_size_is_refused_at_once(transforms, said):
+    with pytest.raises(ConfigError, match=re.escape(said) if "{" in said else said):
+        decoder(8, 9, 3, transforms)
+
+
+def test_what_may_follow_a_resize_shorter():
+    PHOTO.write_bytes(encoded(IMAGE, "PNG"))
+    for transforms in (
+        (JitterCrop(0.5), ResizeShorter(12), CenterCrop(9, 8)),
+        (ResizeShorter(12), Resize(9, 8)),
+        (ResizeShorter(8), CenterCrop(9, 8)),  # enough of a photo that lies, as those of most cameras do
+    ):
+        assert decoder(8, 9, 3, transforms)(PHOTO).shape == (8, 9, 3)
+    PHOTO.write_bytes(encoded(IMAGE.transpose(Image.Transpose.ROTATE_90), "PNG"))
+    assert "8 x 11 pixels are too few for center_crop 9 x 8" in refusal(
+        8, 9, (ResizeShorter(8), CenterCrop(9, 8))
+    )
+
+
+def test_a_strip_of_which_too_much_would_be_made_is_refused():
+    PHOTO.write_bytes(encoded(Image.new("RGB", (3000, 2)), "PNG"))
+    said = refusal(224, 224, (ResizeShorter(224), CenterCrop(224, 224)))
+    assert "3000 x 2 pixels would become 336,000 x 224 by resize_shorter 224" in said
 
 
 # --- Refusals -------------------------------------------------------------------------------------------
