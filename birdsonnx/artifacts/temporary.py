@@ -45,7 +45,7 @@ def remove_litter(folder: Path) -> None:
         for entry in entries:
             found = NAME.fullmatch(entry.name)
             if found is not None and _is_litter(entry, found):
-                _remove(Path(entry.path))
+                remove(Path(entry.path))
 
 
 @contextlib.contextmanager
@@ -148,7 +148,8 @@ def _process_namespace() -> str:
     return str((PROC / "self/ns/pid").readlink())
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file, a link, or a folder and all in it. What cannot be removed stays, without a word."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

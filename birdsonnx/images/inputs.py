@@ -14,11 +14,13 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
     """Photos to name, from files, folders (walked) and glob patterns, in name order.
 
     A photo's name is its path relative to the folder that was given, to a pattern's last folder without
-    wildcards, or just its file name where the file itself was given. With a tag, of a folder only the photos
-    in folders of that name. What a folder holds beside photos is left out, and reported to `say`.
+    wildcards, or just its file name where the file itself was given. Where two would get one name, as
+    IMG_0001.JPG of two camera folders, all names are the paths relative to the deepest folder that holds
+    every photo, which `say` is told. With a tag, of a folder only the photos in folders of that name. What a
+    folder holds beside photos is left out, and reported to `say`.
 
     Raises:
-        DataError: an input that does not exist or holds no photos, or two photos that get one name.
+        DataError: an input that does not exist or holds no photos, or a photo that is given twice.
     """
     photos: list[Photo] = []
     for given in inputs:
@@ -47,7 +49,14 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
     if not photos:
         raise DataError("no photos to name; give files, folders or glob patterns")
     photos.sort(key=lambda photo: photo.name)
-    _require_distinct(photos)
+    collision = _collision(photos)
+    if collision is None:
+        return photos
+    photos = _with_folders(photos)
+    remaining = _collision(photos)
+    if remaining is not None:
+        raise DataError(remaining)
+    say(f"{collision}: names begin with their folders, such as {photos[0].name!r}")
     return photos
 
 
@@ -62,25 +71,38 @@ def _matching(pattern: str) -> Iterator[Photo]:
             yield Photo(file, file.relative_to(fixed).as_posix())
 
 
-def _require_distinct(photos: Sequence[Photo]) -> None:
+def _collision(photos: Sequence[Photo]) -> str | None:
+    """Why photos cannot lie in one file of results under their names; None where they can."""
     names: dict[str, Path] = {}
     for photo in photos:
-        if photo.name in names and not _same_path(names[photo.name], photo.path):
-            raise DataError(
-                f"{names[photo.name]} and {photo.path} would both be called {photo.name!r}; "
-                "give the folder above them, or predict them one after the other"
-            )
-        if photo.name in names:
-            raise DataError(f"{photo.path} is given twice")
-        names[photo.name] = photo.path
+        other = names.setdefault(photo.name, photo.path)
+        if other is not photo.path:
+            if _absolute(other) == _absolute(photo.path):
+                return f"{photo.path} is given twice"
+            return f"{other} and {photo.path} would both be called {photo.name!r}"
     for photo in photos:
         for parent in Path(photo.name).parents:
             if parent.as_posix() in names:
-                raise DataError(
+                return (
                     f"{names[parent.as_posix()]} and {photo.path} cannot lie in one file: "
-                    f"{parent.as_posix()!r} would be both a photo and a folder; predict them separately"
+                    f"{parent.as_posix()!r} would be both a photo and a folder"
                 )
+    return None
 
 
-def _same_path(one: Path, other: Path) -> bool:
-    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 - links stay distinct photos
+def _with_folders(photos: Sequence[Photo]) -> list[Photo]:
+    """The photos, named by their paths relative to the deepest folder that holds all of them."""
+    paths = [_absolute(photo.path) for photo in photos]
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    except ValueError:  # on Windows: several drives
+        return list(photos)
+    named = [
+        Photo(photo.path, Path(path).relative_to(root).as_posix())
+        for photo, path in zip(photos, paths, strict=True)
+    ]
+    return sorted(named, key=lambda photo: photo.name)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - links stay distinct photos

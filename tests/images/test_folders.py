@@ -388,19 +388,56 @@ def test_a_file_called_like_a_pattern_is_that_file():
         (["in/*.gif"], "in/*.gif: no photo matches this pattern"),
         (["in/*.txt"], "in/*.txt: no photo matches this pattern"),
         (["in", "nothing"], "nothing: no such file or folder"),
-        (["in/x/a.jpg", "in/a.jpg"], "would both be called 'a.jpg'"),
-        (["in", "in/x"], "in/a.jpg and in/x/a.jpg would both be called 'a.jpg'"),
+        (["in", "in/x"], "in/x/a.jpg is given twice"),
         (["in", "in/a.jpg"], "in/a.jpg is given twice"),
         (["in", "./in/*"], "is given twice"),
-        (["in/x/a.jpg", "odd"], "'a.jpg' would be both a photo and a folder"),
     ],
 )
 def test_inputs_that_are_refused(inputs, said):
-    make("in/a.jpg", "in/x/a.jpg", "in/notes.txt", "odd/a.jpg/inside.jpg")
+    make("in/a.jpg", "in/x/a.jpg", "in/notes.txt")
     Path("empty").mkdir()
     with pytest.raises(DataError) as caught:
         collect(inputs)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["cardA", "cardB"], ["cardA/1.jpg", "cardA/sub/2.jpg", "cardB/1.jpg", "cardB/3.jpg"]),
+        (["cardB/", "./cardA"], ["cardA/1.jpg", "cardA/sub/2.jpg", "cardB/1.jpg", "cardB/3.jpg"]),
+        (["cardA/1.jpg", "cardB/*"], ["cardA/1.jpg", "cardB/1.jpg", "cardB/3.jpg"]),
+        (["site1/DCIM", "site2/DCIM"], ["site1/DCIM/1.jpg", "site2/DCIM/1.jpg"]),
+        (["site1/DCIM", "site1/raw"], ["DCIM/1.jpg", "raw/1.jpg"]),
+        (
+            ["site1/raw", "site2/DCIM/1.jpg", "cardB/3.jpg"],
+            ["cardB/3.jpg", "site1/raw/1.jpg", "site2/DCIM/1.jpg"],
+        ),
+        (["cardA/1.jpg", "odd"], ["cardA/1.jpg", "odd/1.jpg/inside.jpg"]),
+        (["link", "cardA"], ["cardA/1.jpg", "cardA/sub/2.jpg", "link/1.jpg", "link/sub/2.jpg"]),
+        (["cardB/3.jpg", "cardA/sub"], ["2.jpg", "3.jpg"]),
+    ],
+)
+def test_names_that_would_collide_keep_their_folders(inputs, expected):
+    make("cardA/1.jpg", "cardA/sub/2.jpg", "cardB/1.jpg", "cardB/3.jpg", "odd/1.jpg/inside.jpg")
+    make("site1/DCIM/1.jpg", "site1/raw/1.jpg", "site2/DCIM/1.jpg")
+    Path("link").symlink_to("cardA")
+    lines: list[str] = []
+    found = collect(inputs, say=lines.append)
+    assert [photo.name for photo in found] == expected
+    for photo in found:
+        assert photo.path.as_posix().endswith(photo.name)
+    assert len(lines) == (0 if expected == ["2.jpg", "3.jpg"] else 1)
+
+
+def test_names_that_get_folders_are_told():
+    make("cardA/1.jpg", "cardB/1.jpg")
+    lines: list[str] = []
+    collect(["cardA", "cardB"], say=lines.append)
+    assert lines == [
+        "cardA/1.jpg and cardB/1.jpg would both be called '1.jpg': names begin with their folders, such as "
+        "'cardA/1.jpg'"
+    ]
 
 
 # --- Links ----------------------------------------------------------------------------------------------

@@ -172,14 +172,42 @@ def test_a_photo_of_a_nested_folder_keeps_only_its_file_name():
 
 
 @pytest.mark.parametrize(
-    ("files", "per_class"),
-    [(["data/A/june/B1.jpg", "data/A/july/B1.jpg"], 2), (["data/A/B1.jpg", "data/AB/1.jpg"], 1)],
+    ("files", "expected"),
+    [
+        (
+            ["data/A/june/1.jpg", "data/A/july/1.jpg", "data/A/2.jpg"],
+            ["A2.jpg", "A_july_1.jpg", "A_june_1.jpg"],
+        ),
+        (["data/A/B1.jpg", "data/AB/1.jpg"], ["AB_1.jpg", "A_B1.jpg"]),
+    ],
 )
-def test_two_photos_that_get_one_name_are_refused(files, per_class):
+def test_two_photos_that_would_get_one_name_keep_their_folders(files, expected):
     make(*files)
-    with pytest.raises(DataError, match=r"would both be called 'AB1\.jpg'"):
-        sample(SOURCE, DESTINATION, per_class, seed=0)
+    assert (
+        sample(SOURCE, DESTINATION, len(files) // len(set(path[:7] for path in files)), 0).names == expected
+    )
+    assert sorted(copies().values()) == sorted(files)
+
+
+def test_photos_of_two_tagged_folders_keep_those():
+    make("data/siteA/test/COOT/1.jpg", "data/siteB/test/COOT/1.jpg")
+    expected = ["COOT_siteA_test_1.jpg", "COOT_siteB_test_1.jpg"]
+    assert sample(SOURCE, DESTINATION, 2, 0, tag="test").names == expected
+
+
+def test_two_photos_that_get_one_name_with_their_folders_too_are_refused():
+    make("data/A/B/1.jpg", "data/A/1.jpg", "data/A/B_1.jpg", "data/A/C/B_1.jpg")
+    with pytest.raises(DataError, match=r"would both be called 'A_B_1\.jpg'"):
+        sample(SOURCE, DESTINATION, 4, seed=0)
     assert not DESTINATION.exists()
+
+
+@pytest.mark.parametrize("name", ["data/samples", "data/COOT/new/samples", "link/samples", "data/EMPTY"])
+def test_a_folder_among_the_photos_is_refused(source, name):
+    Path("link").symlink_to("data/COOT")
+    Path("data/EMPTY").mkdir()
+    with pytest.raises(DataError, match=f"{name}: lies in data, whose photos would be found there again"):
+        sample(SOURCE, Path(name), 2, seed=0)
 
 
 def test_a_copy_that_fails_leaves_nothing():
