@@ -45,7 +45,7 @@ class Audience:
         self.summary = summary(facts)
 
     @contextlib.contextmanager
-    def progress(self, title: str, total: int) -> Iterator[Any]:
+    def progress(self, title: str, total: int | None = None, /) -> Iterator[Any]:
         yield lambda _: None
 
     def on_batch(self, batch: Batch) -> None:

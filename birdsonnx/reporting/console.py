@@ -1,41 +1,63 @@
-"""What a person sees while a verb runs: lines on stdout, and a bar on stderr where that is a terminal."""
+"""What a person sees while a verb runs: lines on stdout, and how far it is on stderr."""
 
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
-from birdsonnx.reporting.printable import printable
+from birdsonnx.reporting.progress import Clock, Lines, Progress, View, shown
 from birdsonnx.reporting.terminal import write_line
 
 
 class Console:
-    """Lines and progress of rank 0; the other ranks, and `--json`, are quiet."""
+    """Lines and progress of rank 0; the other ranks are quiet. Under `--json` there are no lines; progress is
+    shown all the same, on stderr.
 
-    def __init__(self, speaks: bool = True, json: bool = False) -> None:
+    Args:
+        clock: of progress, in seconds.
+    """
+
+    def __init__(self, speaks: bool = True, json: bool = False, clock: Clock = time.monotonic) -> None:
+        self._speaks = speaks
         self._lines = speaks and not json
-        self._bars = speaks and sys.stderr is not None and sys.stderr.isatty()
+        self._clock = clock
 
     def say(self, line: str) -> None:
         """One line on stdout."""
         if self._lines:
             write_line(line)
 
-    @contextmanager
-    def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar of `total` steps; gives the function that advances it."""
-        if not self._bars:
-            yield lambda _: None
-            return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            task = bar.add_task(printable(title), total=total)
-            yield lambda count: bar.advance(task, count)
+    @property
+    def lines_are_seen(self) -> bool:
+        """Whether lines are shown where progress would be, so that they can tell it themselves."""
+        return self._lines and (_is_terminal(sys.stdout) or not _is_terminal(sys.stderr))
+
+    def progress(
+        self, title: str, total: int | None = None, /
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show how far a piece of work is that takes 2 s or longer; gives the function that advances it.
+
+        In a terminal that is a bar, else a line every 30 s; on stderr both.
+
+        Args:
+            title: what is done, such as `comparing with Keras`, or what is counted, such as `photos`.
+            total: how many steps there are; None: nobody knows.
+        """
+        if not self._speaks or sys.stderr is None:
+            return nullcontext(lambda _: None)
+        return shown(Progress(title, total, self._clock), _view())
+
+
+def _view() -> View:
+    if not _is_terminal(sys.stderr):
+        return Lines()
+    from birdsonnx.reporting.bar import Bar  # not at the top: where there is no terminal, nobody needs rich
+
+    return Bar()
+
+
+def _is_terminal(stream: object) -> bool:
+    """One that can move its cursor."""
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

@@ -7,11 +7,32 @@ line. Who prints need not think of it.
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from birdsonnx.errors import ArtifactError
 from birdsonnx.reporting.printable import printable
+
+lock = threading.RLock()
+"""Held by who writes: progress is drawn by a thread of its own."""
+
+
+class Drawing(Protocol):
+    """What stands below the last line of a terminal, and is drawn again after a line was written."""
+
+    def hide(self) -> None: ...
+
+
+_drawing: Drawing | None = None
+
+
+def give_way(drawing: Drawing | None = None) -> None:
+    """Hide what is drawn; from now on `drawing` is. Call it with the `lock`."""
+    global _drawing
+    before, _drawing = _drawing, drawing
+    if before is not None:
+        before.hide()
 
 
 def write_line(line: str, error: bool = False) -> None:
@@ -28,7 +49,11 @@ def write_line(line: str, error: bool = False) -> None:
     line = shortened(line) if error else line
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+        with lock:
+            if stream.isatty():
+                give_way()
+            text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
+            print(text, file=stream, flush=True)
     except OSError as failure:
         lose(stream)
         if error:

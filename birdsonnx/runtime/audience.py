@@ -11,5 +11,8 @@ class Audience(Protocol):
     def say(self, line: str) -> None:
         """One line for people."""
 
-    def progress(self, title: str, total: int, /) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a bar of so many steps; gives the function that advances it."""
+    def progress(
+        self, title: str, total: int | None = None, /
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Show how far a piece of work is, of so many steps (None: nobody knows how many); gives the function
+        that advances it. One may be opened inside another."""
