@@ -13,6 +13,7 @@ MPIRUN = Path(sys.executable).parent / "mpirun"
 VERBS = (
     "export",
     "train",
+    "init",
     "predict",
     "evaluate",
     "quantize",

@@ -13,6 +13,7 @@ from birdsonnx.cli.doctor import doctor
 from birdsonnx.cli.evaluate import evaluate
 from birdsonnx.cli.export import export
 from birdsonnx.cli.info import info
+from birdsonnx.cli.init import init
 from birdsonnx.cli.job import CANNOT, one_speaker
 from birdsonnx.cli.plot import plot
 from birdsonnx.cli.predict import predict
@@ -55,7 +56,8 @@ def _main(
 
 VERBS: dict[Callable[..., None], str] = {
     export: "birdsonnx export --weights resnet50_notop.h5 --labels data/train -o models/birds.onnx",
-    train: "OMP_NUM_THREADS=2 mpirun -np 4 birdsonnx train config_train.json",
+    train: "birdsonnx train --data data, or OMP_NUM_THREADS=2 mpirun -np 4 birdsonnx train config_train.json",
+    init: "birdsonnx init data, then birdsonnx train config.json",
     predict: "birdsonnx predict test_samples/ -o predictions/",
     evaluate: "birdsonnx evaluate data/test --model model_checkpoints_save/model_checkpoint_6.onnx",
     quantize: "birdsonnx quantize model_checkpoints_save/model_checkpoint_6.onnx "

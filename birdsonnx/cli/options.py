@@ -5,9 +5,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from birdsonnx.config.computing import ENGINE_CHOICES, PRECISIONS, EngineChoice
+from birdsonnx.config.computing import ENGINE_CHOICES, FEATURE_PRECISIONS, PRECISIONS, EngineChoice
 from birdsonnx.config.computing import Precision as PrecisionName
 from birdsonnx.config.limits import MOST_THREADS
+from birdsonnx.config.proposed import Choices
 from birdsonnx.errors import ConfigError
 
 Name = TypeVar("Name", bound=str)
@@ -82,3 +83,65 @@ def require_csv(raw: bool, csv: Path | None) -> None:
     """Raises ConfigError where `--csv-raw` has no CSV that it is for."""
     if raw and csv is None:
         raise ConfigError("--csv-raw is for the file of --csv, and there is none")
+
+
+Arch = Annotated[
+    str | None,
+    typer.Option(help="Network of keras.applications to train a new head on (default: resnet50)."),
+]
+
+Network = Annotated[
+    Path | None, typer.Option("--model", help="Your own network instead: .onnx, .h5 or .keras.")
+]
+
+StartWeights = Annotated[
+    str | None,
+    typer.Option(help="Of --arch: imagenet (download; the default), none (random), or a weights file."),
+]
+
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="How often to train on all photos (default: by their number).")
+]
+
+TrainingBatch = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Photos per step, over all ranks (default: 64).")
+]
+
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="At the first epoch (default: 0.001; 0.0001 with --trainable)."),
+]
+
+Trainable = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Layers to train, as names with * and ?: 'conv5_*,dense' (default: the head; of --model, its "
+        "own choice)."
+    ),
+]
+
+FeaturePrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Of the features of the layers that are not trained: fp32 (default), fp16, bf16 or int8.",
+    ),
+]
+
+
+def choices_of(
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    trainable: list[str] | None,
+    precision: str | None,
+) -> Choices:
+    """What the options of a training without a config say. Raises ConfigError."""
+    globs = tuple(name.strip() for text in trainable or () for name in text.split(",") if name.strip())
+    return Choices(
+        epochs,
+        batch_size,
+        learning_rate,
+        globs or None,
+        None if precision is None else _one_of("--precision", precision, FEATURE_PRECISIONS),
+    )

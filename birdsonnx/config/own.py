@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from birdsonnx.config.cache_folder import user_cache
-from birdsonnx.config.computing import ENGINE_CHOICES, EngineChoice
+from birdsonnx.config.computing import ENGINE_CHOICES, FEATURE_PRECISIONS, EngineChoice, FeaturePrecision
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
 from birdsonnx.config.wording import refusal, shown
@@ -32,8 +32,7 @@ class Own(Section):
     """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
     faster. `birdsonnx doctor` says when."""
     feature_precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"],
-        one_of("fp32", "fp16", "bf16", "int8", hint=" (precision of the cached features)"),
+        FeaturePrecision, one_of(*FEATURE_PRECISIONS, hint=" (precision of the cached features)")
     ] = "fp32"
     """Precision of the cached features: fp16 halves their size; int8 computes them 3 times as fast; bf16,
     with OpenVINO on a CPU that has it, is fast and needs no calibration."""

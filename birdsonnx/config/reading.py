@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from birdsonnx.artifacts.regular_files import read_bytes
+from birdsonnx.artifacts.regular_files import IrregularError, read_bytes
 from birdsonnx.config.json_text import UnmeantError, decoded
 from birdsonnx.config.optimizers import OptimizerSettings
+from birdsonnx.config.places import guess
 from birdsonnx.config.schedules import ScheduleSettings
 from birdsonnx.config.section import kinds_of
 from birdsonnx.config.settings import Settings
@@ -33,6 +34,11 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
         text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such config file") from None
+    except IrregularError as error:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        inside = f"; do you mean {path / 'config.json'}?" if (path / "config.json").is_file() else ""
+        raise ConfigError(f"{path}: this is a folder, and a JSON config is needed{inside}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -57,7 +63,7 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
         raise ConfigError(f"{source}: the root must hold one object 'neural_network'{found}{guess}")
     network = sections["neural_network"]
     for override in overrides:
-        _assign(network, override)
+        assign(network, override)
     try:
         return Settings.model_validate(network)
     except ValidationError as error:
@@ -83,7 +89,8 @@ def _loads(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: {error}") from None
 
 
-def _assign(network: Any, override: str) -> None:
+def assign(network: Any, override: str) -> None:
+    """Do in `neural_network` what `data.batch_size=32` says. Raises ConfigError."""
     path, equals, text = override.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if keys[0].lower() == "neural_network":
@@ -117,6 +124,9 @@ def _first_line(error: ValidationError) -> str:
         if part not in classes and not str(part).startswith(("function-", "constrained", "literal", "str"))
     ]
     where = ".".join(parts)
+    if first["type"] == "unknown_key":
+        path = ".".join([*parts[1:], first["ctx"]["key"]])
+        return f"{parts[0]}.{path}: {first['msg']}{guess(first['ctx']['key'], path, first['ctx']['known'])}"
     if first["type"] == "refused":
         where = ".".join(filter(None, (where, first["ctx"]["key"])))
         return f"{where}: {first['msg']}"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import model_validator as validator
 
 from birdsonnx.config.limits import LARGEST
-from birdsonnx.config.wording import nearest, refusal, shown
+from birdsonnx.config.wording import nearest, refusal, shown, unknown_key
 
 
 class Section(BaseModel):
@@ -33,9 +33,7 @@ class Section(BaseModel):
             if name in cls.elsewhere:
                 raise refusal(f"this key is for {cls.elsewhere[name]}, which birdsonnx does not support", key)
             if name not in cls.model_fields:
-                known = [*cls.model_fields, *cls.synonyms]
-                guess = nearest(key, known) or f"; known keys: {', '.join(known)}"
-                raise refusal(f"unknown key (with value {shown(content)}){guess}", key)
+                raise unknown_key(key, content, [*cls.model_fields, *cls.synonyms])
             if name in section:
                 raise refusal("this key is given twice", key)
             section[name] = content

@@ -24,6 +24,14 @@ def refusal(message: str, key: str = "") -> "PydanticCustomError":
     return PydanticCustomError("refused", "{message}", {"message": message, "key": key})
 
 
+def unknown_key(key: str, content: Any, known: list[str]) -> "PydanticCustomError":
+    """A key that its section does not have, which has those that are `known`."""
+    from pydantic_core import PydanticCustomError  # as above
+
+    message = f"unknown key (with value {shown(content)})"
+    return PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key, "known": known})
+
+
 def shown(value: Any) -> str:
     """The value as JSON, shortened for a message."""
     text = json.dumps(value, default=str)

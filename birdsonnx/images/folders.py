@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, is_folder, photos_below
+from birdsonnx.images.sets import sets_instead_of_classes
 
 if TYPE_CHECKING:
     from birdsonnx.config.data import Data
@@ -81,9 +82,9 @@ def read_class_folders(
         may_lack: whether a class folder may be without photos, which is said then.
 
     Raises:
-        DataError: no such folder, no class folder in it, a class folder without photos, class folders whose
-            names cannot be kept or differ in their Unicode form only, or photos to which a tag gives no class
-            or two sets.
+        DataError: no such folder, no class folder in it, sets in place of class folders, a class folder
+            without photos, class folders whose names cannot be kept or differ in their Unicode form only, or
+            photos to which a tag gives no class or two sets.
     """
     _require_folder(root)
     found = photos_below(root)
@@ -102,6 +103,10 @@ def read_class_folders(
             photos.append(Photo(path, name, labels[first]))
         else:
             beside.append(path)
+    bare = {photo.name.split("/")[0] for photo in photos if photo.name.count("/") == 1}
+    refusal = sets_instead_of_classes(root, names, bare)
+    if refusal is not None:
+        raise DataError(refusal)
     empty = sorted(set(range(len(names))) - {photo.label for photo in photos if photo.label is not None})
     if empty and not may_lack:
         raise DataError(f"{root}: the class folder {names[empty[0]]!r} holds no photos")

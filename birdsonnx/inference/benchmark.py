@@ -26,10 +26,10 @@ from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.inference import engines
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import Form
-from birdsonnx.inference.opening import CHECKPOINTS, require_precision
+from birdsonnx.inference.opening import require_precision
 from birdsonnx.inference.prediction import OUTPUT_FILE, record
 from birdsonnx.inference.timing import Timing, timed
-from birdsonnx.model.checkpoint_names import newest_checkpoint
+from birdsonnx.model.checkpoint_names import default_model
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import interpreter, threads
@@ -149,7 +149,7 @@ def run(request: Request, audience: Audience) -> Benchmark:
         BirdsonnxError: a model or photos that cannot be used.
     """
     photos = None if request.data is None else collect([request.data])
-    model = request.model or newest_checkpoint(CHECKPOINTS)
+    model = request.model or default_model(audience.say)
     share = threads.share(Ranks())
     if share.note:
         audience.say(share.note)

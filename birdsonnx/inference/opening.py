@@ -12,15 +12,12 @@ from birdsonnx.inference import engines, forms, tuning
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.requests import Request
-from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, newest_checkpoint
+from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, default_model, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
-
-CHECKPOINTS = Path("model_checkpoints_save")
-"""Where a model is looked for when none is named: the tutorial's folder."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,8 @@ def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:
     path = request.model
     if path is None:
         saved = None if settings is None else settings.checkpoints.save
-        path = newest_checkpoint(Path(saved or CHECKPOINTS), int8=request.precision == "int8")
+        int8 = request.precision == "int8"
+        path = default_model(say, int8) if saved is None else newest_checkpoint(Path(saved), int8)
     chosen = ChosenModel(path, str(path))
     if settings is None or not request.replaces_preprocessing:
         return chosen

@@ -45,6 +45,8 @@ class Request:
     """`own`: read by ourselves; `tf2onnx`: by Keras and tf2onnx."""
     tag: str | None = None
     """Name of the folders in `labels` that hold the class folders; None: it does."""
+    compare: bool = True
+    """Whether to compare a network that was read with Keras, where that is installed."""
 
     @property
     def file(self) -> Path:
@@ -116,6 +118,8 @@ def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
         whole = request.source is not None and request.layers is None
         return oracle.model_of_file(Path(str(request.source))) if whole else oracle.model_like(file)
 
+    if not request.compare:
+        return Exported(converted, NotChecked("not asked for"), file.content)
     return Exported(converted, parity.compare(converted.model, file, load), file.content)
 
 

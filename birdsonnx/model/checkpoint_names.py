@@ -1,5 +1,7 @@
-"""What checkpoints and their int8 forms are called, and which one in a folder is the newest."""
+"""What checkpoints, their int8 forms and runs are called, and which of them is the newest."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from birdsonnx.errors import ModelError
@@ -10,6 +12,50 @@ HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 
 INT8_SUFFIX = ".int8.onnx"
 
+CHECKPOINTS = Path("model_checkpoints_save")
+"""Where a model is looked for first when none is named: the tutorial's folder."""
+
+RUNS = Path("runs")
+"""Of the trainings that were given no config: `train_<N>`, each with its `CHECKPOINTS_OF_RUN`."""
+RUN_PREFIX = "train_"
+CHECKPOINTS_OF_RUN = "checkpoints"
+
+
+def numbered_runs() -> dict[int, Path]:
+    """The runs in `RUNS` by number, in their order."""
+    found = {}
+    for path in RUNS.glob(f"{RUN_PREFIX}*"):
+        number = re.fullmatch(r"[1-9]\d*", path.name.removeprefix(RUN_PREFIX))
+        if number is not None and path.is_dir():
+            found[int(number[0])] = path
+    return dict(sorted(found.items()))
+
+
+def default_model(say: Callable[[str], None], int8: bool = False) -> Path:
+    """The model that is meant when none is named: the newest checkpoint in `CHECKPOINTS`, or where there is
+    none, that of the newest run in `RUNS`. `say` takes a line about which one it is.
+
+    Raises:
+        ModelError: there is none.
+    """
+    runs = list(reversed(numbered_runs().values()))
+    folders = [CHECKPOINTS, *(run / CHECKPOINTS_OF_RUN for run in runs)]
+    having = [folder for folder in folders if _checkpoints_in(folder, int8)]
+    if not having:
+        if int8:
+            raise ModelError(f"{CHECKPOINTS}, {RUNS}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
+        raise ModelError(
+            f"{CHECKPOINTS}, {RUNS}: no model_checkpoint_*.onnx there; train first, or name a model"
+        )
+    path = newest_checkpoint(having[0], int8)
+    also = (
+        f" (there are others in {having[1]}: --model names one)"
+        if having[0] == CHECKPOINTS != having[-1]
+        else ""
+    )
+    say(f"model {path}{also}")
+    return path
+
 
 def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata; of the
@@ -18,6 +64,16 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     Raises:
         ModelError: no readable checkpoint there.
     """
+    found = _checkpoints_in(folder, int8)
+    if not found:
+        if int8:
+            raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
+        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
+    return max(found)[2]
+
+
+def _checkpoints_in(folder: Path, int8: bool) -> list[tuple[int, int, Path]]:
+    """Run, epoch and path of the readable checkpoints of one kind."""
     found = []
     for path in sorted(folder.glob("model_checkpoint_*.onnx")):
         if path.name.endswith(INT8_SUFFIX) != int8:
@@ -25,11 +81,7 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
         run = run_record(path)
         if run is not None:
             found.append((run["run"], run["epoch"], path))
-    if not found:
-        if int8:
-            raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
-        raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
-    return max(found)[2]
+    return found
 
 
 def run_record(path: Path) -> dict[str, int] | None:

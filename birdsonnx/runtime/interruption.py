@@ -31,6 +31,10 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
         self.agreed = agreed
 
+    def adding(self, advice: str) -> "Interrupted":
+        """The same with more to say."""
+        return Interrupted(self.number, f"{self}; {advice}", self.agreed)
+
 
 class _Asked:
     """What this process has been asked so far."""

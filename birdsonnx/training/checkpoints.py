@@ -73,6 +73,13 @@ def next_run(folder: Path) -> int:
     return 1 + max((run["run"] for run in runs if run), default=0)
 
 
+def replaced_by(folder: Path, epochs: int, interval: int) -> list[str]:
+    """Names of the checkpoints in the folder that a run of so many epochs, which keeps one each `interval`,
+    writes anew."""
+    numbers = {*range(interval, epochs + 1, interval), epochs}
+    return [path.name for path in (model_path(folder, each) for each in sorted(numbers)) if path.exists()]
+
+
 def save(
     folder: Path,
     model: BirdModel,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from birdsonnx.config.data import Data
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.decoding import Decoder, decoder
@@ -87,8 +88,8 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     cache = ranks.together(lambda: own.cache_folder if own.views or not data.augments else None)
     found = ranks.first(lambda: _find(settings, resume, say))
     state = found.state
-    folders = [found.train, *([] if found.test is None else [found.test])]
-    same_inputs.require(ranks, folders, Path(found.where))
+    sets = [found.train, *([] if found.test is None else [found.test])]
+    same_inputs.require(ranks, sets, Path(found.where))
     source = model_file.parse(found.content, found.where)
     trainable = ranks.together(lambda: trainable_layers(source.metadata, own.trainable))
     network = ranks.together(lambda: Network(source, trainable))
@@ -132,7 +133,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
 def _find(settings: Settings, resume: bool, say: Say) -> _Found:
     """Read what the settings name, and refuse what does not fit together; rank 0 only."""
     save = settings.checkpoints.save
-    train, test = _folders(settings, say)
+    train, test = folders(settings.data, say)
     _require_outputs(settings, test)
     state = None
     run = 1
@@ -150,18 +151,28 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
         model = loading.to_train(settings, say)
         if save is not None:
             run = checkpoints.next_run(Path(save))
+            _say_what_is_replaced(settings, Path(save), say)
     train = _as_classes_of(model, settings, train)
     if test is not None:
         test = fitted(test, train.classes, len(train.classes), train.where, say=say)
     return _Found(model.serialized(), model.where, train, test, run, state)
 
 
-def _folders(settings: Settings, say: Say) -> tuple[LabelledFolder, LabelledFolder | None]:
+def _say_what_is_replaced(settings: Settings, save: Path, say: Say) -> None:
+    names = checkpoints.replaced_by(save, settings.num_epochs, settings.checkpoints.interval)
+    if names:
+        say(
+            f"{save}: {listed(names, 3)} of an earlier training will be replaced; checkpoints.save names "
+            "another folder, --resume goes on with that one"
+        )
+
+
+def folders(data: Data, say: Say) -> tuple[LabelledFolder, LabelledFolder | None]:
     """The photos to train on and to test on. Raises DataError."""
-    train = training_photos(settings.data, say)
+    train = training_photos(data, say)
     if len(train.classes) < 2:
         raise DataError(f"{train.where} has one class folder; a classifier needs two or more")
-    test = test_photos(settings.data, say)
+    test = test_photos(data, say)
     if test is not None:  # before a model is read, which may take its time; its labels are settled then
         fitted(test, train.classes, len(train.classes), train.where, say=lambda _: None)
     return train, test

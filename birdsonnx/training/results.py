@@ -84,7 +84,7 @@ class Results:
             return f"{place}; nothing is kept without checkpoints.save"
         checkpoint = self._model_after({"epoch": done, "step": begun.steps})
         path = self._ranks.first(lambda: self._save(Path(save), checkpoint, begun))
-        return f"{place}; kept in {path}, --resume goes on from there"
+        return f"{place}; kept in {path}"
 
     @property
     def keeps_predictions(self) -> bool:

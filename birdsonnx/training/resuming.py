@@ -1,6 +1,7 @@
 """Going on with a run: what the config must share with it, and its state put back."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from birdsonnx import artifacts
@@ -10,6 +11,7 @@ from birdsonnx.errors import TrainingError
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training.checkpoints import State
+from birdsonnx.training.epochs import Epoch, stops_early
 from birdsonnx.training.optimizers import Optimizer
 
 
@@ -42,6 +44,16 @@ def require_same_photos(state: State, train: LabelledFolder, where: str) -> None
             f"{' with other names' if before[0] == now[0] else ''}; put them back, or start a new run from "
             "it with checkpoints.load"
         )
+
+
+def over(settings: Settings, history: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why nothing is left of a run that did the epochs in `history`; None where something is."""
+    done = [Epoch(**entry) for entry in history]
+    if len(done) >= settings.num_epochs:
+        return f"all {settings.num_epochs} epochs of its run are done"
+    if done and stops_early(done, settings.birdsonnx.early_stopping):
+        return f"its run ended after epoch {len(done)}, since the test loss fell no more (early_stopping)"
+    return None
 
 
 def photos_of(train: LabelledFolder) -> list[Any]:

@@ -20,7 +20,7 @@ from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import checkpoints, feature_table, features, int8_backbone
+from birdsonnx.training import checkpoints, feature_table, features, int8_backbone, resuming
 from birdsonnx.training import plan as plans
 from birdsonnx.training.audience import Facts, TrainingAudience
 from birdsonnx.training.backbone import Backbone
@@ -63,6 +63,10 @@ def _take_places(settings: Settings, stack: contextlib.ExitStack, say: Callable[
 def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool) -> Outcome:
     began = time.perf_counter()
     plan = plans.make(settings, ranks, audience.say, resume)
+    over = resuming.over(settings, plan.model.metadata.history) if resume else None
+    if over is not None:
+        audience.say(f"{plan.model.where}: {over}")
+        return Outcome([], [], {"total": time.perf_counter() - began})
     ranks.together(lambda: audience.begin(facts_of(settings, ranks, plan)))
     if settings.debug:
         _draw(settings, ranks, plan, audience)

@@ -828,7 +828,7 @@ def test_reading_a_file():
     ("make", "said"),
     [
         (lambda path: None, "there is no such config file"),
-        (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: path.mkdir(), "this is a folder"),
         (lambda path: path.write_bytes(b'{"neural_network": "\xff\xfe"}'), "cannot be read"),
     ],
 )

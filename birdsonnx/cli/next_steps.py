@@ -1,0 +1,58 @@
+"""What to do next, as commands to type."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdsonnx.config.settings import Settings
+    from birdsonnx.training.results import Outcome
+
+
+def as_lines(commands: Sequence[str]) -> list[str]:
+    """A command a line, under one title."""
+    return [f"{'next:' if number == 0 else '':<7}{command}" for number, command in enumerate(commands)]
+
+
+@dataclass(frozen=True)
+class Again:
+    """How a training is started once more."""
+
+    config: Path
+    overrides: Sequence[str]
+    """Of --set."""
+    ranks: int
+
+    def command(self, *more: str, resume: bool) -> str:
+        """With `more` words."""
+        start = ["mpirun", "-np", str(self.ranks)] if self.ranks > 1 else []
+        overrides = [word for override in self.overrides for word in ("--set", override)]
+        end = ["--resume"] if resume else []
+        return shlex.join([*start, "birdsonnx", "train", str(self.config), *overrides, *more, *end])
+
+    def with_more_epochs(self, settings: "Settings") -> str:
+        """Resumed, with twice as many epochs."""
+        return self.command("--set", f"num_epochs={2 * settings.num_epochs}", resume=True)
+
+
+def after_training(settings: "Settings", outcome: "Outcome") -> list[str]:
+    """What to do with the last checkpoint of a training, if it kept one."""
+    from birdsonnx.model.checkpoint_names import INT8_SUFFIX
+
+    models = [path for path in outcome.checkpoints if not path.name.endswith(INT8_SUFFIX)]
+    if not models:
+        return []
+    model, data = str(models[-1]), settings.data
+    commands = [["predict", "PHOTOS", "--model", model]]
+    held_out = Path(str(data.input_path)).parent / "test"
+    if data.training_tag is None and held_out.is_dir():
+        commands.append(["evaluate", str(held_out), "--model", model])
+    elif data.test_folder is not None:
+        tag = ["--tag", data.test_tag] if data.test_tag else []
+        commands.append(["evaluate", str(data.test_folder), *tag, "--model", model])
+    if not settings.birdsonnx.quantize:
+        tag = ["--tag", data.training_tag] if data.training_tag else []
+        commands.append(["quantize", model, "--calibrate", str(data.input_path), *tag])
+    return [shlex.join(["birdsonnx", *words]) for words in commands]
