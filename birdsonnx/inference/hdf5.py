@@ -17,7 +17,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
-from birdsonnx.model import h5_safety
+from birdsonnx.model import foreign_files, h5_safety
 from birdsonnx.runtime import interruption
 
 MOST_COMPACT = 60_000
@@ -137,6 +137,9 @@ def reading(path: Path) -> Iterator[Predictions]:
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such predictions file")
+    refusal = foreign_files.what_to_do(path, "predictions")
+    if refusal is not None:
+        raise DataError(f"{path}: {refusal}")
     with contextlib.ExitStack() as stack:
         with _readable(path):
             file = stack.enter_context(h5py.File(path, "r"))

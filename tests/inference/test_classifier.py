@@ -77,8 +77,7 @@ def test_transforms_of_the_training_apply_unless_others_are_given(photos):
     ("name", "make", "said"),
     [
         ("model.onnx", lambda path: None, "there is no such model"),
-        ("model.h5", lambda path: path.touch(), "a Keras file; convert it first: birdsonnx export"),
-        ("model.keras", lambda path: path.touch(), "a Keras file; convert it first: birdsonnx export"),
+        ("model.h5", lambda path: path.touch(), "the file is empty"),
         ("model.onnx", lambda path: path.write_bytes(b"no model"), "not a complete ONNX file"),
         (
             "model.onnx",

@@ -16,10 +16,11 @@ import numpy as np
 
 from birdsonnx.config import json_text
 from birdsonnx.errors import ModelError
-from birdsonnx.model import h5_safety
+from birdsonnx.model import foreign_files, h5_safety
 from birdsonnx.model.h5_safety import MAX_EXPANSION, SMALL_BYTES
 
 MAX_JSON_BYTES = 64 * 2**20
+INCOMPLETE = "not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 
 
@@ -53,9 +54,8 @@ def opened(path: Path) -> Iterator[Container]:
     try:
         file = h5py.File(path, "r")
     except OSError:
-        raise ModelError(
-            f"{where}: not a complete Keras file (.h5 or .keras; truncated, or of another kind)"
-        ) from None
+        refusal = foreign_files.what_to_do(path, "keras") or INCOMPLETE
+        raise ModelError(f"{where}: {refusal}") from None
     with file:
         _require_self_contained(file, where, path.stat().st_size)
         text = _attribute_text(file, "model_config", where)
@@ -72,6 +72,9 @@ def _zipped(path: Path) -> Iterator[Container]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            refusal = None if CONFIG in names else foreign_files.what_to_do(path, "keras")
+            if refusal is not None:
+                raise ModelError(f"{where}: {refusal}")
             if WEIGHTS not in names and any(name.endswith(".npz") for name in names):
                 raise ModelError(
                     f"{where}: its weights are a .npz; save the model again with Keras as it is installed"

@@ -18,6 +18,7 @@ from birdsonnx.keras_io.reading.options import precision
 from birdsonnx.keras_io.reading.parsing import parse
 from birdsonnx.keras_io.reading.paths import Full, Paths, paths_of
 from birdsonnx.keras_io.reading.records import Layer, Network, Variable, leaves
+from birdsonnx.model import foreign_files
 from birdsonnx.model.metadata import Dropout, Parameters
 from birdsonnx.model.metadata import Layer as Described
 from birdsonnx.passes.rewriting import Report
@@ -130,10 +131,8 @@ def read(path: Path, layers_json: Path | Any | None = None, weights: Path | None
 
 def _version(container: Container, content: Any) -> str | None:
     if container.content is None and content is None:
-        raise ModelError(
-            f"{container.where}: holds weights only; give the network too, as the JSON that Keras' to_json() "
-            "writes"
-        )
+        refusal = foreign_files.what_to_do(Path(container.where), "keras")
+        raise ModelError(f"{container.where}: {refusal or 'it holds no network'}")
     return container.version if content is None else None
 
 

@@ -362,7 +362,7 @@ def test_weights_alone_want_the_network(tmp_path):
     path.write_bytes(written.members(2)["conv2d_batch_norm.h5"])
     with h5py.File(path, "r+") as opened:
         del opened.attrs["model_config"]
-    refused(path, "holds weights only; give the network too")
+    refused(path, "Keras weights without their network; give the network too")
 
 
 def test_a_zip_bomb_is_refused_by_its_header(tmp_path):
