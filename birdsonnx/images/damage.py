@@ -5,7 +5,6 @@ photos with 512 zeros in them it warned of 87 %. libtiff does not say what libjp
 checksum of a deflated strip only where its pixels do not end before.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import BinaryIO
 import simplejpeg
 from PIL import Image
 
-from birdsonnx.images.photo_file import MAX_PIXELS
+from birdsonnx.images.photo_file import MAX_PIXELS, size_of
 
 HOLE = bytes(64)
 """No coded picture holds so many zeros, unless zeros are how its coding says "nothing here"."""
@@ -98,7 +97,7 @@ def require_whole_tiff(file: BinaryIO, image: Image.Image) -> None:
     tags = image.tag_v2  # type: ignore[attr-defined]
     offsets, counts = STRIPS if STRIPS[0] in tags else TILES
     left = 4 * MAX_PIXELS
-    if sum(tags[counts]) > os.fstat(file.fileno()).st_size:
+    if sum(tags[counts]) > size_of(file):
         raise ValueError("its strips are longer than the file")
     for offset, count in zip(tags[offsets], tags[counts], strict=True):
         file.seek(offset)

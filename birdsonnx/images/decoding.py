@@ -1,9 +1,7 @@
 """The one path from a photo file to the network's pixels, for training, prediction and evaluation alike."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -26,7 +24,7 @@ from birdsonnx.config.transforms import (
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images.colors import opencv_version
 from birdsonnx.images.damage import require_whole_jpeg, require_whole_tiff
-from birdsonnx.images.photo_file import image_in, opened
+from birdsonnx.images.photo_file import Source, image_in, opened, size_of
 from birdsonnx.images.transforms import transformed
 from birdsonnx.runtime.memory import for_pictures
 
@@ -86,7 +84,7 @@ class Decoder:
     """Its version where a transform is computed by it: what pixels come out may depend on it."""
 
     def __call__(
-        self, path: Path, chance: np.random.Generator | None = None, out: Pixels | None = None
+        self, source: Source, chance: np.random.Generator | None = None, out: Pixels | None = None
     ) -> Pixels:
         """Read one photo as uint8 `[height, width, channels]`, into `out` where that is given.
 
@@ -96,23 +94,23 @@ class Decoder:
             ImageError: missing, truncated, oversized, of another format, or of another size than the
                 network's when no transform settles it.
         """
-        with opened(path) as file:
+        with opened(source) as file:
             straight = self._straight(file, out) if chance is None else None
             if straight is not None:
                 return straight
-            with image_in(file, path) as image, for_pictures().taking(self._bytes_of(file, image)):
-                pixels = self.transformed(self._picture(file, image), path, chance)
+            with image_in(file, source) as image, for_pictures().taking(self._bytes_of(file, image)):
+                pixels = self.transformed(self._picture(file, image), source, chance)
         if out is None:
             return pixels
         out[...] = pixels
         return out
 
-    def opened(self, path: Path) -> Image.Image:
+    def opened(self, source: Source) -> Image.Image:
         """The photo, upright, in RGB or gray; where a resize comes first, a JPEG's pixels may be
         averages of 2, 4 or 8 pixels each way. Raises ImageError."""
         with (
-            opened(path) as file,
-            image_in(file, path) as image,
+            opened(source) as file,
+            image_in(file, source) as image,
             for_pictures().taking(self._bytes_of(file, image)),
         ):
             return self._picture(file, image)
@@ -120,7 +118,7 @@ class Decoder:
     def _bytes_of(self, file: BinaryIO, image: Image.Image) -> int:
         """What a picture may take in memory until it has the network's size."""
         pixels, scale = image.width * image.height, self._scale(image)
-        content = os.fstat(file.fileno()).st_size
+        content = size_of(file)
         if scale == 1:
             return content + pixels * MORE_BYTES_PER_PIXEL.get(image.format or "", BYTES_PER_PIXEL)
         return content + pixels * COEFFICIENT_BYTES + pixels // scale**2 * BYTES_PER_PIXEL
@@ -177,16 +175,16 @@ class Decoder:
         pixels: Pixels = simplejpeg.decode_jpeg(content, COLORSPACES[self.mode], buffer=out)
         return pixels
 
-    def transformed(self, image: Image.Image, path: Path, chance: np.random.Generator | None) -> Pixels:
-        """Apply the transforms to an opened photo; `path` names it in messages. Raises ImageError."""
+    def transformed(self, image: Image.Image, source: Source, chance: np.random.Generator | None) -> Pixels:
+        """Apply the transforms to an opened photo; `source` names it in messages. Raises ImageError."""
         try:
             for step in self.transforms:
                 image = transformed(image, step, chance)
         except ImageError as error:
-            raise ImageError(f"{path}: {error}") from None
+            raise ImageError(f"{source}: {error}") from None
         if image.size != (self.width, self.height):
             raise ImageError(
-                f"{path}: {image.width} x {image.height} pixels, but the network takes {self.width} x "
+                f"{source}: {image.width} x {image.height} pixels, but the network takes {self.width} x "
                 f'{self.height}; add {{"resize": [{self.width}, {self.height}]}} to the transforms'
             )
         pixels = np.asarray(image)

@@ -1,11 +1,14 @@
-"""A photo's file, opened and judged by its header: what it may be, how many pixels it may have."""
+"""A photo's file, on disk or as it was sent, opened and judged by its header: what it may be, how many pixels
+it may have."""
 
 import contextlib
 import ctypes
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,23 +44,42 @@ with contextlib.suppress(OSError, AttributeError):  # where Pillow was built wit
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A photo's file that is in memory, as a client of `serve` sent it."""
+
+    name: str
+    """As the client calls it; it may be anything."""
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Upload
+"""What a photo is read from; its text is what it is called in messages."""
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(source: Source) -> Iterator[BinaryIO]:
     """A photo's file. Whatever is wrong with it, there or while the caller reads its pixels, is raised as
     ImageError."""
     try:
-        with open(path, "rb", opener=opener) as file:
+        if isinstance(source, Upload):
+            yield io.BytesIO(source.content)
+            return
+        with open(source, "rb", opener=opener) as file:
             require_size(file, LARGEST)
             yield file
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file (a broken link?)") from None
+        raise ImageError(f"{source}: no such file (a broken link?)") from None
     except IrregularError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+        raise ImageError(f"{source}: {error.strerror}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not an image that can be read ({', '.join(FORMATS)})") from None
+        raise ImageError(f"{source}: not an image that can be read ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(
-            f"{path}: its header announces more pixels than the {MAX_PIXELS:,} allowed"
+            f"{source}: its header announces more pixels than the {MAX_PIXELS:,} allowed"
         ) from None
     except ImageError:
         raise
@@ -65,21 +87,31 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         # What decoders raise on damaged files has no end: OSError, SyntaxError, ValueError, EOFError,
         # IndexError, KeyError and TypeError were met, and of AVIF RuntimeError.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{path}: cannot be decoded ({reason})") from None
+        raise ImageError(f"{source}: cannot be decoded ({reason})") from None
 
 
 @contextlib.contextmanager
-def image_in(file: BinaryIO, path: Path) -> Iterator[Image.Image]:
+def image_in(file: BinaryIO, source: Source) -> Iterator[Image.Image]:
     """The photo in a file, of which only the header has been read, and found good. Raises ImageError, and
     whatever Pillow raises."""
-    with Image.open(file, formats=_formats_of(file, path)) as image:
+    with Image.open(file, formats=_formats_of(file, source)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(
-                f"{path}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
+                f"{source}: {image.width} x {image.height} pixels are more than the {MAX_PIXELS:,} allowed"
             )
         if image.mode.startswith(("I", "F")) or _is_deep(image):
-            raise ImageError(f"{path}: {image.mode} pixels (16 bits or floating point); save it with 8 bits")
+            raise ImageError(
+                f"{source}: {image.mode} pixels (16 bits or floating point); save it with 8 bits"
+            )
         yield image
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes of an open file, on disk or in memory; where it is read next stays the same."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
 
 
 def write_jpeg(image: Image.Image, path: Path) -> None:
@@ -90,14 +122,14 @@ def write_jpeg(image: Image.Image, path: Path) -> None:
     path.write_bytes(content.getvalue())
 
 
-def _formats_of(file: BinaryIO, path: Path) -> tuple[str, ...]:
+def _formats_of(file: BinaryIO, source: Source) -> tuple[str, ...]:
     """Pillow's formats that may read a file. Raises ImageError for HEIC without the `heic` extra."""
     head = file.read(HEAD)
     file.seek(0)
     if not is_heif(head):
         return FORMATS
     if not reads_heif():
-        raise ImageError(f"{path}: a HEIC photo; {HOW_TO_READ_HEIF}")
+        raise ImageError(f"{source}: a HEIC photo; {HOW_TO_READ_HEIF}")
     import pillow_heif  # only for these files
 
     pillow_heif.register_heif_opener()

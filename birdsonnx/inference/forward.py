@@ -1,6 +1,6 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_file import Source
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT
@@ -64,20 +65,31 @@ def forward(
         if not good or (seen_bad and stop_computing_at_refusal):
             empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
             return Chunk((), empty, tuple(refused))
-        values = answer(engine, pixels)
-        if values.dtype == np.float16:  # a choice of the training, which says so itself
-            return Chunk(tuple(good), values, tuple(refused))
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        if not finite.all():
-            refused += [
-                (good[row], f"{photos[good[row]].path}: {NOT_FINITE}") for row in np.flatnonzero(~finite)
-            ]
-            refused.sort()
-            good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]
-            seen_bad = True
-        return Chunk(tuple(good), values, tuple(refused))
+        chunk = computed(engine, pixels, good, refused, lambda index: photos[index].path)
+        seen_bad = seen_bad or bool(chunk.refused)
+        return chunk
 
     return in_streams(streams, run, slices(indices, per_run), ahead)
+
+
+def computed(
+    engine: Engine,
+    pixels: Pixels,
+    good: list[int],
+    refused: list[tuple[int, str]],
+    source_of: Callable[[int], Source],
+) -> Chunk:
+    """What becomes of photos that were decoded, at least one of them well (`images.batches`); `source_of` says
+    what one is called in messages. Raises ModelError."""
+    values = answer(engine, pixels)
+    if values.dtype == np.float16:  # a choice of the training, which says so itself
+        return Chunk(tuple(good), values, tuple(refused))
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        wrong = [(good[row], f"{source_of(good[row])}: {NOT_FINITE}") for row in np.flatnonzero(~finite)]
+        refused = sorted([*refused, *wrong])
+        good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]
+    return Chunk(tuple(good), values, tuple(refused))
 
 
 def answer(engine: Engine, pixels: Pixels) -> npt.NDArray[np.float32]:
