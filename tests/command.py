@@ -20,6 +20,7 @@ VERBS = (
     "sample",
     "plot",
     "benchmark",
+    "serve",
     "info",
     "schema",
     "doctor",

@@ -13,6 +13,7 @@ ROOMS = (
     "cli",
     "demo",
     "doctor",
+    "serving",
     "reporting",
     "training",
     "inference",

@@ -20,6 +20,7 @@ from birdsonnx.cli.predict import predict
 from birdsonnx.cli.quantize import quantize
 from birdsonnx.cli.sample import sample
 from birdsonnx.cli.schema import schema
+from birdsonnx.cli.serve import serve
 from birdsonnx.cli.train import train
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.reporting.terminal import lose, write_line, write_lines
@@ -65,6 +66,7 @@ VERBS: dict[Callable[..., None], str] = {
     sample: "birdsonnx sample data/test test_samples",
     plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",
     benchmark: "birdsonnx benchmark models/resnet50_birds.onnx --data data/test --plot speed.png",
+    serve: "birdsonnx serve models/resnet50_birds.onnx --port 8000",
     info: "birdsonnx info models/resnet50_birds.onnx",
     doctor: "birdsonnx doctor",
     demo: "birdsonnx demo demo/",

@@ -55,6 +55,8 @@ class Job:
         """Whether this process prints."""
         self.works = True
         """Whether this process carries out the verb."""
+        self._is_printed = False
+        """Whether the JSON object is out already."""
         self._ranks: Ranks | None = None
         self._all: Ranks | None = None
         """All ranks, also those that do not work."""
@@ -142,9 +144,15 @@ class Job:
             self.ranks.abort(code)
 
     def print_result(self, instead_of_first: bool = False) -> None:
-        """Under --json print the one object; of several ranks only the first does, unless it cannot."""
-        if self.json and (self.speaks or instead_of_first):
+        """Under --json print the one object, once; of several ranks only the first does, unless it cannot."""
+        if self.json and not self._is_printed and (self.speaks or instead_of_first):
+            self._is_printed = True
             write_line(artifacts.json_text(self.result))
+
+    def announce(self, result: dict[str, Any]) -> None:
+        """Print the object now, of a verb that goes on until it is stopped: what follows is only its end."""
+        self.result = result
+        self.print_result()
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Report Ctrl-C or another signal, and end all ranks, also those that only wait."""

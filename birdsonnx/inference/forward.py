@@ -79,8 +79,14 @@ def computed(
     refused: list[tuple[int, str]],
     source_of: Callable[[int], Source],
 ) -> Chunk:
-    """What becomes of photos that were decoded, at least one of them well (`images.batches`); `source_of` says
-    what one is called in messages. Raises ModelError."""
+    """What becomes of photos that were decoded, at least one of them well (`images.batches`).
+
+    Args:
+        source_of: gives what a photo is called in messages, by its position.
+
+    Raises:
+        ModelError: the engine cannot compute it.
+    """
     values = answer(engine, pixels)
     if values.dtype == np.float16:  # a choice of the training, which says so itself
         return Chunk(tuple(good), values, tuple(refused))
