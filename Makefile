@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain fuzz lint bench bench-road bench-classes bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint bench bench-road bench-classes bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -35,6 +35,20 @@ test-plain:
 	PATH="$$PWD/.venv-plain/bin:$$PATH" .venv-plain/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs \
 		tests/passes tests/training tests/runtime tests/model tests/inference tests/reporting \
 		tests/e2e/test_training.py tests/e2e/test_prediction.py tests/e2e/test_command_line.py tests/e2e/test_demo.py
+
+# The wheel and the sdist, in dist/, as a package index wants them.
+wheel: .venv/dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
+# The whole road with the wheel, in an environment that holds nothing else and outside the clone.
+test-wheel: wheel
+	rm -rf .venv-wheel build/wheel
+	'$(PYTHON)' -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	mkdir -p build/wheel
+	cd build/wheel && ../../.venv-wheel/bin/birdsonnx configs && ../../.venv-wheel/bin/birdsonnx demo
 
 # Damaged inputs for SECONDS, from a new seed.
 SECONDS ?= 600
@@ -67,7 +81,7 @@ keras2:
 	scripts/keras2 python3.11 2.12.1
 
 clean:
-	rm -rf .venv .venv-lowest .venv-plain .venv-onnxruntime demo build dist
+	rm -rf .venv .venv-lowest .venv-plain .venv-wheel .venv-onnxruntime demo build dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all

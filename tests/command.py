@@ -22,6 +22,7 @@ VERBS = (
     "benchmark",
     "serve",
     "info",
+    "configs",
     "schema",
     "doctor",
     "demo",

@@ -34,7 +34,17 @@ def test_every_option_in_it_exists():
         assert all(option in text for option in options), (verb, options)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/architecture.md",
+        "benchmarks/README.md",
+    ],
+)
 def test_links_lead_somewhere(name):
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

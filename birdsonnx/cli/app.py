@@ -8,6 +8,7 @@ import typer
 
 from birdsonnx import __version__
 from birdsonnx.cli.benchmark import benchmark
+from birdsonnx.cli.configs import configs
 from birdsonnx.cli.demo import demo
 from birdsonnx.cli.doctor import doctor
 from birdsonnx.cli.evaluate import evaluate
@@ -30,7 +31,7 @@ app = typer.Typer(
     name="birdsonnx",
     help="From a Keras classifier and folders of photos to one self-contained ONNX file that names birds.",
     invoke_without_command=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -70,6 +71,7 @@ VERBS: dict[Callable[..., None], str] = {
     info: "birdsonnx info models/resnet50_birds.onnx",
     doctor: "birdsonnx doctor",
     demo: "birdsonnx demo demo/",
+    configs: "birdsonnx configs models/",
     schema: "birdsonnx schema -o birdsonnx.schema.json",
 }
 """Each verb and an example of it, in the order of `--help`."""
