@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birdsonnx.cli.job import SOME_REFUSED, Job, running
+from birdsonnx.cli.job import DONE, SOME_REFUSED, Job, running
 from birdsonnx.cli.options import Debug, Engine, Json, Precision, Threads, engine_of, precision_of
 from birdsonnx.errors import ConfigError, InstallationError
 
@@ -73,10 +73,10 @@ def serve(
                 job.announce({"url": url, **service.about, "classes": service.classifier.num_classes})
                 _tell(job, service.about, url, is_private)
 
-            left = server.serve(service, own, ready, debug)
+            server.serve(service, own, ready, debug)
+        left = service.given_up
         job.say(f"stopped; {left} requests were given up" if left else "stopped; every request is answered")
-        if left:
-            job.code = SOME_REFUSED
+        job.code = SOME_REFUSED if left else DONE
 
 
 def _names(allowed: list[str] | None) -> list[str]:

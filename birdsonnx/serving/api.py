@@ -82,6 +82,8 @@ class Service:
         self.batcher = Batcher(classifier, limits.waiting, self.metrics)
         self.room = Room(UPLOADS_AT_ONCE * limits.body_bytes)
         self.stopping = False
+        self.given_up = 0
+        """Requests that were under way when the time for that ran out."""
 
     def app(self) -> ASGIApp:
         """The application that answers."""
@@ -128,6 +130,9 @@ class Service:
                 outcomes = await self._named(photos, request)
         except RefusedError:
             await body.throw_away()
+            raise
+        except asyncio.CancelledError:
+            self.given_up += 1
             raise
         return self._answer(photos, outcomes, top_k)
 
@@ -239,6 +244,8 @@ async def _not_found(request: Request, error: Exception) -> Response:
     """404 and 405, of Starlette's own."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
     allowed = f"; {request.url.path} takes {headers['Allow']}" if "Allow" in headers else ""
     return _error(error.status_code, [f"{error.detail.lower()}{allowed}"], headers)
 

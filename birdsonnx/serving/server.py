@@ -64,15 +64,13 @@ def url(own: socket.socket, host: str) -> str:
     return f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
 
 
-def serve(service: Service, own: socket.socket, ready: Callable[[], None], debug: bool = False) -> int:
-    """Answer until a signal asks for the end; then take nothing more and finish what is under way.
+def serve(service: Service, own: socket.socket, ready: Callable[[], None], debug: bool = False) -> None:
+    """Answer until a signal asks for the end; then take nothing more and finish what is under way, or give it
+    up where it takes longer than `GRACE_S` (`service.given_up`).
 
     Args:
         ready: called once connections are taken.
         debug: whether uvicorn says on stderr what it does.
-
-    Returns:
-        How many requests were given up, since they took longer than `GRACE_S`.
     """
     if not debug:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
@@ -104,17 +102,7 @@ def serve(service: Service, own: socket.socket, ready: Callable[[], None], debug
                     ready()
             service.stopping = True
             server.should_exit = True
-            left = _ended(server, working)
+            working.join()
             service.batcher.close()
     except interruption.Interrupted:  # the usual end
         interruption.reported()
-    return left
-
-
-def _ended(server: uvicorn.Server, working: threading.Thread) -> int:
-    """Wait for the end; gives the number of requests that were given up."""
-    left = 0
-    while working.is_alive():
-        left = len(server.server_state.tasks)
-        working.join(POLL_S)
-    return left

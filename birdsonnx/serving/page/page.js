@@ -4,7 +4,6 @@
 const find = (id) => document.getElementById(id);
 const SURE = 0.5;
 
-/** A photo's best names: [[name, probability], …], the likeliest first. */
 const percent = (share) =>
   share >= 0.9995 ? "100 %" : share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 
@@ -50,6 +49,7 @@ function failed(file, error) {
   made.querySelector(".file").textContent = error.message.includes(file.name)
     ? error.message
     : `${file.name}: ${error.message}`;
+  made.querySelector(".picture").remove();
   made.querySelector(".names").remove();
   return [made, made.querySelector(".file").textContent];
 }
@@ -57,13 +57,14 @@ function failed(file, error) {
 /**
  * Let people drop, choose and paste photos.
  * @param ready a promise of the texts about the model: {about, note}.
- * @param name gives a file's best names, or throws an Error whose message is for people.
+ * @param name gives a file's names, [[name, probability], …], the likeliest first, or throws an Error whose message is for people.
  */
 export function start({ ready, name }) {
   const [drop, choose, status] = ["drop", "choose", "status"].map(find);
   let queue = Promise.resolve(); // one photo at a time, in the order in which they came
 
   async function nameOne(file) {
+    status.className = "";
     status.textContent = `Looking at ${file.name} …`;
     const [made, said] = await name(file).then(
       (top) => shown(file, top),
@@ -71,6 +72,7 @@ export function start({ ready, name }) {
     );
     document.body.classList.add("used");
     find("photos").prepend(made);
+    status.className = "said";
     status.textContent = said;
   }
 
