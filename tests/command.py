@@ -17,6 +17,7 @@ VERBS = (
     "predict",
     "evaluate",
     "quantize",
+    "split",
     "sample",
     "plot",
     "benchmark",

@@ -22,6 +22,7 @@ from birdsonnx.cli.quantize import quantize
 from birdsonnx.cli.sample import sample
 from birdsonnx.cli.schema import schema
 from birdsonnx.cli.serve import serve
+from birdsonnx.cli.split import split
 from birdsonnx.cli.train import train
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.reporting.terminal import lose, write_line, write_lines
@@ -64,6 +65,7 @@ VERBS: dict[Callable[..., None], str] = {
     evaluate: "birdsonnx evaluate data/test --model model_checkpoints_save/model_checkpoint_6.onnx",
     quantize: "birdsonnx quantize model_checkpoints_save/model_checkpoint_6.onnx "
     "--calibrate data/train --validate data/valid",
+    split: "birdsonnx split photos data --keep-sequences",
     sample: "birdsonnx sample data/test test_samples",
     plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",
     benchmark: "birdsonnx benchmark models/resnet50_birds.onnx --data data/test --plot speed.png",

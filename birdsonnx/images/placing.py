@@ -21,8 +21,8 @@ NO_PRIVILEGE = 1314
 
 
 def require_place(destination: Path, sources: Collection[Path]) -> None:
-    """Raises DataError unless photos of `sources` may be placed in `destination`: it is new or empty, and lies
-    in none of the source folders, whose photos those in it would become."""
+    """Raises DataError unless photos of `sources` may be placed in `destination`: it is new or empty, and it
+    lies in none of the source folders, where its photos would be found again."""
     artifacts.require_new_or_empty(destination)
     place = os.path.realpath(destination)
     for source in sources:
