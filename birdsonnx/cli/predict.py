@@ -57,6 +57,14 @@ Tune = Annotated[
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")]
 CSV = Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")]
+Sort = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Also place the photos in DIR, new or empty, in a folder for each class, as symbolic links.",
+    ),
+]
+SortCopy = Annotated[bool, typer.Option("--sort-copy", help="With --sort: copies instead of links.")]
 
 
 def predict(
@@ -72,6 +80,8 @@ def predict(
     top_k: TopK = 1,
     csv: CSV = None,
     csv_raw: CSVRaw = False,
+    sort: Sort = None,
+    sort_copy: SortCopy = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -83,6 +93,7 @@ def predict(
         if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
             raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
         agreed(lambda: require_csv(csv_raw, csv))
+        agreed(lambda: _require_sort(sort_copy, sort))
         if config is None:
             request = Request(inputs or [], output=Path("predictions"))
         else:
@@ -101,6 +112,8 @@ def predict(
             top_k=top_k,
             csv=csv,
             csv_raw=csv_raw,
+            sort=sort,
+            sort_copies=sort_copy,
         )
         run_prediction(job, request)
 
@@ -116,4 +129,9 @@ def run_prediction(job: Job, request: "Request") -> None:
     job.result = summary.as_json()
     job.say(*predictions.named_lines(summary))
     job.refuse(summary.refused)
-    job.say(predictions.total_line(summary))
+    job.say(predictions.total_line(summary), *predictions.sorted_lines(summary, request.sort_copies))
+
+
+def _require_sort(copies: bool, folder: Path | None) -> None:
+    if copies and folder is None:
+        raise ConfigError("--sort-copy is for the folder of --sort, and there is none")

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from birdsonnx import artifacts
@@ -33,7 +33,13 @@ def require_place(destination: Path, sources: Collection[Path]) -> None:
             )
 
 
-def place(photos: Mapping[str, Path], destination: Path, copies: bool, say: Say) -> None:
+def place(
+    photos: Mapping[str, Path],
+    destination: Path,
+    copies: bool,
+    say: Say,
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
     """Put each photo at its path below `destination`: first into a temporary folder, then all at once.
 
     A new folder is renamed as a whole. One that is there stays the same folder, since it may be the one that
@@ -62,6 +68,7 @@ def place(photos: Mapping[str, Path], destination: Path, copies: bool, say: Say)
             temporary.mkdir(parents=True)
             for target, path in photos.items():
                 _put(path, temporary / target, destination, copies)
+                advance(1)
             if there:
                 _move(temporary, destination, {target.partition("/")[0] for target in photos})
             else:

@@ -47,8 +47,8 @@ class Request:
         given = {name: share for name, share in ((VALID, self.valid), (TEST, self.test)) if share != 0}
         if not given or not all(0 < share < 1 for share in given.values()) or sum(given.values()) >= 1:
             raise ConfigError(
-                f"--valid {self.valid:g} and --test {self.test:g}: give shares from 0 to below 1, one above 0, "
-                "that leave photos for training"
+                f"--valid {self.valid:g} and --test {self.test:g}: give shares from 0 to below 1, one of "
+                "them above 0, that leave photos for training"
             )
         # Decimal, as they were given: 0.15 of 20 photos are 3.
         shares = {name: Fraction(str(share)) for name, share in given.items()}
@@ -121,7 +121,8 @@ def split(request: Request, audience: Audience) -> Split:
         counts[name] = {each: len(members) for each, members in sets.items()}
         sequences += len(groups)
         placed |= {f"{each}/{photo.name}": photo.path for each in sets for photo in sets[each]}
-    place(placed, request.destination, request.copies, audience.say)
+    with audience.progress("placing", len(placed)) as advance:
+        place(placed, request.destination, request.copies, audience.say, advance)
     kept = sequences if request.keep_sequences else None
     return Split(counts, kept, len(shots) - known if request.keep_sequences else 0, refused)
 

@@ -14,6 +14,7 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
+from birdsonnx.inference.sorting import Sorter, require_sortable
 from birdsonnx.inference.summary import Summary, top_classes
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -39,8 +40,23 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     if settings is not None:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
     output = None if request.output is None else request.output / OUTPUT_FILE
+    sorter = ranks.first(lambda: _sorter(request, output, classifier.class_names))
     with audience.progress("photos", len(photos)) as advance:
-        return record(classifier, photos, ranks, output, request.top_k, request.csv, advance, request.csv_raw)
+        summary = record(
+            classifier, photos, ranks, output, request.top_k, request.csv, advance, request.csv_raw, sorter
+        )
+    if sorter is not None and ranks.is_first:  # the others have nothing to wait for
+        sorter.place(output, audience)
+        summary.sorted = sorter.folder
+    return summary
+
+
+def _sorter(request: Request, output: Path | None, classes: Sequence[str]) -> Sorter | None:
+    """What sorts the photos, where they are to be sorted. Raises ConfigError and DataError."""
+    if request.sort is None:
+        return None
+    require_sortable(request.sort, request.inputs, (output, request.csv), classes)
+    return Sorter(request.sort, request.sort_copies)
 
 
 def record(
@@ -52,8 +68,10 @@ def record(
     csv_path: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
     csv_raw: bool = False,
+    sorter: Sorter | None = None,
 ) -> Summary:
-    """Name all photos and keep the log-probabilities in `output`; the summary is complete on rank 0.
+    """Name all photos and keep the log-probabilities in `output`; the summary, and what `sorter` is told, are
+    complete on rank 0.
 
     Raises:
         ArtifactError: `output` or `csv_path` cannot be written.
@@ -81,6 +99,8 @@ def record(
                 writer.add(name, named.log_probs)
             if rows is not None:
                 rows.add(name, top)
+            if sorter is not None:
+                sorter.add(named.photo, top[0][0])
         _require_some(summary)  # inside, so that older files stay
         if writer is not None:
             writer.refused = len(summary.refused)

@@ -50,6 +50,11 @@ class Request:
     csv_raw: bool = False
     """Whether texts in it stay as they are, also those that a spreadsheet would take for formulas."""
 
+    sort: Path | None = None
+    """Folder to place the photos in, by the classes that they were named; None: nowhere."""
+    sort_copies: bool = False
+    """Whether to copy them rather than link to them."""
+
     @classmethod
     def from_config(cls, settings: "Settings", inputs: Sequence[str] = ()) -> "Request":
         """What a config asks for. `inputs` replace its test photos, and its tag, which chooses among those.

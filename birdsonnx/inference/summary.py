@@ -31,6 +31,8 @@ class Summary:
     """What computed it, with its version."""
     output: Path | None = None
     csv: Path | None = None
+    sorted: Path | None = None
+    """Folder that the photos were placed in, by class."""
     photos: int = 0
     """Named, so without the refused ones."""
     refused: list[str] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Summary:
             "images_per_second": self.images_per_second,
             "output": self.output,
             "csv": self.csv,
+            "sorted": self.sorted,
             "predictions": self.shown if self.lists_photos else None,
             "counts": self.counts,
         }

@@ -30,3 +30,12 @@ def total_line(summary: Summary) -> str:
         f"{summary.photos} photos in {summary.seconds:.2f} s "
         f"({summary.images_per_second:.1f} images/s){where_to}{refused}"
     )
+
+
+def sorted_lines(summary: Summary, copies: bool) -> list[str]:
+    """Where the photos were placed, if they were."""
+    if summary.sorted is None:
+        return []
+    classes = f"{len(summary.counts)} folder{'s' * (len(summary.counts) > 1)}"
+    how = "copies" if copies else "links"
+    return [f"sorted {summary.photos} photos into {classes} in {summary.sorted} ({how})"]

@@ -113,9 +113,20 @@ def test_inputs_and_the_names_they_give(trained, inputs, names):
     assert [entry["name"] for entry in result["predictions"]] == names
 
 
-def test_two_inputs_with_one_name_are_refused_before_any_work(trained):
-    line = refused("predict", "data/test/COOT/000.png", "data/test/BEE-EATER/000.png")
-    assert "would both be called '000.png'" in line
+def test_two_folders_with_the_same_names_keep_their_own(trained):
+    shutil.copytree("data/test/COOT", "cards/a/DCIM")
+    shutil.copytree("data/test/BEE-EATER", "cards/b/DCIM")
+    text = succeed("predict", "cards/a/DCIM", "cards/b/DCIM")
+    assert "would both be called '000.png': names begin with their folders, such as 'a/DCIM/000.png'" in text
+    with h5py.File("predictions/output_1.h5") as file:
+        assert len(file["a/DCIM"]) == len(file["b/DCIM"]) == 5
+        found = file["b/DCIM/003.png"][()]
+    np.testing.assert_allclose(found, plain_log_probs(MODEL, Path("cards/b/DCIM/003.png")), atol=1e-6)
+
+
+def test_a_photo_that_is_given_twice_is_refused_before_any_work(trained):
+    line = refused("predict", "data/test/COOT", "data/test/COOT/000.png")
+    assert "data/test/COOT/000.png is given twice" in line
     assert not Path("predictions").exists()
 
 
