@@ -22,7 +22,7 @@ def sample(
     with running(json, debug, ranks="first") as job:
         from birdsonnx.images import sampling
 
-        taken = sampling.sample(source, destination, per_class, seed, tag, job.say)
+        taken = sampling.sample(source, destination, per_class, seed, tag, job.console())
         job.result = {
             "destination": str(destination),
             "photos": taken.names,

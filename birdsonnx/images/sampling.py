@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import Photo, read_class_folders
 from birdsonnx.images.placing import place, require_place
+from birdsonnx.runtime.audience import NOBODY, Audience
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ def sample(
     per_class: int,
     seed: int,
     tag: str | None = None,
-    say: Callable[[str], None] = print,
+    audience: Audience = NOBODY,
 ) -> Sample:
     """Copy `per_class` random photos of each class folder of `source`, or of those below its folders `tag`,
     into `destination`, a folder that is new or empty. A copy is called class + file name; where two would get
     one name, their folders come between.
 
     Args:
-        say: takes a line where the file system of `destination` has no locks.
+        audience: also gets a line where the file system of `destination` has no locks.
 
     Raises:
         DataError: `destination` holds something already, a class has too few photos, or two photos would
@@ -41,7 +42,8 @@ def sample(
         ArtifactError: the copy failed, and nothing is left of it; or another run fills the folder.
     """
     require_place(destination, [source])
-    folder = read_class_folders(source, tag)
+    with audience.progress("listing the photos"):
+        folder = read_class_folders(source, tag)
     generator = random.Random(seed)
     drawn: list[Photo] = []
     for label, name in enumerate(folder.classes):
@@ -50,7 +52,9 @@ def sample(
             raise DataError(f"{source / name}: {len(photos)} photos, {per_class} are asked for")
         drawn += generator.sample(photos, per_class)
     chosen = _named(drawn, folder.classes)
-    place({target: photo.path for target, photo in chosen.items()}, destination, True, say)
+    copied = {target: photo.path for target, photo in chosen.items()}
+    with audience.progress("copying photos", len(copied)) as advance:
+        place(copied, destination, True, audience.say, advance)
     labels = [chosen[target].label or 0 for target in sorted(chosen)]
     return Sample(sorted(chosen), labels == sorted(labels))
 

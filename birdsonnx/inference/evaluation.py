@@ -1,5 +1,6 @@
 """How right predictions are: accuracy, top-5, loss, per class, and which class is taken for which."""
 
+import contextlib
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -109,15 +110,16 @@ def evaluate_target(
     """
     if request.target.is_dir():
         return _evaluate_folder(request, ranks, audience)
-    return ranks.first(lambda: _evaluate_file(request))
+    return ranks.first(lambda: _evaluate_file(request, audience))
 
 
 def _evaluate_folder(
     request: Request, ranks: Ranks, audience: Audience
 ) -> tuple[Evaluation | None, list[str]]:
-    folder = ranks.first(
-        lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
-    )
+    with audience.progress("listing the photos"):
+        folder = ranks.first(
+            lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
+        )
     prediction = requests.Request(
         [str(request.target)],
         request.model,
@@ -125,8 +127,9 @@ def _evaluate_folder(
         precision=request.precision,
         engine=request.engine,
     )
-    model = ranks.first(lambda: choose_model(prediction, audience.say))
-    classifier = open_model(model, len(folder.photos), prediction, ranks, audience)
+    with audience.progress("opening the model"):
+        model = ranks.first(lambda: choose_model(prediction, audience.say))
+        classifier = open_model(model, len(folder.photos), prediction, ranks, audience)
 
     names = classifier.metadata.classes
     count = classifier.num_classes
@@ -145,7 +148,7 @@ def _evaluate_folder(
     return evaluate(outcomes(), folder.classes), refused
 
 
-def _evaluate_file(request: Request) -> tuple[Evaluation | None, list[str]]:
+def _evaluate_file(request: Request, audience: Audience) -> tuple[Evaluation | None, list[str]]:
     for option, given in (
         ("--tag", request.tag is not None),
         ("--model", request.model is not None),
@@ -155,11 +158,15 @@ def _evaluate_file(request: Request) -> tuple[Evaluation | None, list[str]]:
         if given:
             raise ConfigError(f"{option} is for a folder, and {request.target} is none")
     refused: list[str] = []
-    with hdf5.reading(request.target) as predictions:
-        classes, labels = labels_of(predictions, str(request.target), request.labels)
+    with contextlib.ExitStack() as stack:
+        with audience.progress(f"reading {request.target}"):
+            predictions = stack.enter_context(hdf5.reading(request.target))
+            classes, labels = labels_of(predictions, str(request.target), request.labels)
+        advance = stack.enter_context(audience.progress("predictions", len(labels)))
 
         def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
             for name, log_probs, label in zip(predictions.names, predictions.rows(), labels, strict=True):
+                advance(1)
                 if np.isfinite(log_probs).all():
                     yield log_probs, label
                 else:

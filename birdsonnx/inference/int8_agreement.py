@@ -4,7 +4,7 @@ Their mean difference, class by class, is taken out (`passes/logit_shift`); a fo
 photos otherwise is refused: it would be wrong without a word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from birdsonnx.inference.forward import name_photos
 from birdsonnx.model.edits import copy_of
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.logit_shift import shift_logits
+from birdsonnx.runtime.audience import NOBODY, Audience
 from birdsonnx.runtime.ranks import Ranks
 
 LEAST = 0.9
@@ -24,7 +25,12 @@ network whose biases overflowed 0.2 did."""
 
 
 def settled(
-    model: BirdModel, quantized: BirdModel, photos: Sequence[Photo], threads: int, least: float
+    model: BirdModel,
+    quantized: BirdModel,
+    photos: Sequence[Photo],
+    threads: int,
+    least: float,
+    audience: Audience = NOBODY,
 ) -> BirdModel:
     """The int8 form without its mean error; its metadata say how many of the photos it names like float32.
 
@@ -38,15 +44,20 @@ def settled(
     Raises:
         ModelError: they agree on fewer.
     """
-    exact, found = _log_probs(model, photos, threads), _log_probs(quantized, photos, threads)
-    agreed = _agreed(exact, found)
-    shifted = BirdModel(copy_of(quantized.proto), quantized.metadata, quantized.where)
-    difference = exact - found
-    shift = (difference - difference.mean(axis=1, keepdims=True)).mean(axis=0)
-    if np.isfinite(shift).all() and shift_logits(shifted.proto, shift):
-        agreed_then = _agreed(exact, _log_probs(shifted, photos, threads))
-        if agreed_then >= agreed:
-            quantized, agreed = shifted, agreed_then
+    with audience.progress("comparing int8 with float32: photos", 3 * len(photos)) as advance:
+
+        def log_probs(of: BirdModel) -> npt.NDArray[np.float64]:
+            return _log_probs(of, photos, threads, advance)
+
+        exact, found = log_probs(model), log_probs(quantized)
+        agreed = _agreed(exact, found)
+        shifted = BirdModel(copy_of(quantized.proto), quantized.metadata, quantized.where)
+        difference = exact - found
+        shift = (difference - difference.mean(axis=1, keepdims=True)).mean(axis=0)
+        if np.isfinite(shift).all() and shift_logits(shifted.proto, shift):
+            agreed_then = _agreed(exact, log_probs(shifted))
+            if agreed_then >= agreed:
+                quantized, agreed = shifted, agreed_then
     differ = len(photos) - agreed
     if differ > max(1, (1 - least) * len(photos)):
         raise ModelError(
@@ -62,12 +73,15 @@ def _agreed(exact: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> i
     return int((exact.argmax(axis=1) == found.argmax(axis=1)).sum())
 
 
-def _log_probs(model: BirdModel, photos: Sequence[Photo], threads: int) -> npt.NDArray[np.float64]:
+def _log_probs(
+    model: BirdModel, photos: Sequence[Photo], threads: int, advance: Callable[[int], None]
+) -> npt.NDArray[np.float64]:
     """float64 `[photos, classes]`. Raises ModelError where a photo has none, or is damaged by now."""
     classifier = open_classifier(model.serialized(), model.where, len(photos), threads)
     rows = []
     for named in name_photos(classifier, photos, Ranks()):
         if named.log_probs is None:
             raise ModelError(named.refusal)
+        advance(1)
         rows.append(named.log_probs)
     return np.array(rows, np.float64)

@@ -131,7 +131,8 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
     if not request.tune:
         return memory.recall(content, among)
     audience.say("measuring how this machine runs the model fastest …")
-    found = _probed(content, among, audience)
+    with audience.progress("measuring: forms", sum(1 for _ in among.forms())) as advance:
+        found = _probed(content, among, audience, advance)
     memory.keep(content, among, found)
     audience.say(
         f"tuned: {found.form} ({found.images_per_second:.0f} images/s), remembered; used from "
@@ -140,14 +141,16 @@ def _form(model: ChosenModel, request: Request, photos: int, threads: int, audie
     return found.form if photos >= forms.MANY else None
 
 
-def _probed(content: bytes, among: tuning.Among, audience: Audience) -> tuning.Tuning:
+def _probed(
+    content: bytes, among: tuning.Among, audience: Audience, advance: Callable[[int], None]
+) -> tuning.Tuning:
     try:
-        return tuning.probe(content, among)
+        return tuning.probe(content, among, advance=advance)
     except EngineError as refusal:
         if among.bf16:
             raise
         audience.say(f"{refusal}; ONNX Runtime does")
-        return tuning.probe(content, tuning.Among(among.threads))
+        return tuning.probe(content, tuning.Among(among.threads), advance=advance)
 
 
 def require_precision(precision: Precision | None, classifier: Classifier, where: str) -> None:

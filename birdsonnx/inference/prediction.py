@@ -33,9 +33,11 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     """
     if request.settings is not None:
         ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
-    photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
-    model = ranks.first(lambda: choose_model(request, audience.say))
-    classifier = open_model(model, len(photos), request, ranks, audience)
+    with audience.progress("listing the photos"):
+        photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
+    with audience.progress("opening the model"):
+        model = ranks.first(lambda: choose_model(request, audience.say))
+        classifier = open_model(model, len(photos), request, ranks, audience)
     settings = request.settings
     if settings is not None:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))

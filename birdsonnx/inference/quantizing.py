@@ -23,7 +23,7 @@ from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes import quantization
 from birdsonnx.passes.quantization import Method
 from birdsonnx.runtime import isa
-from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.audience import NOBODY, Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 
@@ -107,8 +107,7 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
     if request.tag is not None and request.validate is None:
         raise ConfigError("--tag is for the folder of --validate, and there is none")
     photos = evenly(collect([str(request.calibrate)], say=audience.say), request.photos)
-    with audience.progress("calibration", len(photos)) as advance:
-        quantized = quantized_model(model, photos, request.method, threads, advance, request.min_agreement)
+    quantized = quantized_model(model, photos, request.method, threads, audience, request.min_agreement)
     content = quantized.serialized()
     comparison = None
     if request.validate is not None:
@@ -129,7 +128,7 @@ def quantized_model(
     photos: Sequence[Photo],
     method: Method,
     threads: int,
-    advance: Callable[[int], None] = lambda _: None,
+    audience: Audience = NOBODY,
     min_agreement: float = int8_agreement.LEAST,
 ) -> BirdModel:
     """The int8 form of a model, which remembers how it was made and how well it agrees with float32.
@@ -139,14 +138,15 @@ def quantized_model(
         DataError: photos that cannot be decoded, all of them listed.
     """
     decode_photo = decoder(*model.input_size, model.metadata.transforms)
-    batches = pixels(decode_photo, photos, threads, advance)
-    try:
-        proto = quantization.quantize(model.proto, model.metadata.preprocessing, batches, method)
-    except ModelError as error:
-        raise ModelError(f"{model.where}: {error}") from None
+    with audience.progress("calibrating: photos", len(photos)) as advance:
+        batches = pixels(decode_photo, photos, threads, advance)
+        try:
+            proto = quantization.quantize(model.proto, model.metadata.preprocessing, batches, method)
+        except ModelError as error:
+            raise ModelError(f"{model.where}: {error}") from None
     record = {"precision": "int8", "method": method, "photos": len(photos)}
     quantized = BirdModel(proto, model.metadata.having(quantization=record), model.where)
-    return int8_agreement.settled(model, quantized, photos, threads, min_agreement)
+    return int8_agreement.settled(model, quantized, photos, threads, min_agreement, audience)
 
 
 def pixels(
@@ -198,7 +198,7 @@ def compare(
     for title, each in (("float32", model), ("int8", quantized)):
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
         outcomes: list[tuple[npt.NDArray[np.float32], int]] = []
-        with audience.progress(title, len(labelled.photos)) as advance:
+        with audience.progress(f"validating {title}: photos", len(labelled.photos)) as advance:
             for outcome in name_photos(classifier, labelled.photos, Ranks()):
                 advance(1)
                 if outcome.log_probs is not None and outcome.photo.label is not None:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,7 +53,12 @@ class Among:
                     yield Form(1, self.threads, per_run, engine)
 
 
-def probe(model: bytes, among: Among, seconds: float = PROBE_S) -> Tuning:
+def probe(
+    model: bytes,
+    among: Among,
+    seconds: float = PROBE_S,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Tuning:
     """Time every form on random pixels; the default one stays unless another is faster by 3 %.
 
     Raises:
@@ -71,6 +76,7 @@ def probe(model: bytes, among: Among, seconds: float = PROBE_S) -> Tuning:
         if takes_any_size:
             sessions[form.threads] = engine
         rates[form] = _rate(engine, form, seconds)
+        advance(1)
     best = max(rates, key=lambda form: rates[form] * (1.03 if form == default else 1))
     return Tuning(best, rates[best])
 

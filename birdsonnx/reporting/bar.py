@@ -27,6 +27,10 @@ class Bar:
 
     def show(self, progress: Progress) -> None:
         if self._drawn is None:
+            if (
+                terminal.quiet_s() < self.every_s
+            ):  # lines that follow each other closely would make it flicker
+                return
             terminal.give_way(self)
             # Lines come through `terminal`, to the stream that they are for: rich would put all on stderr.
             bar = RichProgress(

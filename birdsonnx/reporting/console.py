@@ -28,11 +28,6 @@ class Console:
         if self._lines:
             write_line(line)
 
-    @property
-    def lines_are_seen(self) -> bool:
-        """Whether lines are shown where progress would be, so that they can tell it themselves."""
-        return self._lines and (_is_terminal(sys.stdout) or not _is_terminal(sys.stderr))
-
     def progress(
         self, title: str, total: int | None = None, /
     ) -> AbstractContextManager[Callable[[int], None]]:
@@ -50,14 +45,9 @@ class Console:
 
 
 def _view() -> View:
-    if not _is_terminal(sys.stderr):
+    # One that cannot move its cursor is no better than a log.
+    if not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         return Lines()
     from birdsonnx.reporting.bar import Bar  # not at the top: where there is no terminal, nobody needs rich
 
     return Bar()
-
-
-def _is_terminal(stream: object) -> bool:
-    """One that can move its cursor."""
-    isatty = getattr(stream, "isatty", None)
-    return isatty is not None and isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")

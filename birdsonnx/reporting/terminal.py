@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import Protocol, TextIO
 
@@ -25,6 +26,8 @@ class Drawing(Protocol):
 
 
 _drawing: Drawing | None = None
+_written_s = float("-inf")
+"""When the last line was."""
 
 
 def give_way(drawing: Drawing | None = None) -> None:
@@ -33,6 +36,17 @@ def give_way(drawing: Drawing | None = None) -> None:
     before, _drawing = _drawing, drawing
     if before is not None:
         before.hide()
+
+
+def quiet_s() -> float:
+    """How long no line was written to a terminal."""
+    return time.monotonic() - _written_s
+
+
+def _make_way() -> None:
+    global _written_s
+    _written_s = time.monotonic()
+    give_way()
 
 
 def write_line(line: str, error: bool = False) -> None:
@@ -51,7 +65,7 @@ def write_line(line: str, error: bool = False) -> None:
     try:
         with lock:
             if stream.isatty():
-                give_way()
+                _make_way()
             text = printable(line).encode(encoding, "backslashreplace").decode(encoding)
             print(text, file=stream, flush=True)
     except OSError as failure:

@@ -6,6 +6,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -48,6 +49,7 @@ class TrainingLog:
         self._files: list[TextIO] = []
         self._started = time.perf_counter()
         self._rate: float | None = None
+        self._advance: Callable[[int], None] | None = None
 
     def begin(self, facts: Facts) -> None:
         """Print the summary and open the logs; a resumed run keeps the lines of the epochs it has."""
@@ -70,6 +72,7 @@ class TrainingLog:
             f"|g| {batch.gradient_norm:.6f}  "
             f"data {batch.data_s / total_s:.0%}  compute {batch.compute_s / total_s:.0%}"
         )
+        self._tell_progress(batch)
         self._write(0, f"{batch.epoch} {batch.number} {batch.loss:.9g} {batch.gradient_norm:.9g}")
 
     def on_epoch(self, epoch: Epoch) -> None:
@@ -90,6 +93,14 @@ class TrainingLog:
                 file.close()
         self._files.clear()
         self._open.close()
+
+    def _tell_progress(self, batch: Batch) -> None:
+        """From the first batch on, which is over: how many of the others are, up to the last epoch."""
+        if self._advance is None:
+            left = (self._epochs - batch.epoch + 1) * batch.count - batch.number
+            self._advance = self._open.enter_context(self.progress("training: batches", left))
+        else:
+            self._advance(1)
 
     def _write(self, which: int, values: str) -> None:
         if self._files:

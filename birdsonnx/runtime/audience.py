@@ -1,7 +1,7 @@
 """Whoever work reports to while it runs."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
@@ -16,3 +16,17 @@ class Audience(Protocol):
     ) -> AbstractContextManager[Callable[[int], None]]:
         """Show how far a piece of work is, of so many steps (None: nobody knows how many); gives the function
         that advances it. One may be opened inside another."""
+
+
+class _Nobody:
+    def say(self, line: str) -> None:
+        pass
+
+    def progress(
+        self, _title: str, _total: int | None = None, /
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(lambda _: None)
+
+
+NOBODY: Audience = _Nobody()
+"""The audience of work that nobody watches."""

@@ -8,7 +8,6 @@ from birdsonnx.config.settings import Settings
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.model.metadata import Dropout
 from birdsonnx.model.model_file import BirdModel
-from birdsonnx.runtime.audience import Audience
 from birdsonnx.training.boundary_choice import Choice
 from birdsonnx.training.loop import Listener
 
@@ -40,7 +39,7 @@ class Facts:
     """Spent on them."""
 
 
-class TrainingAudience(Audience, Listener, Protocol):
+class TrainingAudience(Listener, Protocol):
     """Lines and progress, the facts first, then batches and epochs."""
 
     def begin(self, facts: Facts) -> None: ...

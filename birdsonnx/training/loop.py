@@ -12,6 +12,7 @@ from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
 from birdsonnx.model.metadata import OUTPUT
 from birdsonnx.runtime import interruption
+from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.interruption import Interrupted
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import in_streams, slices
@@ -31,7 +32,7 @@ PHOTOS_PER_EVALUATION = 8
 """Photos per forward run at the most."""
 
 
-class Listener(Protocol):
+class Listener(Audience, Protocol):
     """Whoever batches and epochs are reported to."""
 
     def on_batch(self, batch: Batch) -> None: ...
@@ -166,17 +167,19 @@ class Training:
         pieces = [
             range(start, min(start + size, share.stop)) for start in range(share.start, share.stop, size)
         ]
-        for piece, log_probs in zip(pieces, in_streams(self.threads, predict, pieces), strict=False):
-            if not np.isfinite(log_probs).all():
-                finite = False
-                continue
-            labels = test.labels[piece.start : piece.stop]
-            loss += learner.loss.sum(log_probs, labels)
-            correct += int((log_probs.argmax(axis=1) == labels).sum())
-            if self.keeper.keeps_predictions:
-                predictions.append((piece, log_probs))
-            if interruption.asked():
-                break
+        with self.listener.progress("test photos", len(test)) as advance:
+            for piece, log_probs in zip(pieces, in_streams(self.threads, predict, pieces), strict=False):
+                advance(len(piece) * self.ranks.size)  # the others are as far with their shares
+                if not np.isfinite(log_probs).all():
+                    finite = False
+                    continue
+                labels = test.labels[piece.start : piece.stop]
+                loss += learner.loss.sum(log_probs, labels)
+                correct += int((log_probs.argmax(axis=1) == labels).sum())
+                if self.keeper.keeps_predictions:
+                    predictions.append((piece, log_probs))
+                if interruption.asked():
+                    break
         loss, correct, bad, asked = sum_as_float64(
             self.ranks, loss, correct, float(not finite), interruption.asked()
         )

@@ -62,7 +62,8 @@ def _take_places(settings: Settings, stack: contextlib.ExitStack, say: Callable[
 
 def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool) -> Outcome:
     began = time.perf_counter()
-    plan = plans.make(settings, ranks, audience.say, resume)
+    with audience.progress("reading the network and the folders"):
+        plan = plans.make(settings, ranks, audience.say, resume)
     over = resuming.over(settings, plan.model.metadata.history) if resume else None
     if over is not None:
         audience.say(f"{plan.model.where}: {over}")
@@ -74,13 +75,15 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
 
     results = Results(settings, ranks, plan, audience.say)
     train_set, test_set = datasets(settings, ranks, plan, audience)
+    with audience.progress("preparing the gradients"):
+        learner = _learner(plan)
     prepared = time.perf_counter()
 
     Training(
         settings=settings,
         ranks=ranks,
         threads=plan.threads,
-        learner=_learner(plan),
+        learner=learner,
         train=train_set,
         test=test_set,
         listener=audience,
@@ -92,7 +95,7 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
     if settings.birdsonnx.early_stopping is not None:
         _say_the_best(settings, results, audience)
     if settings.birdsonnx.quantize and results.checkpoints:
-        twin = ranks.first(lambda: _quantize(results.checkpoints[-1], plan))
+        twin = ranks.first(lambda: _quantize(results.checkpoints[-1], plan, audience))
         results.checkpoints.append(twin)
         audience.say(f"int8 {twin}")
         seconds["quantize"] = time.perf_counter() - trained
@@ -132,24 +135,31 @@ def datasets(
     if engine == "openvino":
         audience.say(f"features by OpenVINO {openvino_engine.installed_version()}")
     try:
-        return _datasets(_backbone(settings, ranks, plan, engine), settings, ranks, plan, audience)
+        return _datasets(engine, settings, ranks, plan, audience)
     except EngineError as refusal:  # on all ranks
         if settings.birdsonnx.feature_precision == "bf16":
             raise
         audience.say(f"{refusal}; ONNX Runtime does")
-        return _datasets(_backbone(settings, ranks, plan, "onnxruntime"), settings, ranks, plan, audience)
+        return _datasets("onnxruntime", settings, ranks, plan, audience)
 
 
 def _datasets(
-    backbone: Backbone | None, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
+    engine: EngineName, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
 ) -> tuple[Dataset, Dataset | None]:
+    with audience.progress("preparing the frozen layers"):
+        backbone = _backbone(settings, ranks, plan, engine)
+
     def of(folder: LabelledFolder, what: str, seed: int | None) -> Dataset:
         photos, count = folder.photos, settings.birdsonnx.views
         views = None if backbone is None or seed is None or count is None else Views(count, seed)
         title = f"{'photos' if backbone is None else 'features'} of {what}"
         rows: Features
         total = len(photos) * (1 if views is None else views.count)
-        with audience.progress(title, len(ranks.share(total))) as advance:
+        with audience.progress(title, total) as advanced:
+
+            def advance(count: int) -> None:
+                advanced(count * ranks.size)  # the other ranks are as far with their shares
+
             if backbone is None:
                 preload = settings.data.preload
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
@@ -214,10 +224,11 @@ def _say_the_best(settings: Settings, results: Results, audience: Audience) -> N
     audience.say(f"{why}the lowest test loss was that of epoch {best_epoch(results.history)}")
 
 
-def _quantize(checkpoint: Path, plan: Plan) -> Path:
+def _quantize(checkpoint: Path, plan: Plan, audience: Audience) -> Path:
     """Write the int8 form of a checkpoint beside it."""
     photos = quantizing.evenly(plan.train.photos, quantizing.PHOTOS)
-    quantized = quantizing.quantized_model(model_file.load(checkpoint), photos, "minmax", plan.threads)
+    model = model_file.load(checkpoint)
+    quantized = quantizing.quantized_model(model, photos, "minmax", plan.threads, audience)
     path = checkpoint.with_suffix(INT8_SUFFIX)
     quantized.save(path)
     return path

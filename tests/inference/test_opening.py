@@ -37,7 +37,7 @@ class Lines:
     def say(self, line: str) -> None:
         self.said.append(line)
 
-    def progress(self, title: str, total: int):
+    def progress(self, title: str, total: int | None = None, /):
         return contextlib.nullcontext(lambda count: None)
 
 

@@ -182,22 +182,6 @@ def test_lines_go_to_stdout_also_while_a_bar_is_drawn(json):
     assert "line" not in drawn
 
 
-@pytest.mark.parametrize(
-    ("out", "err", "json", "seen"),
-    [
-        (True, True, False, True),
-        (False, True, False, False),
-        (False, False, False, True),
-        (False, False, True, False),
-        (True, True, True, False),
-    ],
-)
-def test_whether_lines_are_seen(monkeypatch, out, err, json, seen):
-    terminals = {id(sys.stdout): out, id(sys.stderr): err}
-    monkeypatch.setattr(consoles, "_is_terminal", lambda stream: terminals[id(stream)])
-    assert Console(json=json).lines_are_seen == seen
-
-
 def test_a_dumb_terminal_gets_lines(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")

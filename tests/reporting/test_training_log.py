@@ -203,3 +203,23 @@ def test_logs_that_are_refused(train, test, said):
     with pytest.raises(DataError) as caught:
         read_curves("out.txt")
     assert said in str(caught.value)
+
+
+def test_batches_to_come_are_counted_from_the_first_on():
+    """Also of a run that goes on within an epoch."""
+    told: list[tuple[str, int]] = []
+
+    class Counting(Console):
+        @contextlib.contextmanager
+        def progress(self, title, total=None, /):
+            told.append((title, total))
+            yield lambda count: told.append(("advanced", count))
+            told.append(("ended", 0))
+
+    log = TrainingLog(Counting(), None, 3, False, True)
+    log.begin(facts_of_a_run(epochs_done=1))
+    for number in (2, 3):
+        log.on_batch(Batch(2, number, 3, 0.5, 0.25, 0.0, 0.0))
+    log.on_batch(Batch(3, 1, 3, 0.5, 0.25, 0.0, 0.0))
+    log.close()
+    assert told == [("training: batches", 4), ("advanced", 1), ("advanced", 1), ("ended", 0)]
