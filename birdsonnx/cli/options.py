@@ -109,7 +109,7 @@ TrainingBatch = Annotated[
 
 LearningRate = Annotated[
     float | None,
-    typer.Option(help="At the first epoch (default: 0.001; 0.0001 with --trainable)."),
+    typer.Option(help="At the first epoch (default: 0.002; 0.0001 with --trainable)."),
 ]
 
 Trainable = Annotated[

@@ -18,16 +18,17 @@ def guess(key: str, path: str, known: list[str]) -> str:
         path: where it was given, below `neural_network`.
         known: the keys of that section.
     """
-    other = {name: [each for each in paths if each != path.lower()] for name, paths in _places().items()}
-    places = {name: paths for name, paths in other.items() if paths}
-    elsewhere = places.get(key.lower(), [])
-    near = "" if elsewhere else nearest(key, known)
-    if not elsewhere and not near:
-        alike = difflib.get_close_matches(key.lower(), places, n=1)
-        elsewhere = places[alike[0]] if alike else []
-    if elsewhere:
-        return f"; did you mean {' or '.join(elsewhere)}?"
-    return near or f"; known keys: {', '.join(known)}"
+    listed = f"; known keys: {', '.join(known)}"
+    places = _places().get(key.lower(), [])
+    if path.lower() in places:  # of another kind of this section, such as LARS' eta
+        return listed
+    near = "" if places else nearest(key, known)
+    if not places and not near:
+        alike = difflib.get_close_matches(key.lower(), _places(), n=1)
+        places = _places()[alike[0]] if alike else []
+    if places:
+        return f"; did you mean {' or '.join(places)}?"
+    return near or listed
 
 
 @cache

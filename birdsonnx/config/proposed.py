@@ -14,7 +14,7 @@ PHOTOS_SHOWN = 7_200
 FEWEST_EPOCHS, MOST_EPOCHS = 6, 60
 LAST_RATE = 0.02
 """Of the first learning rate, after the last epoch: gamma 0.88 of 30 epochs, 0.52 of 6."""
-HEAD_RATE, FINE_RATE = 0.001, 0.0001
+HEAD_RATE, FINE_RATE = 0.002, 0.0001
 """First learning rate of a new head; of layers that were trained before, which `trainable` names."""
 KEPT_CHECKPOINTS = 3
 """Of a run: a ResNet50 takes 94 MB each time."""

@@ -161,9 +161,10 @@ def _find(settings: Settings, resume: bool, say: Say) -> _Found:
 def _say_what_is_replaced(settings: Settings, save: Path, say: Say) -> None:
     names = checkpoints.replaced_by(save, settings.num_epochs, settings.checkpoints.interval)
     if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         say(
-            f"{save}: {listed(names, 3)} of an earlier training will be replaced; checkpoints.save names "
-            "another folder, --resume goes on with that one"
+            f"{save}: {names[0]}{more} of an earlier training will be replaced; checkpoints.save names "
+            "another folder, and --resume goes on with that training instead"
         )
 
 

@@ -66,7 +66,8 @@ def test_training_stops_after_the_step_and_resumes_to_the_same_bits(config, numb
     assert process.returncode == 128 + number
     [line] = [line for line in said.splitlines() if "birdsonnx" in line]
     assert "birdsonnx: interrupted in epoch " in line
-    assert "kept in saved/model_interrupted.onnx, --resume goes on from there" in line
+    command = f"{'mpirun -np 2 ' if ranks == 2 else ''}birdsonnx train config.json --resume"
+    assert line.endswith(f"kept in saved/model_interrupted.onnx; to go on: {command}")
     assert not litter()
     assert sorted(path.name for path in Path("saved").iterdir()) == [
         "model_interrupted.onnx",
