@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
-from birdsonnx.artifacts import locks
-from birdsonnx.errors import BirdsonnxError
+from birdsonnx.artifacts import filling
+from birdsonnx.errors import BirdsonnxError, DataError
+from birdsonnx.extras import how_to_install
 from birdsonnx.images.photo_file import write_jpeg
 from birdsonnx.runtime import interpreter
 
@@ -34,6 +35,12 @@ SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
 }
 PHOTOS = {"train": 16, "valid": 4, "test": 4}
 SIZE = 224
+TRAINING_CONFIG = "config_train.json"
+MADE = (
+    *("data", TRAINING_CONFIG, "models", "cache", "model_checkpoints_save", "runs"),
+    *("test_samples", "predictions", "out_classifier*", "*.png", "*.html"),
+)
+"""Names of all that the steps put into the folder."""
 STEP_ENDS_S = 10
 """For which a step that is asked to end is waited for."""
 
@@ -79,14 +86,18 @@ def make_photos(folder: Path, seed: int = 0) -> None:
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
     """Run every step inside `folder`; returns where the results lie, and the accuracies.
 
+    What a demo that did not end left in the folder is removed first.
+
     Raises:
-        DataError: the folder is not empty.
+        DataError: something else is in the folder, or the file of weights is not there.
         ArtifactError: the pictures cannot be written, or another run writes into the folder.
         BirdsonnxError: a step failed; its own message says why.
     """
-    artifacts.require_new_or_empty(folder)
-    with locks.sole_writer_in(folder, say):
-        artifacts.require_new_or_empty(folder)  # another may have filled it just now
+    if weights not in ("none", "imagenet"):
+        weights = str(Path(weights).resolve())
+        if not Path(weights).is_file():
+            raise DataError(f"--weights {weights}: there is no such file")
+    with filling.filled(folder, MADE, "demo", say):
         return _run(folder, weights, say)
 
 
@@ -97,15 +108,13 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
         f"made {sum(PHOTOS.values()) * len(SPECIES)} pictures of {len(SPECIES)} invented species in "
         f"{folder / 'data'}"
     )
-    artifacts.write_json(folder / "config_train.json", _training_config())
-    if weights not in ("none", "imagenet"):
-        weights = str(Path(weights).resolve())
+    artifacts.write_json(folder / TRAINING_CONFIG, _training_config())
 
     def step(*words: str, ranks: int = 1) -> dict[str, Any]:
         return _step(folder, [*words], ranks, say)
 
     step("export", "--weights", weights, "--labels", "data/train", "-o", "models/birds.onnx")
-    trained = step("train", "config_train.json", ranks=2)
+    trained = step("train", TRAINING_CONFIG, ranks=2)
     step("sample", "data/test", "test_samples")
     predicted = step("predict", "test_samples", "-o", "predictions")
     evaluated = step("evaluate", "predictions/output_1.h5")
@@ -113,7 +122,7 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
     if drawn:
         step("plot", "out_classifier.txt")
     else:
-        say("(no matplotlib here: no curves are drawn; pip install 'birdsonnx[plot]')")
+        say(f"(no matplotlib here: no curves are drawn; {how_to_install('plot')})")
     where = {
         "pictures": "data/",
         "model": "models/birds.onnx",
@@ -166,7 +175,7 @@ def _step(folder: Path, words: list[str], ranks: int, say: Callable[..., None]) 
     if ranks > 1:
         launcher = _mpirun()
         if launcher is None:
-            say("(no mpirun here: one rank; pip install 'birdsonnx[mpi]' for more)")
+            say(f"(no mpirun here: one rank; for more: {how_to_install('mpi')})")
         else:
             command = [launcher, "-np", str(ranks), *command]
             typed = f"mpirun -np {ranks} {typed}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import __version__
+from birdsonnx.extras import how_to_install
 from birdsonnx.inference import engines
 from birdsonnx.runtime import gradient_builder, isa, launchers, ranks, threads
 
@@ -36,7 +37,7 @@ def examine() -> dict[str, Any]:
             "them, then install onnxruntime-training-cpu==1.19.2 alone"
         )
     if not runtimes:
-        problems.append("no onnxruntime is installed: pip install birdsonnx again")
+        problems.append("no onnxruntime is installed: install birdsonnx again")
     if _version("tensorflow") and _version("tensorflow-cpu"):
         problems.append("tensorflow and tensorflow-cpu are both installed; keep one")
     launched = launchers.launched_processes()
@@ -78,7 +79,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     for extra, names in found["extras"].items():
         present = ", ".join(f"{name} {number}" for name, number in names.items() if number)
         missing = [name for name, number in names.items() if number is None]
-        hint = f"; missing {', '.join(missing)}: pip install 'birdsonnx[{extra}]'" if missing else ""
+        hint = f"; missing {', '.join(missing)}: {how_to_install(extra)}" if missing else ""
         text.append(f"{extra:<12} {present or '-'}{hint}")
     text += [
         f"engine       {found['engine']}",

@@ -24,6 +24,7 @@ ROOMS = (
     "runtime",
     "config",
     "artifacts",
+    "extras",
     "errors",
     "__init__",
 )

@@ -14,6 +14,7 @@ from PIL import Image
 from birdsonnx.config.color_codes import BGR, GRAY, ORDERS
 from birdsonnx.config.transforms import ConvertColor, Transform
 from birdsonnx.errors import InstallationError
+from birdsonnx.extras import how_to_install
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,7 +41,7 @@ def opencv_version(transforms: Sequence[Transform]) -> str:
         import cv2
     except ImportError:
         raise InstallationError(
-            f"convert_color {needing[0].code} needs OpenCV: pip install 'birdsonnx[opencv]'"
+            f"convert_color {needing[0].code} needs OpenCV: {how_to_install('opencv')}"
         ) from None
     cv2.setNumThreads(1)  # photos are decoded beside each other; threads of its own would be too many
     return str(cv2.__version__)

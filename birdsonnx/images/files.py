@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdsonnx.errors import DataError
+from birdsonnx.extras import how_to_install
 
 Say = Callable[[str], None]
 
@@ -19,8 +20,6 @@ SUFFIXES = frozenset(
 """Of the formats that are decoded (`photo_file.FORMATS`)."""
 
 HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
-
-HOW_TO_READ_HEIF = "install the extra: pip install 'birdsonnx[heic]', or save them as JPEG"
 
 HEAD = 16
 """Bytes that tell the formats below apart."""
@@ -50,6 +49,11 @@ def is_photo_by_content(head: bytes) -> bool:
     )
 
 
+def how_to_read_heif() -> str:
+    """What to do about photos that `reads_heif` says no to."""
+    return f"{how_to_install('heic')}, or save them as JPEG"
+
+
 def reads_heif() -> bool:
     """Whether the `heic` extra is installed."""
     import importlib.util
@@ -75,7 +79,7 @@ class Found:
         if self.heif:
             say(
                 f"{root}: {_counted(self.heif, root, 'HEIC photo')} left out; to read them, "
-                f"{HOW_TO_READ_HEIF}"
+                f"{how_to_read_heif()}"
             )
 
 

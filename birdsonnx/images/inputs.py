@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from birdsonnx.errors import DataError
-from birdsonnx.images.files import HOW_TO_READ_HEIF, Say, is_photo, photos_below
+from birdsonnx.images.files import Say, how_to_read_heif, is_photo, photos_below
 from birdsonnx.images.folders import Photo, below_tag
 
 
@@ -29,7 +29,7 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
             below = photos_below(path)
             files = below.photos
             if not files:
-                unread = f"; of its {len(below.heif)} HEIC photos: {HOW_TO_READ_HEIF}" if below.heif else ""
+                unread = f"; of its {len(below.heif)} HEIC photos: {how_to_read_heif()}" if below.heif else ""
                 raise DataError(f"{given}: no photos in this folder{unread}")
             below.report(path, say)
             if tag is not None:

@@ -16,7 +16,7 @@ from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError,
 
 from birdsonnx.artifacts.regular_files import LARGEST, IrregularError, opener, require_size
 from birdsonnx.errors import ImageError
-from birdsonnx.images.files import HEAD, HOW_TO_READ_HEIF, is_heif, reads_heif
+from birdsonnx.images.files import HEAD, how_to_read_heif, is_heif, reads_heif
 
 # Formats that only decode pixels. Pillow's other plug-ins (EPS starts Ghostscript) never see a file.
 FORMATS = (
@@ -129,7 +129,7 @@ def _formats_of(file: BinaryIO, source: Source) -> tuple[str, ...]:
     if not is_heif(head):
         return FORMATS
     if not reads_heif():
-        raise ImageError(f"{source}: a HEIC photo; {HOW_TO_READ_HEIF}")
+        raise ImageError(f"{source}: a HEIC photo; to read it, {how_to_read_heif()}")
     import pillow_heif  # only for these files
 
     pillow_heif.register_heif_opener()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from birdsonnx.config.computing import EngineChoice, EngineName
 from birdsonnx.errors import ConfigError, InstallationError, ModelError
+from birdsonnx.extras import how_to_install
 from birdsonnx.inference import forms
 from birdsonnx.inference.forms import Form
 from birdsonnx.runtime import isa, openvino_engine
@@ -19,8 +20,6 @@ QUANTIZED = b"QuantizeLinear"
 
 VNNI_ALONE = 2000
 """Photos that repay, without AMX, OpenVINO's longer start."""
-
-INSTALL = "pip install 'birdsonnx[openvino]'"
 
 
 def is_openvino_installed() -> bool:
@@ -50,7 +49,7 @@ def choose(wanted: EngineChoice, bf16: bool, photos: int, is_quantized: Callable
         if wanted == "auto" and not bf16:
             return "onnxruntime"
         what = "bf16 is computed by OpenVINO, which" if bf16 else "OpenVINO"
-        raise InstallationError(f"{what} is not installed: {INSTALL}")
+        raise InstallationError(f"{what} is not installed: {how_to_install('openvino')}")
     if bf16 and not openvino_engine.computes_bf16():
         raise ConfigError(
             "this CPU does not compute in bf16 (it takes AVX512_BF16 or AMX); leave bf16 out, or take int8"
@@ -82,10 +81,12 @@ def rule() -> str:
     """What `auto` does here, in words."""
     fewest = fewest_for_openvino()
     if not is_openvino_installed():
-        faster = (
-            "" if fewest is None else f"; OpenVINO, which computes int8 faster, is not installed: {INSTALL}"
+        if fewest is None:
+            return "ONNX Runtime"
+        return (
+            "ONNX Runtime; OpenVINO, which computes int8 faster, is not installed: "
+            f"{how_to_install('openvino')}"
         )
-        return f"ONNX Runtime{faster}"
     if fewest is None:
         return "ONNX Runtime; OpenVINO where it is asked for (its int8 sums can overflow on this CPU)"
     bf16 = ", and for bf16" if isa.has_bf16() else ""

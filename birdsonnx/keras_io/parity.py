@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.extras import how_to_install
 from birdsonnx.keras_io.reading import KerasFile
 from birdsonnx.keras_io.tf2onnx_road.keras_network import flat_layers
 from birdsonnx.keras_io.tf2onnx_road.keras_source import import_keras, one_line
@@ -69,7 +70,7 @@ def compare(model: BirdModel, file: KerasFile, load: Callable[[], Any]) -> Parit
     try:
         keras = import_keras()
     except InstallationError:
-        return NotChecked("Keras is not installed; pip install 'birdsonnx[export]' for the comparison")
+        return NotChecked(f"Keras is not installed; for the comparison: {how_to_install('export')}")
     try:
         loaded = load()
     except ModelError as error:

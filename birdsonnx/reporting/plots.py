@@ -12,6 +12,7 @@ import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.extras import how_to_install
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.reporting.augmentation import Preview
@@ -21,8 +22,6 @@ from birdsonnx.runtime import library_folders
 
 MOST_DRAWN = 100
 """Classes of a confusion matrix that is too large to draw whole."""
-
-NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
 
 SUFFIXES = ("", ".png", ".svg", ".pdf")
 """Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
@@ -36,9 +35,13 @@ def require_drawable(path: Path) -> None:
         InstallationError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise InstallationError(NO_MATPLOTLIB)
+        raise _without_matplotlib()
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: a plot is a {', '.join(SUFFIXES[1:])}")
+
+
+def _without_matplotlib() -> InstallationError:
+    return InstallationError(f"plots need matplotlib; {how_to_install('plot')}")
 
 
 def _pyplot() -> Any:
@@ -46,7 +49,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise InstallationError(NO_MATPLOTLIB) from None
+        raise _without_matplotlib() from None
     matplotlib.use("Agg")
     matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
     from matplotlib import pyplot

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
+from birdsonnx.extras import how_to_install
 from birdsonnx.runtime.launchers import is_first_launched, launched_processes
 from birdsonnx.runtime.waiting import Watch
 
@@ -270,7 +271,7 @@ def join() -> Ranks:
     except (ImportError, RuntimeError) as error:
         raise _alone(
             f"{launched} processes were launched, but MPI is not available here "
-            f"({' '.join(str(error).split())}); pip install 'birdsonnx[mpi]', or start one process"
+            f"({' '.join(str(error).split())}); {how_to_install('mpi')}, or start one process"
         ) from None
     if mpi.COMM_WORLD.Get_size() == 1:
         library = library_of(mpi)

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,8 @@ import pytest
 from PIL import Image
 
 from birdsonnx import demo
-from birdsonnx.errors import ArtifactError
+from birdsonnx.artifacts import filling
+from birdsonnx.errors import ArtifactError, BirdsonnxError, DataError
 from birdsonnx.runtime import interpreter
 from tests.command import refused, succeed_json
 from tests.conftest import disk_of
@@ -66,4 +68,39 @@ def test_demo(tmp_path):
             image.verify()
     [config] = walk.glob("*.json")
     assert json.loads(config.read_text())["neural_network"]["data"]["input_path"]
+    made = {path.name for path in walk.iterdir()}
+    assert all(any(fnmatch(name, each) for each in demo.MADE) for name in made), made
     assert "not empty" in refused("demo", "walk")
+
+
+def test_what_cannot_work_is_said_before_any_picture_is_made(tmp_path):
+    assert "weights.h5: there is no such file" in refused("demo", "walk", "--weights", "weights.h5")
+    assert not Path("walk").exists()
+
+
+def test_a_demo_that_failed_begins_anew(tmp_path, monkeypatch):
+    """Not so where something else is in its folder."""
+
+    def failing(folder, words, ranks, say):
+        raise BirdsonnxError("no more")
+
+    with monkeypatch.context() as failure:
+        failure.setattr(demo, "_step", failing)
+        with pytest.raises(BirdsonnxError, match="no more"):
+            demo.run(Path("walk"), "none", print)
+    first = Path("walk/data/train/AMBER FINCH/001.jpg")
+    assert first.is_file()
+    first.write_bytes(b"old")
+    Path("walk/notes.txt").touch()
+    with pytest.raises(DataError, match=r"a demo that did not end is in it, and 'notes\.txt'"):
+        demo.run(Path("walk"), "none", print)
+    assert first.read_bytes() == b"old"
+    Path("walk/notes.txt").unlink()
+    lines = []
+    monkeypatch.setattr(
+        demo, "_run", lambda folder, weights, say: {"left": [each.name for each in folder.iterdir()]}
+    )
+    left = demo.run(Path("walk"), "none", lines.append)["left"]
+    assert set(left) <= {filling.MARK, ".birdsonnx.lock"}
+    assert lines == ["walk: a demo that did not end is in it; removed, to begin anew"]
+    assert not Path("walk", filling.MARK).exists()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import DataError, ImageError
-from birdsonnx.images import files, inputs, photo_file
+from birdsonnx.images import files, photo_file
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.files import is_photo_by_content, photos_below
 from birdsonnx.images.inputs import collect
@@ -61,12 +61,12 @@ class TestHeic:
         lines = []
         assert [photo.name for photo in collect(["."], say=lines.append)] == ["a.jpg"]
         assert len(lines) == 1
-        assert "1 HEIC photo (a.heic) left out; to read them, install the extra" in lines[0]
-        with pytest.raises(ImageError, match=r"a\.jpg: a HEIC photo; install the extra"):
+        assert "1 HEIC photo (a.heic) left out; to read them, pip install" in lines[0]
+        with pytest.raises(ImageError, match=r"a\.jpg: a HEIC photo; to read it, pip install"):
             decoder(16, 16, 3, None)(Path("a.jpg"))
 
     def test_a_folder_of_them_alone_says_what_to_do(self, monkeypatch):
         monkeypatch.setattr(files, "reads_heif", lambda: False)
         Path("a.jpg").unlink()
-        with pytest.raises(DataError, match=f"its 1 HEIC photos: {inputs.HOW_TO_READ_HEIF[:10]}"):
+        with pytest.raises(DataError, match=f"its 1 HEIC photos: {files.how_to_read_heif()[:10]}"):
             collect(["."])

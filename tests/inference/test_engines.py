@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 
 from birdsonnx.errors import ConfigError, EngineError, InstallationError
+from birdsonnx.extras import how_to_install
 from birdsonnx.inference import engines, forms, opening
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import choose
@@ -86,7 +87,7 @@ class TestAuto:
 
     def test_without_openvino(self, missing):
         assert choose("auto", False, 10**6, lambda: True) == "onnxruntime"
-        assert "pip install 'birdsonnx[openvino]'" in engines.rule()
+        assert how_to_install("openvino") in engines.rule()
 
     def test_the_rule_says_so(self):
         assert f"int8 models from {forms.MANY} photos" in engines.rule()

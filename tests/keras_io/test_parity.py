@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.extras import how_to_install
 from birdsonnx.keras_io import conversion, oracle, parity
 from birdsonnx.keras_io.parity import NotChecked, Parity
 from birdsonnx.keras_io.reading import KerasFile, read
@@ -66,7 +67,7 @@ def test_without_keras_nothing_is_compared(file, monkeypatch):
     monkeypatch.setattr(parity, "import_keras", missing)
     model = conversion.convert(file, "small", "caffe").model
     found = parity.compare(model, file, load)
-    assert found == NotChecked("Keras is not installed; pip install 'birdsonnx[export]' for the comparison")
+    assert found == NotChecked(f"Keras is not installed; for the comparison: {how_to_install('export')}")
 
 
 def test_what_keras_cannot_read_is_not_compared(file):

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdsonnx.errors import DataError
+from birdsonnx.extras import how_to_install
 from birdsonnx.runtime.launchers import RANK_VARIABLES, SIZE_VARIABLES, launched_processes
 from birdsonnx.runtime.ranks import (
     MAX_IN_FLIGHT,
@@ -161,7 +162,7 @@ def test_a_launcher_that_mpi_does_not_see_is_refused(size, rank, number):
 def test_a_launcher_without_mpi4py_is_refused():
     done = python(JOIN.format(before="sys.modules['mpi4py'] = None"), OMPI_COMM_WORLD_SIZE="2")
     assert "2 processes were launched, but MPI is not available here" in done.stdout
-    assert "pip install 'birdsonnx[mpi]'" in done.stdout
+    assert how_to_install("mpi") in done.stdout
 
 
 # --- Three ranks ----------------------------------------------------------------------------------------

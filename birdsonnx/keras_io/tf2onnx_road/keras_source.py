@@ -18,6 +18,7 @@ import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.errors import InstallationError, ModelError
+from birdsonnx.extras import how_to_install
 from birdsonnx.keras_io import layer_list
 from birdsonnx.keras_io.reading import containers
 from birdsonnx.keras_io.tf2onnx_road.keras_network import KerasNetwork, shapes_of
@@ -50,7 +51,7 @@ def import_keras() -> Any:
             import tf2onnx  # noqa: F401
     except ImportError as error:
         raise InstallationError(
-            f"reading Keras files needs TensorFlow and tf2onnx ({error}); pip install 'birdsonnx[export]'"
+            f"this needs Keras with TensorFlow, and tf2onnx ({error}); {how_to_install('export')}"
         ) from None
     for name in ("tensorflow", "absl", "keras"):
         logging.getLogger(name).setLevel(logging.ERROR)
