@@ -7,23 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import VERBS, succeed
+from tests.command import VERBS, succeed, succeed_json
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_config):
+def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_config, capsys):
     config = training_config(checkpoints={"load": "model.onnx", "save": "model_checkpoints_save/"})
     config["neural_network"]["num_epochs"] = 6
     Path("config.json").write_text(json.dumps(config))
     succeed("train", "config.json")
-    succeed("predict", "data/valid/COOT")
     shutil.copy("data/valid/COOT/000.png", "bird.jpg")
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(block.replace("224, 224", "32, 32"), {})
+    predictions, another_program = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    for photos in ("data/valid", "data/valid/COOT"):
+        said = succeed_json("predict", photos)["predictions"]
+        exec(predictions, {})
+        expected = [f"{photo['name']} {photo['top'][0][0]}" for photo in said]
+        assert capsys.readouterr().out.splitlines() == expected
+        Path("predictions/output_1.h5").unlink()
+    exec(another_program.replace("224, 224", "32, 32"), {})
+    assert capsys.readouterr().out.startswith(said[0]["top"][0][0])
 
 
 def test_every_option_in_it_exists():

@@ -45,8 +45,9 @@ def plot(
 def _plot_curves(outfile: str, output: Path | None) -> Path:
     from birdsonnx.reporting import plots, training_log
 
-    curves = training_log.read_curves(outfile)
     path = output or Path(outfile).with_suffix(".png")
+    plots.require_drawable(path)
+    curves = training_log.read_curves(outfile)
     plots.plot_curves(curves, path, Path(outfile).stem)
     return path
 
@@ -55,8 +56,9 @@ def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
     from birdsonnx.config import reading as configs
     from birdsonnx.reporting import augmentation, plots
 
-    shown = augmentation.preview(configs.read(config), job.say)
     path = output or config.with_name(f"{config.stem}_augmented.png")
+    plots.require_drawable(path)
+    shown = augmentation.preview(configs.read(config), job.say)
     plots.plot_preview(shown, path, config.name)
     job.result = {
         "photos": [row.name for row in shown.rows],

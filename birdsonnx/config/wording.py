@@ -2,11 +2,18 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic_core import PydanticCustomError
+
+
+MOST_COMPARED = 10_000
+"""Names of a folder that a mistyped one is compared with: a folder may hold millions."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -14,6 +21,29 @@ def nearest(word: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.6)
     by_lower = {name.lower(): name for name in known}
     return f"; did you mean '{by_lower[matches[0]]}'?" if matches else ""
+
+
+def nearest_path(path: Path) -> str:
+    """`; did you mean 'x'?` for a path that does not exist and the closest one that does, or an empty string.
+
+    Below the last of its folders that is there, each further name is the one most like it.
+    """
+    parts = list(path.parts)
+    known = 0
+    while known < len(parts) and Path(*parts[: known + 1]).exists():
+        known += 1
+    found = Path(*parts[:known])
+    for part in parts[known:]:
+        try:
+            with os.scandir(found) as entries:
+                names = {entry.name.lower(): entry.name for entry in islice(entries, MOST_COMPARED)}
+        except OSError:
+            return ""
+        matches = difflib.get_close_matches(part.lower(), names, n=1, cutoff=0.6)
+        if not matches:
+            return ""
+        found /= names[matches[0]]
+    return f"; did you mean {str(found)!r}?"
 
 
 def refusal(message: str, key: str = "") -> "PydanticCustomError":

@@ -1,19 +1,26 @@
 """Which photos there are, what they are called, and which class they show."""
 
+import contextlib
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from birdsonnx.config.wording import nearest
+from birdsonnx.config.wording import nearest, nearest_path
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, is_folder, photos_below
 from birdsonnx.images.sets import sets_instead_of_classes
 
 if TYPE_CHECKING:
     from birdsonnx.config.data import Data
+
+
+TRAINING_SETS = ("train", "training", "trainval")
+TEST_SETS = ("test", "testing", "valid", "validation", "val", "eval", "dev", "holdout")
+"""What people call the folders that hold the class folders of a set, in small letters, likeliest first."""
 
 
 def quiet(line: str) -> None:
@@ -92,7 +99,7 @@ def read_class_folders(
         folder = _read_tagged(root, found.photos, tag, other_tag)
         found.report(root, say)
         return folder
-    names = _folders_in(root)
+    names = _kept(root, _folders_in(root))
     labels = {name: label for label, name in enumerate(names)}
     photos: list[Photo] = []
     beside = []
@@ -108,6 +115,10 @@ def read_class_folders(
     if refusal is not None:
         raise DataError(refusal)
     empty = sorted(set(range(len(names))) - {photo.label for photo in photos if photo.label is not None})
+    if all(name.lower() in TRAINING_SETS + TEST_SETS for name in names) and all(
+        photo.name.count("/") > 1 for photo in photos
+    ):
+        _refuse_sets(root, names, to_test=may_lack)
     if empty and not may_lack:
         raise DataError(f"{root}: the class folder {names[empty[0]]!r} holds no photos")
     for label in empty:
@@ -118,8 +129,8 @@ def read_class_folders(
     return LabelledFolder(root, names, tuple(photos))
 
 
-def _folders_in(root: Path) -> tuple[str, ...]:
-    """The class folders of a folder, in name order. Raises DataError."""
+def _folders_in(root: Path) -> list[str]:
+    """Names of the class folders of a folder. Raises DataError."""
     try:
         with os.scandir(root) as entries:
             names = [entry.name for entry in entries if is_folder(entry) and not entry.name.startswith(".")]
@@ -127,7 +138,18 @@ def _folders_in(root: Path) -> tuple[str, ...]:
         raise DataError(f"{root}: cannot be read ({error.strerror})") from None
     if not names:
         raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
-    return _kept(root, names)
+    return names
+
+
+def _refuse_sets(root: Path, sets: Sequence[str], to_test: bool) -> NoReturn:
+    """Raises DataError: the folder that was named is above the one that was meant."""
+    usual = TEST_SETS + TRAINING_SETS if to_test else TRAINING_SETS + TEST_SETS
+    meant = min(sets, key=lambda name: usual.index(name.lower()) if name.lower() in usual else len(usual))
+    are = f"{_some(sorted(sets))}: {'it holds' if len(sets) == 1 else 'they hold'} the class folders"
+    raise DataError(
+        f"{root}: its folders are no classes but sets ({are}); give {root / meant}, or name the set: "
+        f"--tag {shlex.quote(meant)}, in a config {'test_tag' if to_test else 'training_tag'}"
+    )
 
 
 def _kept(root: Path, names: Iterable[str]) -> tuple[str, ...]:
@@ -221,6 +243,9 @@ def fitted(
     Raises:
         DataError: the numbers differ, or a class that only one of them has.
     """
+    above = _folders_above(folder, names or ())
+    if above:
+        _refuse_sets(folder.root, above, to_test=say is not None)
     if len(folder.classes) != count and (mend or names is None):
         raise DataError(
             f"{where} has {count} classes, {folder.where} has {len(folder.classes)} class folders"
@@ -244,6 +269,21 @@ def fitted(
     return replace(folder, classes=tuple(names), photos=photos)
 
 
+def _folders_above(folder: LabelledFolder, names: Iterable[str]) -> list[str]:
+    """Those of the class folders that are no classes of `names` but hold folders of these."""
+    forms = {unicodedata.normalize("NFC", name) for name in names}
+    if folder.tag is not None or not forms:
+        return []
+    others = [name for name in folder.classes if unicodedata.normalize("NFC", name) not in forms]
+    found = []
+    for name in others:
+        with contextlib.suppress(OSError), os.scandir(folder.root / name) as entries:
+            inside = (unicodedata.normalize("NFC", entry.name) for entry in entries if is_folder(entry))
+            if not forms.isdisjoint(inside):
+                found.append(name)
+    return found
+
+
 def _refuse_classes(
     folder: LabelledFolder, count: int, extra: Sequence[str], lacking: Sequence[str], where: str
 ) -> NoReturn:
@@ -258,7 +298,7 @@ def _refuse_classes(
 
 def _require_folder(root: Path) -> None:
     if not root.exists():
-        raise DataError(f"{root}: there is no such folder")
+        raise DataError(f"{root}: there is no such folder{nearest_path(root)}")
     if not root.is_dir():
         raise DataError(f"{root}: this is a file; a folder of class folders is needed")
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, how_to_read_heif, is_photo, photos_below
 from birdsonnx.images.folders import Photo, below_tag
@@ -44,7 +45,7 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
             if not found:
                 raise DataError(f"{given}: no photo matches this pattern")
         else:
-            raise DataError(f"{given}: no such file or folder")
+            raise DataError(f"{given}: no such file or folder{nearest_path(path)}")
         photos += found
     if not photos:
         raise DataError("no photos to name; give files, folders or glob patterns")

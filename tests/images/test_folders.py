@@ -1,6 +1,7 @@
 """Which photos are found, in which order, under which names, and with which labels."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -94,6 +95,53 @@ def test_folders_that_are_refused(files, said):
     with pytest.raises(DataError) as caught:
         read_class_folders(Path("data"))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "may_lack", "said"),
+    [
+        (
+            ["data/train/robin/1.jpg", "data/valid/robin/1.jpg", "data/Test/robin/1.jpg"],
+            True,
+            "data: its folders are no classes but sets ('Test', 'train', 'valid': they hold the class "
+            "folders); give data/Test, or name the set: --tag Test, in a config test_tag",
+        ),
+        (
+            ["data/train/robin/1.jpg", "data/valid/robin/1.jpg"],
+            False,
+            "give data/train, or name the set: --tag train, in a config training_tag",
+        ),
+        (["data/validation/robin/1.jpg"], True, "give data/validation, or name the set: --tag validation"),
+    ],
+)
+def test_the_folder_above_the_sets_is_refused(files, may_lack, said):
+    make(*files)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_class_folders(Path("data"), may_lack=may_lack)
+
+
+def test_classes_may_be_called_like_sets():
+    make("data/test/1.jpg", "data/train/1.jpg")
+    assert read_class_folders(Path("data")).classes == ("test", "train")
+    make("data/robin/nest/1.jpg")
+    assert read_class_folders(Path("data")).classes == ("robin", "test", "train")
+
+
+def test_the_folder_above_those_that_a_model_knows_is_refused():
+    make("data/june/robin/1.jpg", "data/july 2/robin/1.jpg", "data/notes/a/1.jpg")
+    folder = read_class_folders(Path("data"))
+    for mend in ("", "export a network for them"):
+        with pytest.raises(DataError, match=r"sets \('july 2', 'june': they .*give data/july 2, .*'july 2',"):
+            fitted(folder, ["robin", "wren"], 2, "model.onnx", mend)
+
+
+def test_a_mistyped_folder_is_guessed():
+    make("data/test/robin/1.jpg")
+    for name in ("dta/test", "data/tst", "Data/Test"):
+        with pytest.raises(DataError, match=f"{name}: there is no such folder; did you mean 'data/test'"):
+            read_class_folders(Path(name))
+        with pytest.raises(DataError, match=f"{name}: no such file or folder; did you mean 'data/test'"):
+            collect([name])
 
 
 # --- Tags -----------------------------------------------------------------------------------------------
