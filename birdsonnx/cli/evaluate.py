@@ -1,11 +1,12 @@
 """`birdsonnx evaluate`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birdsonnx.cli.job import CANNOT, agreed, running
+from birdsonnx.cli.job import CANNOT, Job, agreed, running
 from birdsonnx.cli.options import (
     CSVRaw,
     Debug,
@@ -18,6 +19,9 @@ from birdsonnx.cli.options import (
     precision_of,
     require_csv,
 )
+
+if TYPE_CHECKING:
+    from birdsonnx.inference.evaluation import Evaluation, Outcome
 
 
 def evaluate(
@@ -33,7 +37,12 @@ def evaluate(
         Path | None, typer.Option(help="CSV of name,class for an .h5 whose names do not begin with a class.")
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Write the table of the classes and the confusion matrix.")
+        Path | None,
+        typer.Option(
+            help="Write the table of the classes with the confusion matrix, and beside it FILE_mistakes.csv: "
+            "the photos that were named wrongly.",
+            metavar="FILE",
+        ),
     ] = None,
     csv_raw: CSVRaw = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
@@ -43,28 +52,59 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix."""
+    """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix, and the
+    photos that were named wrongly."""
     with running(json, debug, ranks="all") as job:
         from birdsonnx.inference import evaluation
-        from birdsonnx.reporting import tables
 
         agreed(lambda: require_csv(csv_raw, csv))
         kind, computed = agreed(lambda: (precision_of(precision), engine_of(engine)))
-        request = evaluation.Request(target, model, tag, labels, threads, kind, computed)
-        found, refused = evaluation.evaluate_target(request, job.ranks, job.console())
-        if not job.speaks:
-            return
-        job.refuse(refused)
-        if found is None:
-            job.result = {"refused": refused}
-            job.code = CANNOT
-            return
-        job.result = {**found.as_json(), "classes": list(found.classes), "refused": refused}
-        if csv is not None:
-            tables.write_evaluation(found, csv, csv_raw)
         if plot is not None:
             from birdsonnx.reporting import plots
 
-            title = f"{target}: accuracy {found.accuracy:.4f}"
-            plots.plot_confusion(found.confusion, found.classes, plot, title)
-        job.say(*tables.evaluation_lines(found), *(f"wrote {path}" for path in (csv, plot) if path))
+            agreed(lambda: plots.require_drawable(plot))
+        request = evaluation.Request(target, model, tag, labels, threads, kind, computed)
+        outcome = evaluation.evaluate_target(request, job.ranks, job.console())
+        if not job.speaks:
+            return
+        job.refuse(outcome.refused)
+        job.result = outcome.as_json()
+        if outcome.figures is None:
+            job.code = CANNOT
+            return
+        _report(job, outcome, outcome.figures, Files(csv, csv_raw, plot, f"{target}"))
+
+
+@dataclass(frozen=True)
+class Files:
+    """What to write."""
+
+    csv: Path | None
+    csv_raw: bool
+    plot: Path | None
+    title: str
+    """Of the plot."""
+
+
+def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> None:
+    """Write what was asked for, and print what people read."""
+    from birdsonnx.inference import mistakes
+    from birdsonnx.reporting import tables
+
+    written = []
+    where_all = "--csv FILE lists them all"
+    if files.csv is not None:
+        tables.write_evaluation(found, files.csv, files.csv_raw)
+        listed = mistakes.beside(files.csv)
+        mistakes.write(found.wrong, listed, files.csv_raw)
+        written += [files.csv, listed]
+        where_all = f"all are in {listed}"
+    if files.plot is not None:
+        from birdsonnx.reporting import plots
+
+        title = f"{files.title}: accuracy {found.accuracy:.4f}"
+        plots.plot_confusion(found.confusion, found.classes, files.plot, title)
+        written.append(files.plot)
+    job.say(tables.model_line(outcome.model, outcome.model_sha256))
+    job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
+    job.say(*(f"wrote {path}" for path in written))

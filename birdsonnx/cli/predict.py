@@ -121,7 +121,7 @@ def predict(
 def run_prediction(job: Job, request: "Request") -> None:
     """Predict, and print what people and programs read of it."""
     from birdsonnx.inference import prediction
-    from birdsonnx.reporting import predictions
+    from birdsonnx.reporting import predictions, tables
 
     summary = prediction.predict(request, job.ranks, job.console())
     if not job.speaks:
@@ -129,7 +129,11 @@ def run_prediction(job: Job, request: "Request") -> None:
     job.result = summary.as_json()
     job.say(*predictions.named_lines(summary))
     job.refuse(summary.refused)
-    job.say(predictions.total_line(summary), *predictions.sorted_lines(summary, request.sort_copies))
+    job.say(
+        tables.model_line(summary.model, summary.model_sha256),
+        predictions.total_line(summary),
+        *predictions.sorted_lines(summary, request.sort_copies),
+    )
 
 
 def _require_sort(copies: bool, folder: Path | None) -> None:

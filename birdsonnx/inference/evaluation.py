@@ -1,4 +1,5 @@
-"""How right predictions are: accuracy, top-5, loss, per class, and which class is taken for which."""
+"""How right predictions are: accuracy, top-5, loss, per class, which class is taken for which, and which
+photos were named wrongly."""
 
 import contextlib
 import csv
@@ -19,9 +20,13 @@ from birdsonnx.inference import hdf5, requests
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.mistakes import Mistakes
 from birdsonnx.inference.opening import choose_model, open_model
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
+
+Answer = tuple[str, npt.NDArray[np.float32], int]
+"""A photo's name, its log-probabilities, float32 `(classes,)`, and the index of its right class."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Evaluation:
     top5_hits: int
     loss: float
     """Mean negative log-likelihood of the right class."""
+    wrong: Mistakes
+    """The photos that were named wrongly."""
 
     @property
     def photos(self) -> int:
@@ -83,7 +90,8 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """`confusion` is the matrix `[label][named]`, None where it would be too large; `mistakes` says the
-        same of any number of classes, with the numbers of right ones in `per_class`."""
+        same of any number of classes, with the numbers of right ones in `per_class`. `wrong` lists the photos
+        that were named wrongly, the surest mistakes first."""
         whole = len(self.classes) <= MOST_IN_MATRIX
         return {
             "photos": self.photos,
@@ -96,14 +104,31 @@ class Evaluation:
                 {"class": self.classes[label], "named": self.classes[named], "photos": count}
                 for count, label, named in self.confusion.mistakes()
             ],
+            "wrong": [mistake.as_json() for mistake in self.wrong.surest_first()],
         }
 
 
-def evaluate_target(
-    request: Request, ranks: Ranks, audience: Audience
-) -> tuple[Evaluation | None, list[str]]:
-    """Evaluate a folder of class folders or a predictions file; every rank calls this. Complete on rank 0:
-    the figures (None where every photo was refused) and the refusals.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a target."""
+
+    figures: Evaluation | None
+    """None where every photo was refused."""
+    refused: list[str]
+    """Why each photo that could not be used was not."""
+    model: str | None
+    """The file of the model that answered; None: a predictions file that does not say."""
+    model_sha256: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        made_by = {"model": self.model, "model_sha256": self.model_sha256, "refused": self.refused}
+        if self.figures is None:
+            return made_by
+        return {**self.figures.as_json(), "classes": list(self.figures.classes), **made_by}
+
+
+def evaluate_target(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
+    """Evaluate a folder of class folders or a predictions file; every rank calls this. Complete on rank 0.
 
     Raises:
         BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
@@ -113,9 +138,7 @@ def evaluate_target(
     return ranks.first(lambda: _evaluate_file(request, audience))
 
 
-def _evaluate_folder(
-    request: Request, ranks: Ranks, audience: Audience
-) -> tuple[Evaluation | None, list[str]]:
+def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
@@ -136,19 +159,20 @@ def _evaluate_folder(
     folder = ranks.first(lambda: fitted(folder, names, count, model.where, say=audience.say))
     refused: list[str] = []
 
-    def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+    def answers() -> Iterator[Answer]:
         with audience.progress("photos", len(folder.photos)) as advance:
             for named in name_photos(classifier, folder.photos, ranks):
                 advance(1)
                 if named.log_probs is None or named.photo.label is None:
                     refused.append(named.refusal)
                 else:
-                    yield named.log_probs, named.photo.label
+                    yield named.photo.name, named.log_probs, named.photo.label
 
-    return evaluate(outcomes(), folder.classes), refused
+    return Outcome(evaluate(answers(), folder.classes), refused, model.where, classifier.sha256)
 
 
-def _evaluate_file(request: Request, audience: Audience) -> tuple[Evaluation | None, list[str]]:
+def _evaluate_file(request: Request, audience: Audience) -> Outcome:
+    hdf5.require_file(request.target)  # a mistyped folder is no file to which an option does not apply
     for option, given in (
         ("--tag", request.tag is not None),
         ("--model", request.model is not None),
@@ -164,31 +188,31 @@ def _evaluate_file(request: Request, audience: Audience) -> tuple[Evaluation | N
             classes, labels = labels_of(predictions, str(request.target), request.labels)
         advance = stack.enter_context(audience.progress("predictions", len(labels)))
 
-        def outcomes() -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+        def answers() -> Iterator[Answer]:
             for name, log_probs, label in zip(predictions.names, predictions.rows(), labels, strict=True):
                 advance(1)
                 if np.isfinite(log_probs).all():
-                    yield log_probs, label
+                    yield name, log_probs, label
                 else:
                     refused.append(f"{request.target}: {name}: its log-probabilities are NaN or infinite")
 
-        return evaluate(outcomes(), classes), refused
+        return Outcome(evaluate(answers(), classes), refused, predictions.model, predictions.model_sha256)
 
 
-def evaluate(
-    outcomes: Iterable[tuple[npt.NDArray[np.float32], int]], classes: Sequence[str]
-) -> Evaluation | None:
-    """Figures of `(log_probs (classes,), label)` pairs; None where there are no pairs."""
+def evaluate(answers: Iterable[Answer], classes: Sequence[str]) -> Evaluation | None:
+    """Figures of some photos' answers; None where there are none."""
     counts: Counter[tuple[int, int]] = Counter()
     top5_hits = 0
     loss = 0.0
-    for log_probs, label in outcomes:
+    wrong = Mistakes(classes)
+    for name, log_probs, label in answers:
+        wrong.add(name, log_probs, label)
         counts[label, int(log_probs.argmax())] += 1
         top5_hits += int((log_probs > log_probs[label]).sum() < 5)
         loss -= float(log_probs[label])
     confusion = Confusion.of(counts, len(classes))
     photos = confusion.photos
-    return Evaluation(tuple(classes), confusion, top5_hits, loss / photos) if photos else None
+    return Evaluation(tuple(classes), confusion, top5_hits, loss / photos, wrong) if photos else None
 
 
 def labels_of(

@@ -1,7 +1,8 @@
 """Predictions as HDF5: one float32 dataset `(classes,)` of log-probabilities per photo.
 
 A photo's dataset has its name, subfolders as groups; h5py lists them in name order. Root attributes:
-`classes` (absent while the model has no class names), `model_sha256`, `photos`, `refused`.
+`classes` (absent while the model has no class names), `model` (its file as it was named), `model_sha256`,
+`photos`, `refused`.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
+from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.inference.disk_file import DiskFile
 from birdsonnx.model import foreign_files, h5_safety
@@ -78,13 +80,14 @@ def require_storable(name: str) -> None:
 
 @contextlib.contextmanager
 def writing(
-    path: Path, classes: Sequence[str] | None, model_sha256: str | None
+    path: Path, classes: Sequence[str] | None, model_sha256: str | None, model: str | None = None
 ) -> Iterator[PredictionWriter]:
     """A predictions file that takes its place only once it is complete. An OSError of the body stays what it
     is: it is not one of this file.
 
     Args:
         model_sha256: of the model's file; None where there is none.
+        model: its name; None where there is none.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -99,6 +102,8 @@ def writing(
         with interruption.held(), artifacts.naming(path):
             if classes is not None:
                 file.attrs["classes"] = list(classes)
+            if model is not None:  # a file name may be bytes that are no text
+                file.attrs["model"] = model.encode(errors="backslashreplace").decode()
             if model_sha256 is not None:
                 file.attrs["model_sha256"] = model_sha256
             file.attrs["photos"] = writer.written
@@ -114,6 +119,9 @@ class Predictions:
     names: tuple[str, ...]
     """Of its datasets, in their order."""
     classes: tuple[str, ...] | None
+    model: str | None
+    """The file of the model that answered; None where the file does not say."""
+    model_sha256: str | None
     width: int
     """Scores of a photo."""
     where: Path
@@ -135,8 +143,7 @@ def reading(path: Path) -> Iterator[Predictions]:
         DataError: missing, truncated, or not a predictions file; or one whose data lie elsewhere, or are
             larger than it can hold.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such predictions file")
+    require_file(path)
     refusal = foreign_files.what_to_do(path, "predictions")
     if refusal is not None:
         raise DataError(f"{path}: {refusal}")
@@ -148,6 +155,7 @@ def reading(path: Path) -> Iterator[Predictions]:
             except ValueError as error:
                 raise DataError(f"{path}: {error}") from None
             classes = file.attrs.get("classes")
+            made_by = (_text_of(file, "model"), _text_of(file, "model_sha256"))
         if not found:
             raise DataError(f"{path}: no predictions in it")
         shapes = set(found.values())
@@ -155,7 +163,15 @@ def reading(path: Path) -> Iterator[Predictions]:
         if shapes or len(shape) != 1:
             raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
         [width] = shape
-        yield Predictions(tuple(found), _class_names(classes, path), width, path, file)
+        yield Predictions(tuple(found), _class_names(classes, path), *made_by, width, path, file)
+
+
+def require_file(path: Path) -> None:
+    """Raises DataError where there is no file that may hold predictions."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder{nearest_path(path)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no file of predictions, but a folder, a pipe or a device")
 
 
 @contextlib.contextmanager
@@ -165,6 +181,11 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, TypeError, ValueError, KeyError):
         raise DataError(f"{path}: not a complete predictions file (truncated, or of another kind)") from None
+
+
+def _text_of(file: h5py.File, attribute: str) -> str | None:
+    value = file.attrs.get(attribute)
+    return value if isinstance(value, str) else None
 
 
 def _class_names(found: Any, path: Path) -> tuple[str, ...] | None:

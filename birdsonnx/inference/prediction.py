@@ -80,12 +80,13 @@ def record(
         DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
-    summary = Summary(classifier.where, classifier.engine.title, output, csv_path)
+    summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, output, csv_path)
     top_k = min(top_k, classifier.num_classes)
     with contextlib.ExitStack() as stack:
         writer = rows = None
         if ranks.is_first and output is not None:
-            writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, classifier.sha256))
+            classes = classifier.metadata.classes
+            writer = stack.enter_context(hdf5.writing(output, classes, classifier.sha256, classifier.where))
         if ranks.is_first and csv_path is not None:
             rows = stack.enter_context(csv_file.writing(csv_path, top_k, csv_raw))
         for named in name_photos(classifier, photos, ranks):

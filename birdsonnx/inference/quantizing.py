@@ -197,19 +197,19 @@ def compare(
     refused: dict[str, str] = {}
     for title, each in (("float32", model), ("int8", quantized)):
         classifier = open_classifier(each.serialized(), each.where, len(labelled.photos), threads)
-        outcomes: list[tuple[npt.NDArray[np.float32], int]] = []
+        answers: list[evaluation.Answer] = []
         with audience.progress(f"validating {title}: photos", len(labelled.photos)) as advance:
             for outcome in name_photos(classifier, labelled.photos, Ranks()):
                 advance(1)
                 if outcome.log_probs is not None and outcome.photo.label is not None:
-                    outcomes.append((outcome.log_probs, outcome.photo.label))
+                    answers.append((outcome.photo.name, outcome.log_probs, outcome.photo.label))
                 elif each is model:
                     refused[outcome.photo.name] = outcome.refusal
                 elif outcome.photo.name not in refused:
                     raise ModelError(f"{model.where}: in int8: {outcome.refusal}")
-        figures = evaluation.evaluate(outcomes, labelled.classes)
+        figures = evaluation.evaluate(answers, labelled.classes)
         if figures is None:
             raise DataError(f"{folder}: none of its photos can be used")
         found.append(figures)
-        named.append(np.array([int(log_probs.argmax()) for log_probs, _ in outcomes]))
+        named.append(np.array([int(log_probs.argmax()) for _, log_probs, _ in answers]))
     return Comparison(found[0], found[1], float((named[0] == named[1]).mean()))

@@ -27,6 +27,8 @@ class Summary:
     """What a prediction did."""
 
     model: str
+    """The name of its file."""
+    model_sha256: str
     engine: str
     """What computed it, with its version."""
     output: Path | None = None
@@ -62,6 +64,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         return {
             "model": self.model,
+            "model_sha256": self.model_sha256,
             "engine": self.engine,
             "photos": self.photos,
             "refused": self.refused,

@@ -10,6 +10,7 @@ from birdsonnx.inference import csv_file
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.model.graph import opset_of
 from birdsonnx.model.model_file import BirdModel
@@ -79,6 +80,22 @@ def _precision(quantization: dict[str, Any] | None) -> str:
     return f"int8, calibrated on {quantization['photos']} photos{method}"
 
 
+MOST_WRONG = 20
+"""Photos that were named wrongly, of those listed for people."""
+
+WIDEST_NAME = 40
+"""Characters up to which photos' names make a column."""
+
+
+def model_line(model: str | None, sha256: str | None) -> str:
+    """Which model answered, as far as a result says."""
+    if model is not None:
+        return f"model: {model}"
+    if sha256 is not None:
+        return f"model: the one of SHA-256 {sha256[:16]}… (its name is not in the file)"
+    return "model: unknown (the file does not say)"
+
+
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """Figures, the per-class table, and which classes were taken for which."""
     width = max(len(name) for name in ("class", *evaluation.classes))
@@ -103,6 +120,29 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             for count, label, named in mistakes[:20]
         ]
     return lines
+
+
+def wrong_lines(wrong: Mistakes, where_all: str) -> list[str]:
+    """The photos that were named wrongly, what was said of each and how surely.
+
+    Args:
+        wrong: all of them.
+        where_all: where to find those that are not listed.
+    """
+    if not wrong:
+        return []
+    shown = list(wrong.surest_first(MOST_WRONG))
+    width = min(WIDEST_NAME, max(len(each.name) for each in shown))
+    lines = ["", "named wrongly, the surest first:"]
+    lines += [f"{each.name:<{width}}  {_verdict(each)}" for each in shown]
+    if len(wrong) > len(shown):
+        lines.append(f"and {len(wrong) - len(shown):,} more; {where_all}")
+    return lines
+
+
+def _verdict(mistake: Mistake) -> str:
+    right = "right class" if mistake.name.startswith(mistake.label) else mistake.label
+    return f"{mistake.named} {mistake.named_probability:.4f}, {right} {mistake.label_probability:.4f}"
 
 
 def quantization_lines(comparison: Comparison) -> list[str]:

@@ -108,8 +108,8 @@ class Results:
         classes = self._plan.model.metadata.classes
         checkpoint = checkpoints.model_path(Path(self._settings.checkpoints.save or ""), epoch)
         is_there = checkpoint in self.checkpoints and checkpoint.is_file()
-        digest = artifacts.sha256(checkpoint) if is_there else None
-        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, digest) as writer:
+        made_by = (artifacts.sha256(checkpoint), str(checkpoint)) if is_there else (None, None)
+        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, *made_by) as writer:
             for rows, log_probs in predictions:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.add(test.photos[row].name, values)

@@ -108,7 +108,7 @@ def test_predict_imports_nothing_that_it_does_not_need(workspace, words):
         (["predict"], "no photos to name"),
         (["predict", "nothing"], "no such file or folder"),
         (["predict", "."], "no photos in this folder"),
-        (["evaluate", "nothing.h5"], "there is no such predictions file"),
+        (["evaluate", "nothing.h5"], "there is no such file or folder"),
         (["info", "nothing.onnx"], "there is no such model"),
         (["benchmark", "nothing.onnx"], "there is no such model"),
         (["benchmark"], "no model_checkpoint_*.onnx there"),

@@ -22,6 +22,12 @@ def outcomes(photos: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.n
     return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32), labels
 
 
+def answers(log_probs, labels) -> list[tuple[str, np.ndarray, int]]:
+    """With names that fall while the photos come."""
+    names = [f"{number:04}.jpg" for number in range(len(log_probs), 0, -1)]
+    return list(zip(names, log_probs, labels, strict=True))
+
+
 # --- Figures --------------------------------------------------------------------------------------------
 
 
@@ -29,7 +35,7 @@ def outcomes(photos: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.n
 def test_figures_equal_plain_loops(photos, classes):
     log_probs, labels = outcomes(photos, classes, seed=photos)
     names = [f"class {index}" for index in range(classes)]
-    found = evaluate(zip(log_probs, labels, strict=True), names)
+    found = evaluate(answers(log_probs, labels), names)
 
     right = in_five = loss = 0
     confusion = [[0] * classes for _ in range(classes)]
@@ -56,7 +62,7 @@ def test_figures_equal_plain_loops(photos, classes):
 
 def test_as_json_holds_the_same_figures():
     log_probs, labels = outcomes(20, 3)
-    found = evaluate(zip(log_probs, labels, strict=True), CLASSES)
+    found = evaluate(answers(log_probs, labels), CLASSES)
     assert found.as_json() == {
         "photos": 20,
         "accuracy": found.accuracy,
@@ -68,6 +74,7 @@ def test_as_json_holds_the_same_figures():
             {"class": CLASSES[label], "named": CLASSES[named], "photos": count}
             for count, label, named in found.confusion.mistakes()
         ],
+        "wrong": [mistake.as_json() for mistake in found.wrong.surest_first()],
     }
 
 
@@ -77,15 +84,15 @@ def test_no_photos_have_no_figures():
 
 def test_the_loss_of_a_certain_mistake_is_infinite():
     log_probs = np.array([0, -np.inf, -np.inf], np.float32)
-    assert evaluate([(log_probs, 1)], CLASSES).loss == np.inf
-    assert evaluate([(log_probs, 0)], CLASSES).loss == 0
+    assert evaluate([("a.jpg", log_probs, 1)], CLASSES).loss == np.inf
+    assert evaluate([("a.jpg", log_probs, 0)], CLASSES).loss == 0
 
 
 def test_a_matrix_too_large_to_show_is_told_by_its_mistakes():
     classes = [f"class {n}" for n in range(1001)]
     log_probs = np.full((1001, 1001), -9, np.float32)
     log_probs[np.arange(1001), (np.arange(1001) // 2) * 2] = -0.1
-    found = evaluate(zip(log_probs, range(1001), strict=True), classes).as_json()
+    found = evaluate(answers(log_probs, range(1001)), classes).as_json()
     assert found["confusion"] is None
     assert len(found["mistakes"]) == 500
     assert {"class": "class 7", "named": "class 6", "photos": 1} in found["mistakes"]

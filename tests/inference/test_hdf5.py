@@ -237,8 +237,15 @@ def test_foreign_hdf5_is_refused(content, said):
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [lambda: None, FILE.mkdir])
-def test_a_missing_file_is_refused(make):
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: None, "output_1.h5: there is no such file or folder$"),
+        (lambda: Path("Output_2.h5").touch(), "no such file or folder; did you mean 'Output_2.h5'"),
+        (FILE.mkdir, "output_1.h5: no file of predictions"),
+    ],
+)
+def test_a_missing_file_is_refused(make, said):
     make()
-    with pytest.raises(DataError, match="there is no such predictions file"):
+    with pytest.raises(DataError, match=said):
         read(FILE)

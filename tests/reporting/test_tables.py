@@ -12,6 +12,7 @@ import pytest
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.inference.confusion import Confusion
 from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.mistakes import Mistakes
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.tables import evaluation_lines, info_lines, model_info, write_evaluation
@@ -26,7 +27,11 @@ def confusion_of(matrix: np.ndarray) -> Confusion:
     return Confusion.of({cell: int(count) for cell, count in np.ndenumerate(matrix)}, len(matrix))
 
 
-EVALUATION = Evaluation(CLASSES, confusion_of(MATRIX), top5_hits=24, loss=0.1234567)
+EVALUATION = Evaluation(CLASSES, confusion_of(MATRIX), top5_hits=24, loss=0.1234567, wrong=Mistakes(CLASSES))
+
+
+def evaluation_of(classes: tuple[str, ...], matrix: np.ndarray) -> Evaluation:
+    return Evaluation(classes, confusion_of(matrix), top5_hits=1, loss=1.0, wrong=Mistakes(classes))
 
 
 def info(**metadata) -> dict:
@@ -133,13 +138,13 @@ def test_evaluation_for_people():
 
 
 def test_an_evaluation_without_mistakes_lists_none():
-    lines = evaluation_lines(Evaluation(CLASSES, confusion_of(np.diag([3, 2, 1, 4])), 10, 0.0))
+    lines = evaluation_lines(evaluation_of(CLASSES, np.diag([3, 2, 1, 4])))
     assert not [line for line in lines if "taken" in line or "->" in line]
 
 
 def test_only_the_most_frequent_mistakes_are_listed():
     confusion = np.arange(64).reshape(8, 8)
-    lines = evaluation_lines(Evaluation(tuple("ABCDEFGH"), confusion_of(confusion), 1, 1.0))
+    lines = evaluation_lines(evaluation_of(tuple("ABCDEFGH"), confusion))
     counts = [int(line.split(" x ")[0]) for line in lines if "->" in line]
     mistakes = sorted(confusion[~np.eye(8, dtype=bool)].tolist(), reverse=True)
     assert counts == mistakes[:20]
@@ -161,6 +166,6 @@ def test_evaluation_as_csv():
 
 def test_csv_keeps_any_class_name():
     names = ("COMMA, BIRD", 'QUOTE "BIRD"', "ÜNÏ BIRD", " SPACE ")
-    write_evaluation(Evaluation(names, confusion_of(np.eye(4, dtype=int)), 4, 0.0), Path("table.csv"))
+    write_evaluation(evaluation_of(names, np.eye(4, dtype=int)), Path("table.csv"))
     with Path("table.csv").open(encoding="utf-8", newline="") as file:
         assert [row["class"] for row in csv.DictReader(file)] == list(names)
