@@ -29,7 +29,7 @@ from birdsonnx.inference.forms import Form
 from birdsonnx.inference.opening import require_precision
 from birdsonnx.inference.prediction import OUTPUT_FILE, record
 from birdsonnx.inference.timing import Timing, timed
-from birdsonnx.model.checkpoint_names import default_model
+from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.runtime import interpreter, threads
@@ -149,7 +149,7 @@ def run(request: Request, audience: Audience) -> Benchmark:
         BirdsonnxError: a model or photos that cannot be used.
     """
     photos = None if request.data is None else collect([request.data])
-    model = request.model or default_model(audience.say)
+    model = request.model or newest_checkpoint(default_folder(audience.say))
     share = threads.share(Ranks())
     if share.note:
         audience.say(share.note)

@@ -12,7 +12,8 @@ from birdsonnx.inference import engines, forms, tuning
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.requests import Request
-from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, default_model, newest_checkpoint
+from birdsonnx.model import int8_form
+from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, default_folder, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
@@ -52,8 +53,13 @@ def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:
     path = request.model
     if path is None:
         saved = None if settings is None else settings.checkpoints.save
-        int8 = request.precision == "int8"
-        path = default_model(say, int8) if saved is None else newest_checkpoint(Path(saved), int8)
+        newest = int8_form.newest_in if request.precision == "int8" else newest_checkpoint
+        path = newest(Path(saved) if saved is not None else default_folder(say))
+    else:
+        source = int8_form.source_beside(path)
+        why = int8_form.misfit(path, source) if source is not None else ""
+        if why:
+            say(f"{path} {why}; it is used because it was named")
     chosen = ChosenModel(path, str(path))
     if settings is None or not request.replaces_preprocessing:
         return chosen

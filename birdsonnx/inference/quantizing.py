@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
@@ -17,8 +18,8 @@ from birdsonnx.inference import evaluation, int8_agreement
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
-from birdsonnx.model import model_file
-from birdsonnx.model.checkpoint_names import INT8_SUFFIX
+from birdsonnx.model import int8_form, model_file
+from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes import quantization
 from birdsonnx.passes.quantization import Method
@@ -98,8 +99,9 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
         BirdsonnxError: a model, folder or photo that cannot be used, or an accuracy that drops too far;
             nothing is written then.
     """
-    model = model_file.load(request.model)
-    output = request.output or request.model.with_suffix(INT8_SUFFIX)
+    source = read_bytes(request.model)
+    model = model_file.parse(source, str(request.model))
+    output = request.output or int8_form.of(request.model)
     if output.resolve() == request.model.resolve():
         raise ConfigError(f"--output {output} is the model itself; give another name")
     if not isa.has_int8_products():
@@ -107,7 +109,10 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
     if request.tag is not None and request.validate is None:
         raise ConfigError("--tag is for the folder of --validate, and there is none")
     photos = evenly(collect([str(request.calibrate)], say=audience.say), request.photos)
-    quantized = quantized_model(model, photos, request.method, threads, audience, request.min_agreement)
+    made_of = artifacts.sha256_of(source)
+    quantized = quantized_model(
+        model, photos, request.method, threads, made_of, audience, request.min_agreement
+    )
     content = quantized.serialized()
     comparison = None
     if request.validate is not None:
@@ -120,7 +125,7 @@ def quantize(request: Request, threads: int, audience: Audience) -> Outcome:
             )
     quantized.save(output)
     agreement = float((quantized.metadata.quantization or {})["agreement"])
-    return Outcome(output, len(photos), len(model.serialized()), len(content), agreement, comparison)
+    return Outcome(output, len(photos), len(source), len(content), agreement, comparison)
 
 
 def quantized_model(
@@ -128,10 +133,12 @@ def quantized_model(
     photos: Sequence[Photo],
     method: Method,
     threads: int,
+    source_sha256: str,
     audience: Audience = NOBODY,
     min_agreement: float = int8_agreement.LEAST,
 ) -> BirdModel:
-    """The int8 form of a model, which remembers how it was made and how well it agrees with float32.
+    """The int8 form of a model, which remembers how it was made, of which file, and how well it agrees with
+    float32.
 
     Raises:
         ModelError: it cannot be quantised, or names too many of the photos otherwise.
@@ -144,7 +151,7 @@ def quantized_model(
             proto = quantization.quantize(model.proto, model.metadata.preprocessing, batches, method)
         except ModelError as error:
             raise ModelError(f"{model.where}: {error}") from None
-    record = {"precision": "int8", "method": method, "photos": len(photos)}
+    record = {"precision": "int8", "method": method, "photos": len(photos), int8_form.SOURCE: source_sha256}
     quantized = BirdModel(proto, model.metadata.having(quantization=record), model.where)
     return int8_agreement.settled(model, quantized, photos, threads, min_agreement, audience)
 

@@ -31,30 +31,22 @@ def numbered_runs() -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def default_model(say: Callable[[str], None], int8: bool = False) -> Path:
-    """The model that is meant when none is named: the newest checkpoint in `CHECKPOINTS`, or where there is
-    none, that of the newest run in `RUNS`. `say` takes a line about which one it is.
+def default_folder(say: Callable[[str], None]) -> Path:
+    """The folder of the model that is meant when none is named: `CHECKPOINTS`, or where no checkpoint is in
+    it, that of the newest run in `RUNS` that has one. `say` takes a line where there are both.
 
     Raises:
         ModelError: there is none.
     """
-    runs = list(reversed(numbered_runs().values()))
-    folders = [CHECKPOINTS, *(run / CHECKPOINTS_OF_RUN for run in runs)]
-    having = [folder for folder in folders if _checkpoints_in(folder, int8)]
+    runs = [run / CHECKPOINTS_OF_RUN for run in reversed(numbered_runs().values())]
+    having = [folder for folder in (CHECKPOINTS, *runs) if any(folder.glob("model_checkpoint_*.onnx"))]
     if not having:
-        if int8:
-            raise ModelError(f"{CHECKPOINTS}, {RUNS}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
         raise ModelError(
             f"{CHECKPOINTS}, {RUNS}: no model_checkpoint_*.onnx there; train first, or name a model"
         )
-    path = newest_checkpoint(having[0], int8)
-    also = (
-        f" (there are others in {having[1]}: --model names one)"
-        if having[0] == CHECKPOINTS != having[-1]
-        else ""
-    )
-    say(f"model {path}{also}")
-    return path
+    if having[0] == CHECKPOINTS != having[-1]:
+        say(f"models are in {CHECKPOINTS} and in {having[1]}; the first are meant, --model names another")
+    return having[0]
 
 
 def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
@@ -64,16 +56,20 @@ def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     Raises:
         ModelError: no readable checkpoint there.
     """
-    found = _checkpoints_in(folder, int8)
-    if not found:
+    newest = _newest(folder, int8)
+    if newest is None:
         if int8:
             raise ModelError(f"{folder}: no *{INT8_SUFFIX} there; {HOW_TO_QUANTIZE}")
         raise ModelError(f"{folder}: no model_checkpoint_*.onnx there; train first, or name a model")
-    return max(found)[2]
+    return newest
 
 
-def _checkpoints_in(folder: Path, int8: bool) -> list[tuple[int, int, Path]]:
-    """Run, epoch and path of the readable checkpoints of one kind."""
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a float32 checkpoint that can be read."""
+    return _newest(folder, int8=False) is not None
+
+
+def _newest(folder: Path, int8: bool) -> Path | None:
     found = []
     for path in sorted(folder.glob("model_checkpoint_*.onnx")):
         if path.name.endswith(INT8_SUFFIX) != int8:
@@ -81,7 +77,7 @@ def _checkpoints_in(folder: Path, int8: bool) -> list[tuple[int, int, Path]]:
         run = run_record(path)
         if run is not None:
             found.append((run["run"], run["epoch"], path))
-    return found
+    return max(found)[2] if found else None
 
 
 def run_record(path: Path) -> dict[str, int] | None:

@@ -70,7 +70,8 @@ class Metadata:
     run: dict[str, Any] | None = None
     """Which training wrote this file (`run` counts the trainings of a folder, `epoch` within it)."""
     quantization: dict[str, Any] | None = None
-    """How the float32 network became int8: precision, method, photos; None: it is float32."""
+    """How the float32 network became int8: precision, method, photos, the SHA-256 of its file; None: it is
+    float32."""
     source: dict[str, str] = field(default_factory=dict)
     """Where the weights came from: file name and SHA-256."""
     versions: dict[str, str] = field(default_factory=dict)

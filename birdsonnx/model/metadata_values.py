@@ -65,6 +65,7 @@ class _Quantization(_Object, extra="allow"):
     precision: Text | None = None
     method: Text | None = None
     agreement: Share | None = None
+    source_sha256: Text | None = None
 
 
 TYPES: dict[str, Any] = {

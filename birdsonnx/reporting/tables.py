@@ -12,6 +12,7 @@ from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
+from birdsonnx.model import int8_form
 from birdsonnx.model.graph import opset_of
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.printable import listed
@@ -20,6 +21,7 @@ from birdsonnx.reporting.printable import listed
 def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
     """All that `birdsonnx info` reports, ready for JSON."""
     metadata = model.metadata
+    beside = int8_form.source_beside(path) if metadata.quantization is not None else None
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -40,6 +42,9 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "history": list(metadata.history),
         "run": metadata.run,
         "quantization": metadata.quantization,
+        "float32": None
+        if beside is None
+        else {"file": str(beside), "misfit": int8_form.misfit(path, beside) or None},
         "source": metadata.source,
         "versions": metadata.versions,
     }
@@ -63,6 +68,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"trainable      {listed(info['trainable']) or 'nothing'}",
         f"operators      {', '.join(f'{count} {name}' for name, count in info['operators'].items())}",
         f"precision      {_precision(info['quantization'])}",
+        *_made_of(info),
         f"opset, IR      {info['opset']}, {info['ir_version']}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
         f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
@@ -94,6 +100,18 @@ def model_line(model: str | None, sha256: str | None) -> str:
     if sha256 is not None:
         return f"model: the one of SHA-256 {sha256[:16]}… (its name is not in the file)"
     return "model: unknown (the file does not say)"
+
+
+def _made_of(info: dict[str, Any]) -> list[str]:
+    """Of which float32 model an int8 one is."""
+    if info["quantization"] is None:
+        return []
+    digest, beside = info["quantization"].get(int8_form.SOURCE), info["float32"]
+    lines = [] if digest is None else [f"made of        the model of SHA-256 {digest[:16]}…"]
+    if beside is not None:
+        fits = f"it {beside['misfit']}" if beside["misfit"] else f"{beside['file']} beside it is that model"
+        lines.append(f"float32        {fits}")
+    return lines
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from birdsonnx import artifacts
 from birdsonnx.artifacts import locks
 from birdsonnx.config.computing import EngineName
 from birdsonnx.config.settings import Settings
@@ -15,8 +16,8 @@ from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference import engines, quantizing
-from birdsonnx.model import dot, model_file
-from birdsonnx.model.checkpoint_names import INT8_SUFFIX
+from birdsonnx.model import dot, int8_form, model_file
+from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -227,8 +228,9 @@ def _say_the_best(settings: Settings, results: Results, audience: Audience) -> N
 def _quantize(checkpoint: Path, plan: Plan, audience: Audience) -> Path:
     """Write the int8 form of a checkpoint beside it."""
     photos = quantizing.evenly(plan.train.photos, quantizing.PHOTOS)
-    model = model_file.load(checkpoint)
-    quantized = quantizing.quantized_model(model, photos, "minmax", plan.threads, audience)
-    path = checkpoint.with_suffix(INT8_SUFFIX)
+    content = read_bytes(checkpoint)
+    model, digest = model_file.parse(content, str(checkpoint)), artifacts.sha256_of(content)
+    quantized = quantizing.quantized_model(model, photos, "minmax", plan.threads, digest, audience)
+    path = int8_form.of(checkpoint)
     quantized.save(path)
     return path

@@ -1,5 +1,6 @@
 """int8 as a user meets it: `quantize`, predicting with what it wrote, and training that uses it."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.model import model_file
+from birdsonnx.model.model_file import BirdModel
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.tiny import SIZE, make_class_folders, residual_model, tiny_model
 
@@ -225,7 +227,9 @@ def test_training_leaves_an_int8_twin_of_its_last_checkpoint(config, ranks):
     metadata, of_float32 = (
         model_file.load(Path(save, name)).metadata for name in (twin.name, "model_checkpoint_2.onnx")
     )
-    assert metadata.quantization == {"precision": "int8", "method": "minmax", "photos": 24, "agreement": 1.0}
+    digest = hashlib.sha256(Path(save, "model_checkpoint_2.onnx").read_bytes()).hexdigest()
+    record = {"precision": "int8", "method": "minmax", "photos": 24, "agreement": 1.0}
+    assert metadata.quantization == {**record, "source_sha256": digest}
     assert (metadata.run, metadata.history) == (of_float32.run, of_float32.history)
     assert of_float32.quantization is None
 
@@ -237,6 +241,66 @@ def test_training_leaves_an_int8_twin_of_its_last_checkpoint(config, ranks):
     text = succeed("train", "config.json", "--resume", "--set", "num_epochs=3", ranks=ranks)
     assert f"resuming after epoch 2 from {save}/model_checkpoint_2.onnx" in text
     assert Path(save, "model_checkpoint_3.int8.onnx").exists()
+
+
+SAVE = "model_checkpoints_save"
+FLOAT32, TWIN = f"{SAVE}/model_checkpoint_2.onnx", f"{SAVE}/model_checkpoint_2.int8.onnx"
+MEND = f"birdsonnx quantize {FLOAT32} --calibrate PHOTOS"
+
+
+@pytest.fixture
+def retrained(config) -> None:
+    """A training with an int8 twin, and another one over it without."""
+    config(SAVE, quantize=True)
+    succeed("train", "config.json")
+    succeed("train", "config.json", "--set", "birdsonnx.quantize=false", "--set", "birdsonnx.seed=7")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_twin_of_a_model_that_was_trained_over_is_not_used(retrained, ranks):
+    said = f"{TWIN} was made of another model than model_checkpoint_2.onnx beside it is now"
+    for words in (["predict", "data/valid"], ["evaluate", "data/valid"]):
+        line = refused(*words, "--precision", "int8", ranks=ranks)
+        assert line == f"birdsonnx: {said}; make it anew: {MEND}, or name it with --model"
+        text = succeed(*words, "--model", TWIN, ranks=ranks)
+        assert f"{said}; it is used because it was named" in text
+    assert f"float32        it {said.removeprefix(TWIN + ' ')}" in succeed("info", TWIN)
+    assert succeed_json("info", TWIN)["float32"]["misfit"] == said.removeprefix(TWIN + " ")
+    succeed(*MEND.split()[1:-1], "data/train")
+    assert succeed_json("predict", "data/valid", "--precision", "int8", ranks=ranks)["model"] == TWIN
+    text = succeed("predict", "data/valid", "--model", TWIN)
+    assert "used because" not in text
+    assert f"float32        {FLOAT32} beside it is that model" in succeed("info", TWIN)
+
+
+def test_both_precisions_mean_the_newest_checkpoint(config):
+    config(SAVE, quantize=True)
+    succeed("train", "config.json")
+    succeed("train", "config.json", "--resume", "--set", "num_epochs=3", "--set", "birdsonnx.quantize=false")
+    newest = f"{SAVE}/model_checkpoint_3.onnx"
+    assert refused("predict", "data/valid", "--precision", "int8") == (
+        f"birdsonnx: {newest}, the newest checkpoint, has no model_checkpoint_3.int8.onnx beside it; make "
+        f"one: birdsonnx quantize {newest} --calibrate PHOTOS"
+    )
+    for path in (newest, FLOAT32, f"{SAVE}/model_checkpoint_1.onnx"):
+        Path(path).unlink()
+    assert succeed_json("predict", "data/valid", "--precision", "int8")["model"] == TWIN
+
+
+def test_a_twin_of_an_older_version_has_to_share_the_history(config):
+    def without_hash(path: str) -> None:
+        twin = model_file.load(Path(path))
+        record = {key: value for key, value in twin.metadata.quantization.items() if key != "source_sha256"}
+        BirdModel(twin.proto, twin.metadata.having(quantization=record), path).save(Path(path))
+
+    config(SAVE, quantize=True)
+    succeed("train", "config.json")
+    without_hash(TWIN)
+    assert succeed_json("predict", "data/valid", "--precision", "int8")["model"] == TWIN
+    assert "used because" not in succeed("predict", "data/valid", "--model", TWIN)
+    succeed("train", "config.json", "--set", "birdsonnx.quantize=false")
+    line = refused("predict", "data/valid", "--precision", "int8")
+    assert f"{TWIN} does not say that it was made of model_checkpoint_2.onnx beside it; make it anew" in line
 
 
 def test_the_twin_changes_nothing_of_the_training(config):

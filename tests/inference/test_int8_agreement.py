@@ -42,14 +42,14 @@ def spoiled(model: BirdModel, shift: list[float]) -> BirdModel:
 
 def test_the_agreement_is_that_of_a_plain_loop(photos):
     model = tiny_model(3)
-    made = quantized_model(model, photos, "minmax", 2)
+    made = quantized_model(model, photos, "minmax", 2, "0" * 64)
     same = plain(model, photos).argmax(1) == plain(made, photos).argmax(1)
     assert made.metadata.quantization["agreement"] == same.mean()
 
 
 def test_a_constant_error_is_taken_out(photos):
     model = tiny_model(3)
-    made = quantized_model(model, photos, "minmax", 2)
+    made = quantized_model(model, photos, "minmax", 2, "0" * 64)
     wrong = spoiled(made, [0.5, -0.4, 0.1])
     mended = settled(model, wrong, photos, 2, 0)
     expected = plain(model, photos)
@@ -60,7 +60,7 @@ def test_a_constant_error_is_taken_out(photos):
 
 def test_a_form_that_does_not_agree_is_refused(photos, monkeypatch):
     model = tiny_model(3)
-    made = quantized_model(model, photos, "minmax", 2)
+    made = quantized_model(model, photos, "minmax", 2, "0" * 64)
     wrong = spoiled(made, [9, -9, 0])
     monkeypatch.setattr("birdsonnx.inference.int8_agreement.shift_logits", lambda *_: False)
     with pytest.raises(ModelError, match=r"int8 names \d+ of the 30 calibration photos otherwise"):
@@ -73,12 +73,16 @@ def test_a_form_that_does_not_agree_is_refused(photos, monkeypatch):
 def test_of_few_photos_one_may_differ(photos, monkeypatch):
     model = tiny_model(3)
     monkeypatch.setattr(quantizing.int8_agreement, "_agreed", lambda *_: 2)
-    assert settled(model, quantized_model(model, photos, "minmax", 1, min_agreement=0), photos[:3], 1, 0.9)
+    assert settled(
+        model, quantized_model(model, photos, "minmax", 1, "0" * 64, min_agreement=0), photos[:3], 1, 0.9
+    )
     with pytest.raises(ModelError):
-        settled(model, quantized_model(model, photos, "minmax", 1, min_agreement=0), photos[:4], 1, 0.9)
+        settled(
+            model, quantized_model(model, photos, "minmax", 1, "0" * 64, min_agreement=0), photos[:4], 1, 0.9
+        )
 
 
 def test_logits_without_an_integer_bias_are_left(photos):
     assert not shift_logits(copy_of(tiny_model(3).proto), np.zeros(3))
-    made = quantized_model(tiny_model(3), photos, "minmax", 1)
+    made = quantized_model(tiny_model(3), photos, "minmax", 1, "0" * 64)
     assert not logit_shift.shift_logits(copy_of(made.proto), np.zeros(4))

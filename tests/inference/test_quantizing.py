@@ -1,6 +1,7 @@
 """Quantising a file: which photos, what is refused, and the comparison against a plain loop."""
 
 import contextlib
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -153,7 +154,13 @@ def test_it_writes_the_int8_form_beside_the_model(request_):
     assert Path("model.onnx").read_bytes() == before
     assert audience.steps == dict.fromkeys(STEPS, 0)
     old, new = model_file.load(Path("model.onnx")).metadata, model_file.load(OUTPUT).metadata
-    assert new.quantization == {"precision": "int8", "method": "minmax", "photos": 12, "agreement": 1.0}
+    assert new.quantization == {
+        "precision": "int8",
+        "method": "minmax",
+        "photos": 12,
+        "agreement": 1.0,
+        "source_sha256": hashlib.sha256(before).hexdigest(),
+    }
     assert replace(new, quantization=None) == old
 
 
@@ -178,7 +185,7 @@ def test_it_calibrates_with_the_pixels_that_prediction_sees(request_, monkeypatc
         return proto
 
     monkeypatch.setattr(quantizing.quantization, "quantize", keep)
-    quantized_model(model, photos, "minmax", 2)
+    quantized_model(model, photos, "minmax", 2, "0" * 64)
     for found, item in zip(np.concatenate(seen), photos, strict=True):
         with Image.open(item.path) as image:
             resized = image.convert("RGB").resize((40, 44), Image.Resampling.BILINEAR)
@@ -229,7 +236,9 @@ def test_an_int8_model_is_refused(request_):
 def test_a_full_disk_keeps_the_old_file(request_):
     OUTPUT.write_text("old")
     before = everything()
-    content = quantized_model(model_file.load(request_.model), evenly(collect(["train"]), 12), "minmax", 1)
+    content = quantized_model(
+        model_file.load(request_.model), evenly(collect(["train"]), 12), "minmax", 1, "0" * 64
+    )
     with disk_of(1000), pytest.raises(ArtifactError):
         content.save(OUTPUT)
     assert OUTPUT.read_text() == "old"
