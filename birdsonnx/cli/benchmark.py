@@ -18,7 +18,9 @@ LARGEST_BATCH = 1024
 def benchmark(
     model: Annotated[
         Path | None,
-        typer.Argument(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
+        typer.Argument(
+            help="The .onnx (default: the newest checkpoint in model_checkpoints_save/, else in runs/)."
+        ),
     ] = None,
     data: Annotated[
         str | None,

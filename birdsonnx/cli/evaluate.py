@@ -29,7 +29,8 @@ def evaluate(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="The .onnx for a folder (default: the newest checkpoint in model_checkpoints_save/)."
+            help="The .onnx for a folder (default: the newest checkpoint in model_checkpoints_save/, else in "
+            "runs/)."
         ),
     ] = None,
     tag: Tag = None,

@@ -32,12 +32,17 @@ class Again:
         end = ["--resume"] if resume else []
         return shlex.join([*start, "birdsonnx", "train", str(self.config), *overrides, *more, *end])
 
-    def with_more_epochs(self, settings: "Settings") -> str:
-        """Resumed, with twice as many epochs."""
+    def with_more_epochs(self, settings: "Settings", last: Path) -> str:
+        """Resumed with twice as many epochs; where the number of epochs is part of the run, a new run from
+        its last checkpoint."""
+        schedule = settings.optimizer.lr_scheduler
+        if settings.birdsonnx.early_stopping or (schedule is not None and schedule.type == "Cosine"):
+            words = ("--set", f"checkpoints.load={last}", "--set", "checkpoints.save=more_checkpoints/")
+            return self.command(*words, resume=False)
         return self.command("--set", f"num_epochs={2 * settings.num_epochs}", resume=True)
 
 
-def after_training(settings: "Settings", outcome: "Outcome") -> list[str]:
+def after_training(config: Path, settings: "Settings", outcome: "Outcome") -> list[str]:
     """What to do with the last checkpoint of a training, if it kept one."""
     from birdsonnx.model.checkpoint_names import INT8_SUFFIX
 
@@ -55,4 +60,6 @@ def after_training(settings: "Settings", outcome: "Outcome") -> list[str]:
     if not settings.birdsonnx.quantize:
         tag = ["--tag", data.training_tag] if data.training_tag else []
         commands.append(["quantize", model, "--calibrate", str(data.input_path), *tag])
+    in_a_run = Path(str(settings.checkpoints.save)).parent == config.parent != Path()
+    commands.append(["report", str(config.parent if in_a_run else config)])
     return [shlex.join(["birdsonnx", *words]) for words in commands]

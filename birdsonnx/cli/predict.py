@@ -27,7 +27,10 @@ Inputs = Annotated[
     list[str] | None, typer.Argument(metavar="INPUT...", help="Photos, folders, glob patterns.")
 ]
 Model = Annotated[
-    Path | None, typer.Option(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/).")
+    Path | None,
+    typer.Option(
+        help="The .onnx (default: the newest checkpoint in model_checkpoints_save/, else in runs/)."
+    ),
 ]
 Config = Annotated[
     Path | None,

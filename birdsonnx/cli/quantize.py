@@ -30,10 +30,12 @@ MinAgreement = Annotated[
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A float32 birdsonnx .onnx.")],
     calibrate: Annotated[
         Path, typer.Option(help="Photos like those to name later; the training folder is best.")
     ],
+    model: Annotated[
+        Path | None, typer.Argument(help="A float32 birdsonnx .onnx (default: the newest checkpoint).")
+    ] = None,
     output: Output = None,
     photos: Photos = 128,
     method: ByMethod = "minmax",
@@ -50,14 +52,16 @@ def quantize(
     """Make an int8 model, which is about 3 times as fast on CPUs with VNNI or AMX, and a quarter as large."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.inference import quantizing
+        from birdsonnx.model.checkpoint_names import default_model
         from birdsonnx.passes import quantization
         from birdsonnx.reporting import tables
         from birdsonnx.runtime import threads as sharing
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
+        source = model or default_model(job.say)
         request = quantizing.Request(
-            model, calibrate, output, photos, method, validate, max_drop, min_agreement, tag
+            source, calibrate, output, photos, method, validate, max_drop, min_agreement, tag
         )
         done = quantizing.quantize(request, sharing.share(job.ranks, threads).threads, job.console())
         job.result = {

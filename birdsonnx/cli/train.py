@@ -138,7 +138,7 @@ def _run(job: Job, settings: "Settings", again: Again, resume: bool) -> None:
 def _show(job: Job, settings: "Settings", again: Again, outcome: "Outcome") -> None:
     from dataclasses import asdict
 
-    commands = after_training(settings, outcome)
+    commands = after_training(again.config, settings, outcome)
     job.result = {
         "config": str(again.config),
         "epochs": [asdict(epoch) for epoch in outcome.epochs],
@@ -148,7 +148,8 @@ def _show(job: Job, settings: "Settings", again: Again, outcome: "Outcome") -> N
         "next": commands,
     }
     if not outcome.epochs:
-        job.say(f"nothing is left to train; to train more: {again.with_more_epochs(settings)}")
+        more = again.with_more_epochs(settings, outcome.checkpoints[-1])
+        job.say(f"nothing is left to train; to train more: {more}")
         return
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.seconds.items())
     job.say(f"done: {seconds}", *as_lines(commands))

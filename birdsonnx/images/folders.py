@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 from birdsonnx.config.wording import nearest, nearest_path
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, is_folder, photos_below
-from birdsonnx.images.sets import sets_instead_of_classes
+from birdsonnx.images.sets import TEST, TRAINING, VALIDATION
 
 if TYPE_CHECKING:
     from birdsonnx.config.data import Data
 
 
-TRAINING_SETS = ("train", "training", "trainval")
-TEST_SETS = ("test", "testing", "valid", "validation", "val", "eval", "dev", "holdout")
-"""What people call the folders that hold the class folders of a set, in small letters, likeliest first."""
+TEST_SETS = TEST + VALIDATION
 
 
 def quiet(line: str) -> None:
@@ -110,12 +108,8 @@ def read_class_folders(
             photos.append(Photo(path, name, labels[first]))
         else:
             beside.append(path)
-    bare = {photo.name.split("/")[0] for photo in photos if photo.name.count("/") == 1}
-    refusal = sets_instead_of_classes(root, names, bare)
-    if refusal is not None:
-        raise DataError(refusal)
     empty = sorted(set(range(len(names))) - {photo.label for photo in photos if photo.label is not None})
-    if all(name.lower() in TRAINING_SETS + TEST_SETS for name in names) and all(
+    if all(name.lower() in TRAINING + TEST_SETS for name in names) and all(
         photo.name.count("/") > 1 for photo in photos
     ):
         _refuse_sets(root, names, to_test=may_lack)
@@ -143,7 +137,7 @@ def _folders_in(root: Path) -> list[str]:
 
 def _refuse_sets(root: Path, sets: Sequence[str], to_test: bool) -> NoReturn:
     """Raises DataError: the folder that was named is above the one that was meant."""
-    usual = TEST_SETS + TRAINING_SETS if to_test else TRAINING_SETS + TEST_SETS
+    usual = TEST_SETS + TRAINING if to_test else TRAINING + TEST_SETS
     meant = min(sets, key=lambda name: usual.index(name.lower()) if name.lower() in usual else len(usual))
     are = f"{_some(sorted(sets))}: {'it holds' if len(sets) == 1 else 'they hold'} the class folders"
     raise DataError(

@@ -8,16 +8,19 @@ from birdsonnx.config.proposed import Sets
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import photos_below
 
-TRAINING = ("train", "training")
-TESTING = ("valid", "val", "validation", "test", "testing")
-"""In any case; of several the first one in this order is meant."""
+TRAINING = ("train", "training", "trainval")
+VALIDATION = ("valid", "validation", "val", "eval", "dev", "holdout")
+TEST = ("test", "testing")
+"""What people call the folders that hold the class folders of a set, in small letters, likeliest first."""
+DURING_TRAINING = VALIDATION + TEST
+"""What the epochs are tested on; the test set only where there is nothing else."""
 DEPTH = 2
 """Folders below a set's at the least: a class and its photos."""
 
 
 def find(data: Path) -> Sets:
     """The sets below `data`: `data/train/<class>/…` and `data/valid/<class>/…`; or `data/…/train/<class>/…`,
-    which tags name. Without any of `TESTING` there is no test set.
+    which tags name. Without any of `DURING_TRAINING` there is no test set.
 
     Raises:
         DataError: no such folder, or no training set in it; says what to do instead.
@@ -29,33 +32,13 @@ def find(data: Path) -> Sets:
     beside = {parts[0] for parts in paths if len(parts) >= DEPTH}
     train = _first(TRAINING, beside)
     if train is not None:
-        test = _first(TESTING, beside)
+        test = _first(DURING_TRAINING, beside)
         return Sets(data / train, None if test is None else data / test)
     deeper = {part for parts in paths for part in parts[1:-1]}
     train = _first(TRAINING, deeper)
     if train is not None:
-        return Sets(data, training_tag=train, test_tag=_first(TESTING, deeper))
+        return Sets(data, training_tag=train, test_tag=_first(DURING_TRAINING, deeper))
     raise DataError(_nothing_to_train_on(data, paths))
-
-
-def sets_instead_of_classes(root: Path, names: Sequence[str], directly: Iterable[str]) -> str | None:
-    """What to say where a folder of class folders is wanted and `root` holds sets, else None.
-
-    Args:
-        root: the folder.
-        names: of its folders.
-        directly: those of them that hold photos themselves, as a class does and a set does not.
-    """
-    known = {*TRAINING, *TESTING}
-    bare = set(directly)
-    sets = [name for name in names if name.lower() in known and name not in bare]
-    if not sets or (len(sets) < len(names) and len(sets) < 2):
-        return None
-    return (
-        f"{root}: its folders {', '.join(sets)} are sets of class folders, not classes; name one of them: "
-        f"{' or '.join(shlex.quote(str(root / name)) for name in sets)}; or say which by its name: --tag "
-        f"{sets[0]} (in a config: training_tag, test_tag)"
-    )
 
 
 def _first(names: Sequence[str], present: Iterable[str]) -> str | None:
@@ -73,7 +56,7 @@ def _nothing_to_train_on(data: Path, paths: Sequence[tuple[str, ...]]) -> str:
             f"and {data}/valid/<class name>/<photo>.jpg"
         )
     place = data.resolve()
-    if place.name.lower() in (*TRAINING, *TESTING) and _first(TRAINING, _folders(place.parent)):
+    if place.name.lower() in (*TRAINING, *DURING_TRAINING) and _first(TRAINING, _folders(place.parent)):
         above = data.parent if data.name else place.parent
         return (
             f"{data}: this is one set; name the folder that holds train and valid: "

@@ -68,7 +68,7 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
     over = resuming.over(settings, plan.model.metadata.history) if resume else None
     if over is not None:
         audience.say(f"{plan.model.where}: {over}")
-        return Outcome([], [], {"total": time.perf_counter() - began})
+        return Outcome([], [Path(plan.model.where)], {"total": time.perf_counter() - began})
     ranks.together(lambda: audience.begin(facts_of(settings, ranks, plan)))
     if settings.debug:
         _draw(settings, ranks, plan, audience)

@@ -24,6 +24,7 @@ def folders(*names, per_class=1):
         (["validation"], "validation"),
         (["test"], "test"),
         (["test", "val"], "val"),
+        (["test", "dev"], "dev"),
         (["Valid", "test"], "Valid"),
     ],
 )
@@ -70,26 +71,7 @@ def test_a_folder_without_photos_a_file_and_nothing():
     assert "there is no such folder" in refusal("nothing")
 
 
-# --- Sets where classes are wanted ----------------------------------------------------------------------
-
-
-def test_sets_are_not_taken_for_classes():
-    folders("data/train", "data/valid", "data/test")
-    with pytest.raises(DataError) as refused:
-        read_class_folders(Path("data"))
-    said = str(refused.value)
-    assert "test, train, valid are sets of class folders, not classes" in said
-    assert "data/test or data/train or data/valid" in said
-    assert "--tag test" in said
-
-
-def test_a_set_alone_is_none_either_and_an_empty_one_changes_nothing():
-    folders("data/train")
-    with pytest.raises(DataError, match="train are sets|train is a set"):
-        read_class_folders(Path("data"))
-    Path("data/valid").mkdir()
-    with pytest.raises(DataError, match="are sets"):
-        read_class_folders(Path("data"))
+# --- Classes that are called like sets ----------------------------------------------------------------------
 
 
 def test_classes_may_be_called_like_sets():

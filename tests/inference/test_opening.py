@@ -14,9 +14,10 @@ from PIL import Image
 from birdsonnx.config.reading import parse
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.inference.opening import CHECKPOINTS, choose_model
+from birdsonnx.inference.opening import choose_model
 from birdsonnx.inference.prediction import predict
 from birdsonnx.inference.requests import Request
+from birdsonnx.model.checkpoint_names import CHECKPOINTS
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import TORCH_MEAN_RGB, TORCH_STD_RGB
 from birdsonnx.passes.quantization import quantize
