@@ -52,14 +52,14 @@ def quantize(
     """Make an int8 model, which is about 3 times as fast on CPUs with VNNI or AMX, and a quarter as large."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.inference import quantizing
-        from birdsonnx.model.checkpoint_names import default_model
+        from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
         from birdsonnx.passes import quantization
         from birdsonnx.reporting import tables
         from birdsonnx.runtime import threads as sharing
 
         if method not in quantization.METHODS:
             raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
-        source = model or default_model(job.say)
+        source = model or newest_checkpoint(default_folder(job.say))
         request = quantizing.Request(
             source, calibrate, output, photos, method, validate, max_drop, min_agreement, tag
         )
