@@ -24,6 +24,7 @@ from birdsonnx.cli.schema import schema
 from birdsonnx.cli.serve import serve
 from birdsonnx.cli.split import split
 from birdsonnx.cli.train import train
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.reporting.terminal import lose, write_line, write_lines
 from birdsonnx.runtime import interruption
@@ -79,7 +80,9 @@ VERBS: dict[Callable[..., None], str] = {
 """Each verb and an example of it, in the order of `--help`."""
 
 for verb, example in VERBS.items():
-    app.command(epilog=f"Example: {example}")(verb)
+    # Given as short help, the first paragraph stays whole in the list of verbs, on as many lines as it takes.
+    summary = " ".join((verb.__doc__ or "").split("\n\n")[0].split())
+    app.command(epilog=f"Example: {example}", short_help=summary)(verb)
 
 
 def main() -> None:
@@ -114,4 +117,13 @@ def _show(error: Any) -> None:
     if context is not None:
         write_lines(context.get_usage().splitlines(), error=True)
         write_lines([f"Try '{context.command_path} --help' for help.", ""], error=True)
-    write_line(f"Error: {error.format_message()}", error=True)
+    write_line(f"Error: {_message_of(error, context)}", error=True)
+
+
+def _message_of(error: Any, context: Any) -> str:
+    """typer's own; for an option that does not exist, with the one that is nearest."""
+    option = getattr(error, "option_name", None)
+    if option is None or context is None or not hasattr(error, "possibilities"):
+        return str(error.format_message())
+    known = [name for each in context.command.get_params(context) for name in each.opts]
+    return f"No such option: {option}{nearest(option, known)}"

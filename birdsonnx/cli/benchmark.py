@@ -47,7 +47,7 @@ def benchmark(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a model on this machine: time to load and to name a first photo, speed, latency, memory."""
+    """Measure a model on this machine: start, speed, latency, memory."""
     with running(json, debug, ranks="one") as job:
         from birdsonnx import artifacts, doctor
         from birdsonnx.inference import benchmark as measuring

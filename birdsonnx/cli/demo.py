@@ -22,7 +22,7 @@ def demo(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run every step in about two minutes, offline, on pictures it makes itself."""
+    """Run every step on pictures it makes: offline, in two minutes."""
     with running(json, debug, ranks="one") as job:
         from birdsonnx import demo as demonstration
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdsonnx.cli.job import Job, running
-from birdsonnx.cli.options import Debug, Json, Tag
+from birdsonnx.cli.options import Debug, Json, Tag, one_of
 from birdsonnx.errors import ConfigError
 from birdsonnx.reporting.printable import listed
 
 if TYPE_CHECKING:
+    from birdsonnx.keras_io.conversion import Conversion
     from birdsonnx.keras_io.export import Exported
 
 Source = Annotated[
@@ -30,7 +31,8 @@ Output = Annotated[
     ),
 ]
 To = Annotated[
-    str, typer.Option(help="onnx, or keras: put the weights of an .onnx back into the network of --layers.")
+    str,
+    typer.Option(help="onnx, or keras: the weights of an .onnx back in the Keras network that it came from."),
 ]
 Arch = Annotated[
     str | None,
@@ -44,7 +46,8 @@ Weights = Annotated[
 Layers = Annotated[
     Path | None,
     typer.Option(
-        help="Keras 2 or 3 JSON of the network, or an array of layers; SOURCE gives the weights, by name."
+        help="Keras 2 or 3 JSON of the network, or an array of layers; SOURCE gives the weights, by name. "
+        "For --to keras: in place of the one that the .onnx holds."
     ),
 ]
 Size = Annotated[
@@ -96,16 +99,15 @@ def export(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Convert a Keras network to one self-contained ONNX file, or back, and compare both."""
+    """Convert a Keras network to one ONNX file, or back.
+
+    The file holds all that naming photos needs. Where Keras is installed, both are compared."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.keras_io import architectures
         from birdsonnx.keras_io import export as exporting
 
-        if to not in ("onnx", "keras"):
-            raise ConfigError(f"--to {to!r} is neither onnx nor keras")
-        if converter not in ("own", "tf2onnx"):
-            raise ConfigError(f"--converter {converter!r} is neither own nor tf2onnx")
-        if to == "keras":
+        converter = one_of("--converter", converter, ("own", "tf2onnx"))
+        if one_of("--to", to, ("onnx", "keras")) == "keras":
             _export_to_keras(job, context, source, layers, output)
             return
         if arch == "list":
@@ -129,7 +131,18 @@ def export(
             save_layers=save_layers,
             tag=tag,
         )
-        _show(job, exporting.export(request), request.file)
+        exported = exporting.export(request, job.console(), lambda found: _show_conversion(job, found))
+        _show(job, exported, request.file)
+
+
+def _show_conversion(job: Job, converted: "Conversion") -> None:
+    rewritten = (f"{name} {count}" for name, count in converted.rewritten.items() if count)
+    job.say(
+        *converted.notes,
+        f"preprocessing  {converted.model.metadata.preprocessing.name}",
+        f"rewrites       {', '.join(rewritten) or 'none'}",
+        *(f"not fused      {line}" for line in _not_fused(converted.declined)),
+    )
 
 
 def _show(job: Job, exported: "Exported", file: Path) -> None:
@@ -148,10 +161,6 @@ def _show(job: Job, exported: "Exported", file: Path) -> None:
         "notes": converted.notes,
     }
     job.say(
-        *converted.notes,
-        f"preprocessing  {metadata.preprocessing.name}",
-        f"rewrites       {', '.join(f'{name} {count}' for name, count in rewritten.items() if count)}",
-        *(f"not fused      {line}" for line in _not_fused(converted.declined)),
         f"parity         {exported.parity}",
         f"wrote          {file} ({converted.model.num_classes} classes, "
         f"trainable: {listed(metadata.trainable) or 'nothing'})",
@@ -178,13 +187,10 @@ def _export_to_keras(
             raise ConfigError(
                 f"--{field.name.replace('_', '-')} has no meaning with --to keras; leave it out"
             )
-    if source is None or not source.name or layers is None:
-        raise ConfigError(
-            "--to keras needs an .onnx and its network: "
-            "birdsonnx export --to keras birds.onnx --layers layers.json"
-        )
+    if source is None or not source.name:
+        raise ConfigError("--to keras needs an .onnx: birdsonnx export --to keras birds.onnx")
     output = output or source.with_suffix(".keras")
-    returned = exporting.to_keras(exporting.BackToKeras(source, layers, output))
+    returned = exporting.to_keras(exporting.BackToKeras(source, layers, output), job.console())
     job.result = {
         "output": str(output),
         "preprocessing": returned.preprocessing.as_json(),

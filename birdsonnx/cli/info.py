@@ -14,7 +14,7 @@ def info(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a model holds: classes, preprocessing, parameters, training history."""
+    """Show what a model holds: classes, preprocessing, history."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.model import model_file
         from birdsonnx.reporting import tables

@@ -1,5 +1,6 @@
 """Options that several verbs have."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -9,6 +10,7 @@ from birdsonnx.config.computing import ENGINE_CHOICES, FEATURE_PRECISIONS, PRECI
 from birdsonnx.config.computing import Precision as PrecisionName
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.proposed import Choices
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError
 
 Name = TypeVar("Name", bound=str)
@@ -64,18 +66,19 @@ Engine = Annotated[
 
 def engine_of(value: str) -> EngineChoice:
     """In any case. Raises ConfigError where `--engine` is none that there is."""
-    return _one_of("--engine", value, ENGINE_CHOICES)
+    return one_of("--engine", value, ENGINE_CHOICES)
 
 
 def precision_of(value: str | None) -> PrecisionName | None:
     """In any case. Raises ConfigError where `--precision` is none that there is."""
-    return None if value is None else _one_of("--precision", value, PRECISIONS)
+    return None if value is None else one_of("--precision", value, PRECISIONS)
 
 
-def _one_of(option: str, value: str, names: tuple[Name, ...]) -> Name:
+def one_of(option: str, value: str, names: Sequence[Name]) -> Name:
+    """A value out of `names`, in any case. Raises ConfigError, which names the nearest one."""
     found = next((name for name in names if name == value.lower()), None)
     if found is None:
-        raise ConfigError(f"{option} {value!r} is none of {', '.join(names)}")
+        raise ConfigError(f"{option} {value!r} is none of {', '.join(names)}{nearest(value, names)}")
     return found
 
 
@@ -143,5 +146,5 @@ def choices_of(
         batch_size,
         learning_rate,
         globs or None,
-        None if precision is None else _one_of("--precision", precision, FEATURE_PRECISIONS),
+        None if precision is None else one_of("--precision", precision, FEATURE_PRECISIONS),
     )

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from birdsonnx.cli.job import running
-from birdsonnx.cli.options import Debug, Json, Tag, Threads
-from birdsonnx.errors import ConfigError
+from birdsonnx.cli.options import Debug, Json, Tag, Threads, one_of
 
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="The .onnx to write (default: MODEL as .int8.onnx).")
@@ -49,7 +48,9 @@ def quantize(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make an int8 model, which is about 3 times as fast on CPUs with VNNI or AMX, and a quarter as large."""
+    """Make an int8 model: 3 times as fast, a quarter as large.
+
+    So fast it is on CPUs with VNNI or AMX."""
     with running(json, debug, ranks="first") as job:
         from birdsonnx.inference import quantizing
         from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
@@ -57,8 +58,7 @@ def quantize(
         from birdsonnx.reporting import tables
         from birdsonnx.runtime import threads as sharing
 
-        if method not in quantization.METHODS:
-            raise ConfigError(f"--method {method!r} is none of {', '.join(quantization.METHODS)}")
+        method = one_of("--method", method, quantization.METHODS)
         source = model or newest_checkpoint(default_folder(job.say))
         request = quantizing.Request(
             source, calibrate, output, photos, method, validate, max_drop, min_agreement, tag

@@ -152,7 +152,7 @@ def quantized_model(
         except ModelError as error:
             raise ModelError(f"{model.where}: {error}") from None
     record = {"precision": "int8", "method": method, "photos": len(photos), int8_form.SOURCE: source_sha256}
-    quantized = BirdModel(proto, model.metadata.having(quantization=record), model.where)
+    quantized = BirdModel(proto, model.metadata.having(quantization=record, network=None), model.where)
     return int8_agreement.settled(model, quantized, photos, threads, min_agreement, audience)
 
 

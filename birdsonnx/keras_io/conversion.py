@@ -7,8 +7,10 @@ from importlib.metadata import version
 from onnx import ModelProto
 
 from birdsonnx import __version__
+from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.keras_io import recognition
+from birdsonnx.keras_io.packed_network import packed
 from birdsonnx.keras_io.reading import KerasFile, graph_of
 from birdsonnx.keras_io.reading.building import OPSETS
 from birdsonnx.model import preprocessing
@@ -84,6 +86,7 @@ def convert(
         classes=None if classes is None else tuple(classes),
         source=file.source,
         versions={"birdsonnx": __version__, "onnx": version("onnx")},
+        network=None if file.content is None else packed(file.content),
     )
     model = BirdModel(graph.model, metadata, where)
     require_classes(model, classes)
@@ -108,7 +111,8 @@ def settled_mode(found: str | None, channels: int, where: str, notes: list[str])
 def preprocessing_for(mode: str, channels: int, where: str) -> Preprocessing:
     """The preprocessing of a mode. Raises ConfigError for an unknown one, or one for other channels."""
     if mode not in preprocessing.MODES:
-        raise ConfigError(f"--preprocess {mode}: choose auto, {', '.join(preprocessing.MODES)}")
+        choices = ("auto", *preprocessing.MODES)
+        raise ConfigError(f"--preprocess {mode}: choose {', '.join(choices)}{nearest(mode, choices)}")
     try:
         return preprocessing.of_mode(mode, channels)
     except ValueError as error:

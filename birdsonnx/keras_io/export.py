@@ -1,7 +1,7 @@
 """`birdsonnx export`: which Keras network, which weights, which classes; then convert and save. Or back."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import read_class_folders
-from birdsonnx.keras_io import architectures, conversion, label_file, parity
-from birdsonnx.keras_io.conversion import Conversion
+from birdsonnx.keras_io import architectures, label_file, parity
+from birdsonnx.keras_io.conversion import Conversion, convert
+from birdsonnx.keras_io.packed_network import packed, unpacked
 from birdsonnx.keras_io.parity import NotChecked, Parity
 from birdsonnx.keras_io.reading import KerasFile, containers, read
 from birdsonnx.keras_io.reading.fitting import read_into
@@ -18,8 +19,11 @@ from birdsonnx.keras_io.tf2onnx_road.keras_network import layers_json
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
+from birdsonnx.runtime.audience import NOBODY, Audience
 
 DEFAULT_ARCH = "resnet50"
+DEFAULT_CLASSES = 400
+"""As many species as the tutorial's data have."""
 KERAS_SUFFIXES = (".keras", ".h5")
 """Of what `to_keras` writes."""
 
@@ -65,8 +69,16 @@ class Exported:
     """The network's JSON, decoded."""
 
 
-def export(request: Request) -> Exported:
+def export(
+    request: Request,
+    audience: Audience = NOBODY,
+    converted: Callable[[Conversion], None] = lambda _: None,
+) -> Exported:
     """Read the network, convert it, compare it with Keras where that is installed, write the `.onnx`.
+
+    Args:
+        audience: sees the phases.
+        converted: takes the conversion before it is compared, which takes longest.
 
     Raises:
         BirdsonnxError: options that contradict each other, files that cannot be used, no parity.
@@ -76,20 +88,25 @@ def export(request: Request) -> Exported:
         raise ConfigError(f"--classes {request.classes}, but {request.labels} has {len(names)} class folders")
     wanted = request.classes or (len(names) if names else None)
     where = str(request.source or request.layers or request.arch or DEFAULT_ARCH)
-    exported = (
-        _by_tf2onnx(request, where) if request.converter == "tf2onnx" else _by_reading(request, where, wanted)
-    )
-    model = exported.conversion.model
+    work = _by_tf2onnx if request.converter == "tf2onnx" else _by_reading
+    conversion, content, compare = work(request, where, wanted, audience)
+    model = conversion.model
     if wanted is not None and model.num_classes != wanted:
         asked = f"--labels {request.labels} has {wanted}" if names else f"--classes {wanted}"
         raise ConfigError(f"{asked}, but {where} has {model.num_classes} classes; its head stays as it is")
-    if names is not None:
-        model = BirdModel(model.proto, model.metadata.having(classes=tuple(names)), model.where)
-        exported = replace(exported, conversion=replace(exported.conversion, model=model))
+    metadata = model.metadata.having(classes=None if names is None else tuple(names), network=packed(content))
+    model = BirdModel(model.proto, metadata, model.where)
+    conversion = replace(conversion, model=model)
+    converted(conversion)
+    with audience.progress("comparing with Keras"):
+        found = compare()
     model.save(request.file)
     if request.save_layers is not None:
-        artifacts.write_json(request.save_layers, exported.content)
-    return exported
+        artifacts.write_json(request.save_layers, content)
+    return Exported(conversion, found, content)
+
+
+Compare = Callable[[], Parity | NotChecked]
 
 
 def _class_names(request: Request) -> Sequence[str] | None:
@@ -108,9 +125,18 @@ def _class_names(request: Request) -> Sequence[str] | None:
     return names
 
 
-def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
-    file = _network(request, classes)
-    converted = conversion.convert(file, where, request.preprocess, request.opset)
+def _by_reading(
+    request: Request, where: str, classes: int | None, audience: Audience
+) -> tuple[Conversion, Any, Compare]:
+    with audience.progress(f"reading {where}"):
+        file = _network(request, classes)
+    with audience.progress(f"converting {where}"):
+        converted = convert(file, where, request.preprocess, request.opset)
+    if classes is None and request.source is None and request.layers is None:
+        converted.notes.append(
+            f"{DEFAULT_CLASSES} classes without names: neither --labels nor --classes is given; folders of "
+            "another number of classes cannot train it (--labels data/train takes both from the folders)"
+        )
 
     def load() -> Any:
         from birdsonnx.keras_io import oracle  # imports TensorFlow's helpers
@@ -118,12 +144,17 @@ def _by_reading(request: Request, where: str, classes: int | None) -> Exported:
         whole = request.source is not None and request.layers is None
         return oracle.model_of_file(Path(str(request.source))) if whole else oracle.model_like(file)
 
-    if not request.compare:
-        return Exported(converted, NotChecked("not asked for"), file.content)
-    return Exported(converted, parity.compare(converted.model, file, load), file.content)
+    def compare() -> Parity | NotChecked:
+        if not request.compare:
+            return NotChecked("not asked for")
+        return parity.compare(converted.model, file, load)
+
+    return converted, file.content, compare
 
 
-def _by_tf2onnx(request: Request, where: str) -> Exported:
+def _by_tf2onnx(
+    request: Request, where: str, _: int | None, audience: Audience
+) -> tuple[Conversion, Any, Compare]:
     """The old road, for layers that `reading` does not know. Needs the `export` extra."""
     from birdsonnx.keras_io.tf2onnx_road import conversion as old_road
     from birdsonnx.keras_io.tf2onnx_road import keras_source
@@ -131,17 +162,22 @@ def _by_tf2onnx(request: Request, where: str) -> Exported:
     if request.source is None and request.layers is None:
         raise ConfigError("--converter tf2onnx is for a SOURCE or --layers")
     _refuse_arch_options(request)
-    keras_source.import_keras()
+    with audience.progress("starting Keras"):
+        keras_source.import_keras()
     if request.layers is not None:
         config = keras_source.read_layers(request.layers)
         weights = _weights_of_layers(request)
         network = keras_source.from_layers(config, str(request.layers), weights, request.seed)
     else:
         network = keras_source.full_model(Path(str(request.source)))
-    converted = old_road.convert(network, where, request.preprocess, request.opset)
+    with audience.progress("converting with tf2onnx"):
+        converted = old_road.convert(network, where, request.preprocess, request.opset)
     model = converted.model
-    found = parity.check(model.serialized(), network.model, model.metadata.preprocessing, where)
-    return Exported(converted, found, layers_json(network))
+
+    def compare() -> Parity:
+        return parity.check(model.serialized(), network.model, model.metadata.preprocessing, where)
+
+    return converted, layers_json(network), compare
 
 
 @dataclass(frozen=True)
@@ -149,7 +185,8 @@ class BackToKeras:
     """A `.onnx` and the Keras network that it came from."""
 
     source: Path
-    layers: Path
+    layers: Path | None
+    """The network's JSON; None: the one that the `.onnx` holds."""
     output: Path
 
 
@@ -161,7 +198,7 @@ class Returned:
     parity: Parity | NotChecked
 
 
-def to_keras(request: BackToKeras) -> Returned:
+def to_keras(request: BackToKeras, audience: Audience = NOBODY) -> Returned:
     """Write the weights of a birdsonnx `.onnx` back into its Keras network, as `.keras` or `.h5`.
 
     The file holds the network alone, without the preprocessing that the `.onnx` has inside.
@@ -179,10 +216,26 @@ def to_keras(request: BackToKeras) -> Returned:
         )
     from birdsonnx.keras_io import oracle, way_back  # imports TensorFlow's helpers
 
-    file = way_back.returned(model, containers.read_json(request.layers), str(request.layers))
-    found = parity.compare(model, file, lambda: oracle.model_like(file))
-    way_back.save(file, output)
+    with audience.progress(f"reading {source}"):
+        file = way_back.returned(model, *_network_of(model, request.layers))
+    with audience.progress("comparing with Keras"):
+        found = parity.compare(model, file, lambda: oracle.model_like(file))
+    with audience.progress(f"writing {output}"):
+        way_back.save(file, output)
     return Returned(model.metadata.preprocessing, found)
+
+
+def _network_of(model: BirdModel, layers: Path | None) -> tuple[Any, str]:
+    """The Keras JSON to go back to, and its name in messages. Raises ModelError or ConfigError."""
+    if layers is not None:
+        return containers.read_json(layers), str(layers)
+    if model.metadata.network is None:
+        raise ConfigError(
+            f"{model.where} holds no Keras network; give the one that it was made of: birdsonnx export --to "
+            f"keras {model.where} --layers layers.json"
+        )
+    where = f"the Keras network in {model.where}"
+    return unpacked(model.metadata.network, where), where
 
 
 def _network(request: Request, classes: int | None) -> KerasFile:
@@ -191,7 +244,8 @@ def _network(request: Request, classes: int | None) -> KerasFile:
             raise ConfigError(f"--channels {request.channels}: choose 1 (grayscale) or 3")
         size = None if request.size is None else _size(request.size)
         arch, channels = request.arch or DEFAULT_ARCH, request.channels or 3
-        return architectures.read(arch, classes or 400, request.weights, request.seed, size, channels)
+        count = classes or DEFAULT_CLASSES
+        return architectures.read(arch, count, request.weights, request.seed, size, channels)
     _refuse_arch_options(request)
     if request.layers is not None:
         content = containers.read_json(request.layers)

@@ -75,6 +75,8 @@ class Metadata:
     source: dict[str, str] = field(default_factory=dict)
     """Where the weights came from: file name and SHA-256."""
     versions: dict[str, str] = field(default_factory=dict)
+    network: str | None = None
+    """The Keras network that it was made of, for the way back (`keras_io.packed_network`)."""
 
     def as_props(self) -> dict[str, str]:
         """The metadata_props: one JSON text per field."""

@@ -18,6 +18,9 @@ from birdsonnx.model.metadata_props import PREFIX
 MOST = 2**53
 """Of a whole number: floating point, in which other programs read JSON, is exact so far."""
 
+MOST_PACKED = 2**22
+"""Characters of a packed network; the largest of keras.applications takes 30,000."""
+
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Side = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -81,6 +84,7 @@ TYPES: dict[str, Any] = {
     "quantization": _Quantization,
     "source": dict[str, str],
     "versions": dict[str, str],
+    "network": Annotated[str, Field(max_length=MOST_PACKED)],
 }
 """What the JSON of each key is."""
 

@@ -11,6 +11,7 @@ from birdsonnx import artifacts
 from birdsonnx.model.contract import Value, require_contract
 from birdsonnx.model.edits import copy_of
 from birdsonnx.model.file_bytes import read_bytes
+from birdsonnx.model.image_metadata import denote, image_props, is_denoted
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.soundness import incomplete, require_sound, require_versions
 from birdsonnx.model.validity import require_valid
@@ -40,11 +41,13 @@ class BirdModel:
     def serialized(self) -> bytes:
         """The file's content; the same model gives the same bytes."""
         proto = self.proto
-        if proto.metadata_props:
+        if proto.metadata_props or not is_denoted(proto.graph):
             proto = copy_of(proto)
             del proto.metadata_props[:]
+            denote(proto.graph)  # files of earlier versions are not
         props = ModelProto()
-        for key, value in sorted(self.metadata.as_props().items()):
+        texts = {**self.metadata.as_props(), **image_props(self.input_size[2])}
+        for key, value in sorted(texts.items()):
             props.metadata_props.add(key=key, value=value)
         # One message after another is their union: no copy of the weights is needed to add a few texts.
         return bytes(

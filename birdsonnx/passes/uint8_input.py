@@ -14,6 +14,7 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 from birdsonnx.errors import ModelError
 from birdsonnx.model.edits import Editor, copy_of, drop_unused, set_inputs
 from birdsonnx.model.graph import Array
+from birdsonnx.model.image_metadata import denote
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
@@ -61,6 +62,7 @@ class TakeUint8:
         graph.insert_first(*self._nodes(graph, channels))
         shape = ["batch", height, width, channels]
         set_inputs(graph.proto, [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)])
+        denote(graph.proto)
         return 1
 
     def _nodes(self, graph: Editor, channels: int) -> list[NodeProto]:

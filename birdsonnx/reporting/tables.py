@@ -14,6 +14,7 @@ from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.model import int8_form
 from birdsonnx.model.graph import opset_of
+from birdsonnx.model.image_metadata import PREFIX, denotations
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.printable import listed
 
@@ -27,6 +28,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": artifacts.sha256(path),
         "input": {"name": "images", "type": "uint8", "shape": ["batch", *model.input_size]},
+        "image": _image(model),
         "output": {"name": "log_probs", "type": "float32", "shape": ["batch", model.num_classes]},
         "opset": opset_of(model.proto),
         "ir_version": model.proto.ir_version,
@@ -45,6 +47,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "float32": None
         if beside is None
         else {"file": str(beside), "misfit": int8_form.misfit(path, beside) or None},
+        "keras_network": metadata.network is not None,
         "source": metadata.source,
         "versions": metadata.versions,
     }
@@ -59,6 +62,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
     lines = [
         f"file           {info['file']} ({info['bytes'] / 1e6:.1f} MB, sha256 {info['sha256'][:16]}…)",
         f"input          images uint8 {info['input']['shape']}",
+        f"image          {_image_line(info['image'])}",
         f"output         log_probs float32 {info['output']['shape']}",
         f"classes        {shown}",
         f"preprocessing  {info['preprocessing']['name']}",
@@ -70,6 +74,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"precision      {_precision(info['quantization'])}",
         *_made_of(info),
         f"opset, IR      {info['opset']}, {info['ir_version']}",
+        f"Keras network  {'kept, for export --to keras' if info['keras_network'] else 'not kept'}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
         f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
     ]
@@ -77,6 +82,20 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         "epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items())
         for epoch in info["history"]
     ]
+
+
+def _image(model: BirdModel) -> dict[str, Any]:
+    """What ONNX' own metadata in the file say of the input."""
+    denotation, axes = denotations(model.proto.graph)
+    texts = {each.key: each.value for each in model.proto.metadata_props if each.key.startswith(PREFIX)}
+    return {"denotation": denotation, "axes": list(axes), **texts}
+
+
+def _image_line(image: dict[str, Any]) -> str:
+    formats = ", ".join(value for key, value in image.items() if key.startswith(PREFIX))
+    if not formats:
+        return "not described in ONNX' own terms (a file of an earlier version)"
+    return f"{image['denotation']} of {', '.join(image['axes'])}; {formats}"
 
 
 def _precision(quantization: dict[str, Any] | None) -> str:

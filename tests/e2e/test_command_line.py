@@ -26,6 +26,36 @@ def test_help_names_every_verb():
     assert all(f"  {verb} " in text for verb in VERBS)
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_help_says_what_every_verb_does_in_whole_sentences(columns):
+    text = succeed("--help", environment={"COLUMNS": columns})
+    assert "..." not in text.split("Commands:")[1]
+    assert max(map(len, text.splitlines())) < 80
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_option_that_is_misspelt_has_the_nearest_named(verb):
+    done = birdsonnx(verb, "--jsno")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "Error: No such option: --jsno; did you mean '--json'?"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "x", "--topk", "3"], "No such option: --topk; did you mean '--top-k'?"),
+        (["export", "--label", "x"], "No such option: --label; did you mean '--labels'?"),
+        (["pedict", "x"], "No such command 'pedict'. Did you mean 'predict'?"),
+        (["predict", "x", "--engine", "openvno"], "did you mean 'openvino'?"),
+        (["predict", "x", "--precision", "int"], "did you mean 'int8'?"),
+        (["export", "--converter", "tf2onx"], "did you mean 'tf2onnx'?"),
+        (["quantize", "x", "--calibrate", "x", "--method", "minmx"], "did you mean 'minmax'?"),
+    ],
+)
+def test_the_nearest_word_is_named(words, said):
+    assert said in birdsonnx(*words).stderr
+
+
 def test_version():
     from birdsonnx import __version__
 

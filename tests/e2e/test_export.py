@@ -82,7 +82,10 @@ def test_any_network_of_keras_applications_by_name(workspace):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--arch", "resnet51"], "no such network; did you mean 'ResNet50'?; choose ResNet50, ResNet101"),
+        (
+            ["--arch", "resnet51"],
+            "and a network of your own is a SOURCE file; did you mean 'ResNet50'?",
+        ),
         (["--size", "big"], "--size big: give a side such as 160"),
         (["--size", "16", "--weights", "none"], "at least 32x32"),
         (["--channels", "2", "--weights", "none"], "--channels 2: choose 1 (grayscale) or 3"),
@@ -157,14 +160,53 @@ def test_trained_weights_go_back_to_keras(network, training_config):
     assert np.abs(returned.get_layer("conv1").kernel - network.get_layer("conv1").kernel).max() > 1e-3
 
 
+def test_the_way_back_needs_the_onnx_alone(network, training_config):
+    """It holds the Keras network, also after a training; --layers takes its place."""
+    succeed(
+        "export", "network.keras", "--preprocess", "caffe", "--save-layers", "layers.json", "-o", "model.onnx"
+    )
+    Path("config.json").write_text(json.dumps(training_config()))
+    succeed("train", "config.json")
+    checkpoint = "saved/model_checkpoint_3.onnx"
+    assert succeed_json("info", checkpoint)["keras_network"]
+    back = ("export", "--to", "keras", checkpoint)
+    said = succeed_json(*back, "-o", "alone.h5")
+    assert max(said["parity"].values()) <= 1e-4
+    succeed(*back, "--layers", "layers.json", "-o", "given.h5")
+    assert Path("alone.h5").read_bytes() == Path("given.h5").read_bytes()
+    succeed("export", "alone.h5", "--preprocess", "caffe", "-o", "again.onnx")
+    once, again = (
+        onnxruntime.InferenceSession(name, providers=["CPUExecutionProvider"]).run(
+            None, {"images": np.full((1, 32, 32, 3), 90, np.uint8)}
+        )[0]
+        for name in (checkpoint, "again.onnx")
+    )
+    np.testing.assert_allclose(once, again, rtol=1e-5, atol=1e-5)
+
+    older = onnx.load(checkpoint)
+    kept = [each for each in older.metadata_props if each.key != "birdsonnx.network"]
+    del older.metadata_props[:]
+    older.metadata_props.extend(kept)
+    onnx.save(older, "older.onnx")
+    assert "--to keras older.onnx --layers layers.json" in refused("export", "--to", "keras", "older.onnx")
+
+
+def test_what_an_export_is_to_be_trained_on_is_said(workspace):
+    words = ("export", "--arch", "mobilenetv2", "--weights", "none", "--size", "32", "-o", "m.onnx")
+    text = succeed(*words)
+    assert "400 classes without names: neither --labels nor --classes is given" in text
+    assert "without names" not in succeed(*words, "--labels", "data/train")
+    assert "without names" not in succeed(*words, "--classes", "5")
+
+
 def test_refusals_on_the_way_back(network):
     words = ("export", "network.keras", "--preprocess", "tf", "--save-layers", "layers.json")
     succeed(*words, "-o", "model.onnx")
     back = ("export", "--to", "keras", "model.onnx")
-    assert "needs an .onnx and its network" in refused(*back)
+    assert "needs an .onnx" in refused("export", "--to", "keras")
     assert "--seed has no meaning" in refused(*back, "--layers", "layers.json", "--seed", "0")
     assert ".keras or .h5" in refused(*back, "--layers", "layers.json", "-o", "back.onnx")
-    assert "neither onnx nor keras" in refused("export", "model.onnx", "--to", "torch")
+    assert "--to 'kears' is none of onnx, keras; did you mean 'keras'?" in refused("export", "--to", "kears")
     assert "not a complete ONNX file" in refused("export", "layers.json", "--to", "keras", "--layers", "x")
 
     other = json.loads(Path("layers.json").read_text())

@@ -60,13 +60,13 @@ def named(name: str) -> str:
     """The spelling of keras.applications for a name in any case.
 
     Raises:
-        ConfigError: no such network; the message lists all.
+        ConfigError: no such network; the message says how to list all.
     """
     spellings = {known.lower(): known for known in DEFAULT_SIZES}
     if name.lower() not in spellings:
         raise ConfigError(
-            f"--arch {name}: no such network{nearest(name, DEFAULT_SIZES)}; "
-            f"choose {', '.join(DEFAULT_SIZES)}, or give a SOURCE file"
+            f"--arch {name}: there is no such network in keras.applications; birdsonnx export --arch list "
+            f"names all, and a network of your own is a SOURCE file{nearest(name, DEFAULT_SIZES)}"
         )
     return spellings[name.lower()]
 
