@@ -60,6 +60,9 @@ class Own(Section):
 
     quantize: bool = False
     """Also write the last checkpoint as an int8 model, calibrated on training photos."""
+    model_card: bool = False
+    """Also write labels.txt and model_card.md beside the last checkpoint: its class names, and what it is,
+    for people who get it."""
 
     @property
     def cache_folder(self) -> Path | None:

@@ -12,7 +12,7 @@ from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
-from birdsonnx.model import int8_form
+from birdsonnx.model import card, int8_form
 from birdsonnx.model.graph import opset_of
 from birdsonnx.model.image_metadata import PREFIX, denotations
 from birdsonnx.model.model_file import BirdModel
@@ -21,12 +21,12 @@ from birdsonnx.reporting.printable import listed
 
 def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
     """All that `birdsonnx info` reports, ready for JSON."""
-    metadata = model.metadata
+    metadata, digest = model.metadata, artifacts.sha256(path)
     beside = int8_form.source_beside(path) if metadata.quantization is not None else None
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "sha256": artifacts.sha256(path),
+        "sha256": digest,
         "input": {"name": "images", "type": "uint8", "shape": ["batch", *model.input_size]},
         "image": _image(model),
         "output": {"name": "log_probs", "type": "float32", "shape": ["batch", model.num_classes]},
@@ -47,6 +47,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "float32": None
         if beside is None
         else {"file": str(beside), "misfit": int8_form.misfit(path, beside) or None},
+        "card": None if (found := card.beside(path, digest)) is None else str(found),
         "keras_network": metadata.network is not None,
         "source": metadata.source,
         "versions": metadata.versions,
@@ -77,6 +78,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"Keras network  {'kept, for export --to keras' if info['keras_network'] else 'not kept'}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
         f"versions       {', '.join(f'{key} {value}' for key, value in info['versions'].items())}",
+        f"model card     {info['card'] or 'none beside it'}",
     ]
     return lines + [
         "epoch          " + ", ".join(f"{key} {value:.6g}" for key, value in epoch.items())

@@ -16,7 +16,7 @@ from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference import engines, quantizing
-from birdsonnx.model import dot, int8_form, model_file
+from birdsonnx.model import card, dot, int8_form, model_file
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
@@ -95,6 +95,9 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
     seconds = {"startup": planned - began, "features": prepared - planned, "epochs": trained - prepared}
     if settings.birdsonnx.early_stopping is not None:
         _say_the_best(settings, results, audience)
+    if settings.birdsonnx.model_card and results.checkpoints:
+        written = ranks.first(lambda: _write_card(results.checkpoints[-1], plan))
+        audience.say(f"card {written}")
     if settings.birdsonnx.quantize and results.checkpoints:
         twin = ranks.first(lambda: _quantize(results.checkpoints[-1], plan, audience))
         results.checkpoints.append(twin)
@@ -223,6 +226,17 @@ def _say_the_best(settings: Settings, results: Results, audience: Audience) -> N
     last = results.history[-1].epoch
     why = "" if last == settings.num_epochs else f"stopped after epoch {last}; "
     audience.say(f"{why}the lowest test loss was that of epoch {best_epoch(results.history)}")
+
+
+def _write_card(checkpoint: Path, plan: Plan) -> Path:
+    sets = {"trained": plan.train, "tested": plan.test}
+    photos = [
+        f"{verb} on {len(each.photos):,} photos of {len({photo.label for photo in each.photos})} classes in "
+        f"{each.where}"
+        for verb, each in sets.items()
+        if each is not None
+    ]
+    return card.write(model_file.load(checkpoint), checkpoint, photos)
 
 
 def _quantize(checkpoint: Path, plan: Plan, audience: Audience) -> Path:
