@@ -8,6 +8,7 @@ import typer
 from birdsonnx.cli.job import DONE, SOME_REFUSED, Job, running
 from birdsonnx.cli.options import Debug, Engine, Json, Precision, Threads, engine_of, precision_of
 from birdsonnx.errors import ConfigError, InstallationError
+from birdsonnx.extras import how_to_install
 
 NAMED_HERE = ("localhost", "127.0.0.1", "[::1]")
 """What this machine is called by those on it."""
@@ -51,7 +52,7 @@ def serve(
             from birdsonnx.serving import server
             from birdsonnx.serving.api import Limits, Service
         except ModuleNotFoundError as error:
-            raise InstallationError(f"serving needs {error.name}: pip install 'birdsonnx[serve]'") from None
+            raise InstallationError(f"serving needs {error.name}: {how_to_install('serve')}") from None
         from birdsonnx.inference.requests import Request
         from birdsonnx.serving.model import opened
 
