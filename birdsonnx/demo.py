@@ -94,9 +94,9 @@ def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
         BirdsonnxError: a step failed; its own message says why.
     """
     if weights not in ("none", "imagenet"):
-        weights = str(Path(weights).resolve())
         if not Path(weights).is_file():
             raise DataError(f"--weights {weights}: there is no such file")
+        weights = str(Path(weights).resolve())
     with filling.filled(folder, MADE, "demo", say):
         return _run(folder, weights, say)
 
