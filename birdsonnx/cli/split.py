@@ -1,11 +1,13 @@
 """`birdsonnx split`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from birdsonnx.cli.job import running
+from birdsonnx.cli.next_steps import as_lines
 from birdsonnx.cli.options import Debug, Json
 
 Source = Annotated[
@@ -48,6 +50,7 @@ def split(
 
         request = splitting.Request(source, destination, valid, test, seed, copy, keep_sequences)
         done = splitting.split(request, job.console())
+        commands = [f"birdsonnx train --data {shlex.quote(str(destination))}"]
         job.result = {
             "destination": str(destination),
             "copies": copy,
@@ -58,6 +61,7 @@ def split(
             "sequences": done.sequences,
             "without_time": done.without_time,
             "refused": done.refused,
+            "next": commands,
         }
-        job.say(*placed.split_lines(done, request))
+        job.say(*placed.split_lines(done, request), *as_lines(commands))
         job.refuse(done.refused)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from birdsonnx.errors import ConfigError, DataError, ImageError
+from birdsonnx.images import sets
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import LabelledFolder, Photo, read_class_folders
 from birdsonnx.images.placing import place, require_place
@@ -18,9 +19,6 @@ from birdsonnx.runtime.sessions import in_streams
 from birdsonnx.runtime.threads import available_cores
 
 TRAIN, VALID, TEST = "train", "valid", "test"
-
-SET_NAMES = frozenset((TRAIN, "training", VALID, "val", "validation", TEST, "testing"))
-"""Folders of these names hold class folders, and are none."""
 
 CHECKED = 32
 """Pixels a side that a photo is decoded to, to see that it can be."""
@@ -98,8 +96,8 @@ def split(request: Request, audience: Audience) -> Split:
     """
     shares = request.shares()
     require_place(request.destination, [request.source])
+    _require_unsplit(request.source)
     folder = read_class_folders(request.source, say=audience.say)
-    _require_unsplit(folder)
     shots, refused = _looked_at(folder.photos, request.keep_sequences, audience)
     _require_some_of_each(folder, shots, refused)
     known = sum(shot is not None for shot in shots.values())
@@ -117,10 +115,10 @@ def split(request: Request, audience: Audience) -> Split:
             of_class[photo.label].append(photo)
     for name, photos in zip(folder.classes, of_class, strict=True):
         groups = in_sequences(photos, [shots[photo.path] for photo in photos])
-        sets = shared_out(groups, shares, random.Random(f"{request.seed}/{name}"))
-        counts[name] = {each: len(members) for each, members in sets.items()}
+        parted = shared_out(groups, shares, random.Random(f"{request.seed}/{name}"))
+        counts[name] = {each: len(members) for each, members in parted.items()}
         sequences += len(groups)
-        placed |= {f"{each}/{photo.name}": photo.path for each in sets for photo in sets[each]}
+        placed |= {f"{each}/{photo.name}": photo.path for each in parted for photo in parted[each]}
     with audience.progress("placing", len(placed)) as advance:
         place(placed, request.destination, request.copies, audience.say, advance)
     kept = sequences if request.keep_sequences else None
@@ -137,25 +135,29 @@ def shared_out(
     chance.shuffle(shuffled)
     shuffled.sort(key=len, reverse=True)
     lacks = {name: share * sum(map(len, groups)) for name, share in shares.items()}
-    sets: dict[str, list[Photo]] = {name: [] for name in shares}
+    parted: dict[str, list[Photo]] = {name: [] for name in shares}
     for number, group in enumerate(shuffled):
-        empty = [name for name in sets if not sets[name]]
+        empty = [name for name in parted if not parted[name]]
         if len(shuffled) - number > len(empty):
             chosen = max(lacks, key=lambda name: lacks[name])
         else:
             chosen = TRAIN if TRAIN in empty else max(empty, key=lambda name: lacks[name])
-        sets[chosen] += group
+        parted[chosen] += group
         lacks[chosen] -= len(group)
-    return sets
+    return parted
 
 
-def _require_unsplit(folder: LabelledFolder) -> None:
-    sets = [name for name in folder.classes if name.lower() in SET_NAMES]
-    if sets:
-        raise DataError(
-            f"{folder.root}: has a folder {sets[0]!r}, and seems to be split already; to split it in another "
-            f"way, give the folder that holds its class folders, such as {folder.root / sets[0]}"
-        )
+def _require_unsplit(source: Path) -> None:
+    """Raises DataError where there is a training set already."""
+    try:
+        found = sets.find(source)
+    except DataError:  # none, as it should be; or no folder, which is said where it is read
+        return
+    place = f"folders {found.training_tag!r}" if found.training_tag else str(found.input_path)
+    raise DataError(
+        f"{source}: is split already ({place}); to split it in another way, give a folder that holds all "
+        "photos of a class in one folder"
+    )
 
 
 def _looked_at(

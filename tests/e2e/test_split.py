@@ -19,6 +19,7 @@ def test_a_split_folder_trains(photos, training_config):
     assert text.splitlines() == [
         "3 classes: 42 train, 9 valid, 9 test (seed 0)",
         "wrote data (links to the photos in my photos, which must stay there)",
+        "next:  birdsonnx train --data data",
     ]
     tiny_model(3).save(Path("model.onnx"))
     Path("config.json").write_text(json.dumps(training_config()))
@@ -53,5 +54,5 @@ def test_what_is_refused(photos):
     assert "no photo says when it was taken" in refused("split", photos, "data", "--keep-sequences")
     succeed("split", photos, "data")
     assert "data: exists and is not empty; give a new folder" in refused("split", photos, "data")
-    assert "data: has a folder 'test', and seems to be split already" in refused("split", "data", "again")
+    assert "data: is split already (data/train)" in refused("split", "data", "again")
     assert not Path("again").exists()

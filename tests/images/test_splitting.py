@@ -291,8 +291,8 @@ def test_shares_that_make_no_sets_are_refused(valid, test):
     [
         (lambda: shot("data/old.jpg"), "data: exists and is not empty"),
         (
-            lambda: shot("photos/valid/COOT/1.jpg"),
-            "photos: has a folder 'valid', and seems to be split already",
+            lambda: shot("photos/train/COOT/1.jpg"),
+            "photos: is split already (photos/train)",
         ),
         (lambda: Path("photos/AUK").mkdir(), "the class folder 'AUK' holds no photos"),
         (
