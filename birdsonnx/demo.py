@@ -16,25 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
 
 from birdsonnx import artifacts
 from birdsonnx.artifacts import filling
 from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.extras import how_to_install
 from birdsonnx.images.photo_file import write_jpeg
+from birdsonnx.invented_birds import SPECIES, picture
 from birdsonnx.runtime import interpreter
 
-SPECIES = {  # back, breast, tail: made-up birds that differ in plumage
-    "AMBER FINCH": ((150, 100, 40), (240, 190, 60), (90, 60, 30)),
-    "BLUE WREN": ((40, 70, 170), (120, 160, 240), (20, 30, 90)),
-    "CRIMSON TIT": ((150, 20, 40), (240, 90, 100), (60, 10, 20)),
-    "DUSKY OWL": ((80, 70, 60), (130, 120, 110), (50, 45, 40)),
-    "EMERALD JAY": ((20, 120, 60), (110, 220, 130), (10, 60, 30)),
-    "SNOW BUNTING": ((200, 200, 205), (250, 250, 250), (60, 60, 60)),
-}
 PHOTOS = {"train": 16, "valid": 4, "test": 4}
-SIZE = 224
 TRAINING_CONFIG = "config_train.json"
 MADE = (
     *("data", TRAINING_CONFIG, "models", "cache", "model_checkpoints_save", "runs"),
@@ -45,42 +36,14 @@ STEP_ENDS_S = 10
 """For which a step that is asked to end is waited for."""
 
 
-def make_bird(colors: tuple[tuple[int, int, int], ...], generator: np.random.Generator) -> Image.Image:
-    """One synthetic bird, 224 x 224 RGB: random pose and size, before a blurred random background."""
-    coarse = generator.integers(60, 200, (4, 4, 3)).astype(np.uint8)
-    image = Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-    back, breast, tail = colors
-    x, y = generator.integers(80, 144, 2).tolist()
-    length = int(generator.integers(45, 75))
-    height, head = int(length * 0.62), int(length * 0.34)
-    facing = 1 if generator.random() < 0.5 else -1
-    bird = Image.new("RGBA", (SIZE, SIZE))
-    draw = ImageDraw.Draw(bird)
-    draw.polygon([(x - facing * length, y - 5), (x - facing * int(1.7 * length), y - 18),
-                  (x - facing * int(1.6 * length), y + 14)], fill=tail)  # fmt: skip
-    draw.ellipse((x - length, y - height, x + length, y + height), fill=back)
-    draw.chord((x - length + 8, y - height + 6, x + length - 8, y + height), 10, 170, fill=breast)
-    neck = (x + facing * int(length * 0.9), y - int(height * 0.8))
-    draw.ellipse((neck[0] - head, neck[1] - head, neck[0] + head, neck[1] + head), fill=back)
-    beak = neck[0] + facing * head
-    draw.polygon(
-        [(beak, neck[1] - 5), (beak + facing * 16, neck[1] + 1), (beak, neck[1] + 6)], fill=(220, 160, 40)
-    )
-    eye = (neck[0] + facing * 5, neck[1] - 4)
-    draw.ellipse((eye[0] - 4, eye[1] - 4, eye[0] + 4, eye[1] + 4), fill=(10, 10, 10))
-    turned = bird.rotate(float(generator.uniform(-20, 20)), Image.Resampling.BILINEAR)
-    image.paste(turned, mask=turned)
-    return image.filter(ImageFilter.GaussianBlur(float(generator.uniform(0.2, 1.0))))
-
-
 def make_photos(folder: Path, seed: int = 0) -> None:
     """A small set of class folders under `folder`/train, valid and test."""
     generator = np.random.default_rng(seed)
     for part, count in PHOTOS.items():
-        for name, colors in SPECIES.items():
+        for name, species in SPECIES.items():
             (folder / part / name).mkdir(parents=True)
             for number in range(1, count + 1):
-                write_jpeg(make_bird(colors, generator), folder / part / name / f"{number:03}.jpg")
+                write_jpeg(picture(species, generator), folder / part / name / f"{number:03}.jpg")
 
 
 def run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]:
@@ -116,32 +79,39 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
     step("export", "--weights", weights, "--labels", "data/train", "-o", "models/birds.onnx")
     trained = step("train", TRAINING_CONFIG, ranks=2)
     step("sample", "data/test", "test_samples")
-    predicted = step("predict", "test_samples", "-o", "predictions")
-    evaluated = step("evaluate", "predictions/output_1.h5")
+    predicted = step("predict", "test_samples", "-o", "predictions", "--csv", "predictions/output_1.csv")
+    say(*_answers(predicted))
     drawn = importlib.util.find_spec("matplotlib") is not None
+    evaluated = step("evaluate", "data/test", *(("--plot", "confusion.png") if drawn else ()))
     if drawn:
         step("plot", "out_classifier.txt")
     else:
-        say(f"(no matplotlib here: no curves are drawn; {how_to_install('plot')})")
+        say(f"(no matplotlib here: no curves and no matrix are drawn; {how_to_install('plot')})")
     where = {
         "pictures": "data/",
         "model": "models/birds.onnx",
         "trained": trained["checkpoints"][-1],
         "logs": "out_classifier_train.txt, out_classifier_test.txt",
-        **({"curves": "out_classifier.png"} if drawn else {}),
-        "predictions": "predictions/output_1.h5",
+        **({"curves": "out_classifier.png", "confusion": "confusion.png"} if drawn else {}),
+        "predictions": "predictions/output_1.h5, predictions/output_1.csv",
     }
     say("", f"everything lies in {folder}:", *(f"  {name:<12} {path}" for name, path in where.items()))
     accuracy = trained["epochs"][-1]["test_accuracy"]
-    say(
-        f"accuracy: {accuracy:.3f} on valid, {evaluated['accuracy']:.3f} on the {predicted['photos']} samples"
-    )
+    say(f"accuracy: {accuracy:.3f} on valid, {evaluated['accuracy']:.3f} on test")
     return {
         "folder": str(folder),
         **where,
         "valid_accuracy": accuracy,
-        "sample_accuracy": evaluated["accuracy"],
+        "test_accuracy": evaluated["accuracy"],
     }
+
+
+def _answers(predicted: dict[str, Any]) -> list[str]:
+    """What the network calls each photo, as `predict` prints it."""
+    found = predicted["predictions"]
+    width = max(len(entry["name"]) for entry in found)
+    tops = [(entry["name"], *entry["top"][0]) for entry in found]
+    return [f"  {name:<{width}}  {species} {probability:.4f}" for name, species, probability in tops]
 
 
 def _training_config() -> dict[str, Any]:

@@ -12,6 +12,7 @@ ROOMS = (
     "__main__",
     "cli",
     "demo",
+    "invented_birds",
     "doctor",
     "serving",
     "reporting",

@@ -1,4 +1,4 @@
-"""How fast a model is on this machine: load, first prediction, bare session, and prediction from files.
+"""How fast a model is on this machine: load, first prediction, the model alone, and prediction from files.
 
 A fixed budget of seconds is shared out among the parts, warm-up included. A part whose share is too short
 still gets its warm-up and one run, and the result says so.
@@ -71,7 +71,7 @@ class Request:
 
 @dataclass(frozen=True)
 class BareSession:
-    """Runs on pixels in memory. Latencies are those of one run of `batch` photos."""
+    """The model alone, on pixels in memory. Latencies are those of one run of `batch` photos."""
 
     streams: int
     threads_per_run: int
@@ -103,7 +103,7 @@ class FromFiles:
     elapsed_s: float
     images_per_second: float
     ratio_to_bare: float
-    """To the fastest bare session."""
+    """To the fastest of the model alone."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from birdsonnx.keras_io import loading
 from birdsonnx.model import model_file
 
 PHOTOS = 6
-EPOCHS = (1, 2, 3, 4, 5)
+MOST_EPOCHS = 5
 
 Say = Callable[[str], None]
 
@@ -39,6 +39,7 @@ class Preview:
 
     rows: tuple[Row, ...]
     epochs: tuple[int, ...]
+    """The first ones; none where all see what evaluation does."""
     note: str
     """The transforms, or that none of them is random."""
 
@@ -58,10 +59,11 @@ def preview(settings: Settings, say: Say) -> Preview:
         raise ConfigError("neural_network.data.input_path: this key is required to show training photos")
     decode = decoder(*_input_size(settings, say), data.transforms, data.grayscale)
     folder = training_photos(data, say)
+    epochs = tuple(range(1, min(MOST_EPOCHS, settings.num_epochs) + 1)) if data.augments else ()
     rows = []
     for index in _spread(folder):
         photo = folder.photos[index]
-        trained = tuple(decode(photo.path, _chance(settings, epoch, index)) for epoch in EPOCHS)
+        trained = tuple(decode(photo.path, _chance(settings, epoch, index)) for epoch in epochs)
         rows.append(Row(photo.name, decode(photo.path), trained))
     if data.augments:
         steps = [pair for step in data.transforms or () for pair in step.as_json().items()]
@@ -69,7 +71,7 @@ def preview(settings: Settings, say: Say) -> Preview:
         note = f"seed {seed}{views}: " + ", ".join(f"{name} {json.dumps(value)}" for name, value in steps)
     else:
         note = "no transform is random: every epoch sees a photo as evaluation does"
-    return Preview(tuple(rows), EPOCHS, note)
+    return Preview(tuple(rows), epochs, note)
 
 
 def _chance(settings: Settings, epoch: int, photo: int) -> np.random.Generator:

@@ -208,7 +208,7 @@ def write_evaluation(evaluation: Evaluation, path: Path, raw: bool = False) -> N
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[str]:
-    """The figures of a benchmark, one line for each setting of the bare session."""
+    """The figures of a benchmark: of the model alone one line for each setting, then from files."""
     files = benchmark.from_files
     width = max(len(bare.cores) for bare in benchmark.bare)
     lines = [
@@ -217,7 +217,8 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
         f"first prediction  {benchmark.first_prediction_s:.3f} s from the start of the process (median of "
         f"{benchmark.first_predictions})",
         "",
-        f"{'bare session':<{width}}  batch  images/s    p50 ms    p90 ms    p99 ms  runs",
+        "model alone, pixels in memory:",
+        f"{'cores':<{width}}  batch  images/s    p50 ms    p90 ms    p99 ms  runs",
     ]
     lines += [
         f"{bare.cores:<{width}}  {bare.batch:>5}  {bare.images_per_second:>8.1f}  {bare.p50_ms:>8.2f}  "
@@ -226,8 +227,8 @@ def benchmark_lines(benchmark: Benchmark) -> list[str]:
     ]
     lines += [
         "",
-        f"from files        {files.images_per_second:.1f} images/s, {files.ratio_to_bare:.3f} of the fastest "
-        f"bare session ({files.images} images in {files.elapsed_s:.1f} s)",
+        f"from photo files  {files.images_per_second:.1f} images/s, {files.ratio_to_bare:.3f} of the fastest "
+        f"line above ({files.images} photos in {files.elapsed_s:.1f} s)",
     ]
     peak, alone = benchmark.peak_rss_mb, benchmark.first_prediction_peak_rss_mb
     if peak is not None and alone is not None:

@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts import locks
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.reporting.console import Console
+from birdsonnx.reporting.printable import printable
 from birdsonnx.reporting.training_summary import summary
 from birdsonnx.training.audience import Facts
 from birdsonnx.training.epochs import Batch, Epoch
 
 TRAIN_COLUMNS = ("time_s", "epoch", "batch", "loss", "grad_norm")
 TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
+TESTED_ON = "test photos in "
+"""Begins the remark of a test log that says where its photos are."""
 
 
 def log_paths(outfile: str) -> tuple[Path, Path]:
@@ -62,8 +66,9 @@ class TrainingLog:
                 train.parent.mkdir(parents=True, exist_ok=True)
             self._open.enter_context(locks.sole_writer_of(train, self.say))
             done = (facts.epochs_done + 1, facts.batches_done)
-            for path, columns in ((train, TRAIN_COLUMNS), (test, TEST_COLUMNS)):
-                self._files.append(_open_log(path, columns, done))
+            tested = () if facts.test is None else (f"{TESTED_ON}{printable(facts.test.where)}",)
+            self._files.append(_open_log(train, TRAIN_COLUMNS, done))
+            self._files.append(_open_log(test, TEST_COLUMNS, done, tested))
 
     def on_batch(self, batch: Batch) -> None:
         total_s = batch.data_s + batch.compute_s or 1.0
@@ -112,8 +117,10 @@ class TrainingLog:
                 raise ArtifactError(f"cannot write {self._files[which].name}: {error.strerror}") from None
 
 
-def _open_log(path: Path, columns: tuple[str, ...], keep_through: tuple[int, int]) -> TextIO:
-    """A log with the lines that it has up to a batch of an epoch."""
+def _open_log(
+    path: Path, columns: tuple[str, ...], keep_through: tuple[int, int], remarks: tuple[str, ...] = ()
+) -> TextIO:
+    """A log with the lines that it has up to a batch of an epoch, and `remarks` below its columns."""
     kept = ""
     if keep_through > (1, 0) and path.is_file():
         lines = path.read_text(errors="replace").splitlines()
@@ -122,7 +129,8 @@ def _open_log(path: Path, columns: tuple[str, ...], keep_through: tuple[int, int
             for line in lines
             if not line.startswith("#") and (1, 0) < _place_of(line, columns) <= keep_through
         )
-    artifacts.write_bytes(path, f"# {' '.join(columns)}\n{kept}".encode())
+    header = "".join(f"# {line}\n" for line in (" ".join(columns), *remarks))
+    artifacts.write_bytes(path, f"{header}{kept}".encode())
     try:
         return path.open("a")
     except OSError as error:
@@ -139,12 +147,20 @@ def _place_of(line: str, columns: tuple[str, ...]) -> tuple[int, int]:
     return int(fields[1]), int(fields[2]) if fields[2].isdigit() else 0
 
 
+def _called(where: str) -> str:
+    """`valid` of `data/valid`, and of `data (folders 'valid')`."""
+    tagged = re.search(r"\(folders '(.+)'\)$", where)
+    return tagged[1] if tagged else Path(where).name or where
+
+
 @dataclass(frozen=True)
 class Curves:
     """Both logs of a run: float64 `[lines, columns]`; a log without lines has none."""
 
     train: npt.NDArray[np.float64]
     test: npt.NDArray[np.float64]
+    tested_on: str | None = None
+    """What the test set is called: the last name of its folder, or its tag; None: the log does not say."""
 
 
 def read_curves(outfile: str) -> Curves:
@@ -154,6 +170,7 @@ def read_curves(outfile: str) -> Curves:
         DataError: no log there, or one that is not ours.
     """
     tables = []
+    tested_on = None
     paths = log_paths(outfile)
     if not paths[0].is_file():
         raise DataError(
@@ -161,10 +178,14 @@ def read_curves(outfile: str) -> Curves:
         )
     for path, columns in zip(paths, (TRAIN_COLUMNS, TEST_COLUMNS), strict=True):
         lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        where = next((line[2:] for line in lines if line.startswith(f"# {TESTED_ON}")), None)
+        if where is not None:
+            tested_on = _called(where.removeprefix(TESTED_ON))
         rows = [line.split() for line in lines if line and not line.startswith("#")]
         try:
             table = np.array([[float(value) for value in row] for row in rows], np.float64)
             tables.append(table.reshape(-1, len(columns)))
         except ValueError:
             raise DataError(f"{path}: not a log of birdsonnx ({' '.join(columns)})") from None
-    return Curves(*tables)
+    train, test = tables
+    return Curves(train, test, tested_on)

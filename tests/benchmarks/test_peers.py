@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from benchmarks import inference
 from benchmarks.peers import protocol
-from birdsonnx.demo import SPECIES, make_bird, make_photos
+from birdsonnx.demo import make_photos
+from birdsonnx.invented_birds import SPECIES, picture
 from tests.command import succeed
 
 PHOTOS = 24
@@ -66,8 +67,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     work = tmp_path_factory.mktemp("peers")
     files = {name: work / name for name in ("photos.npy", "random.h5", "model.onnx", "plain.onnx")}
     generator = np.random.default_rng(0)
-    colors = list(SPECIES.values())
-    birds = [make_bird(colors[number % len(colors)], generator) for number in range(PHOTOS)]
+    species = list(SPECIES.values())
+    birds = [picture(species[number % len(species)], generator) for number in range(PHOTOS)]
     np.save(files["photos.npy"], np.stack([np.asarray(bird) for bird in birds]))
     make_photos(work / "data")
 

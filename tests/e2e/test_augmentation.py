@@ -50,12 +50,12 @@ def test_plot_augmented(write):
     assert "wrote configs/birds_augmented.png" in text
     assert "seed 0: jitter_crop 0.3" in text
     with Image.open("configs/birds_augmented.png") as image:
-        assert image.height > image.width > 1000
+        assert image.height > image.width > 900
     first = Path("configs/birds_augmented.png").read_bytes()
     found = succeed_json("plot", "--augmented", "configs/birds.json", "-o", "again.png")
     assert Path("again.png").read_bytes() == first
     assert found["output"] == "again.png"
-    assert found["epochs"] == [1, 2, 3, 4, 5]
+    assert found["epochs"] == [1, 2, 3]
     assert found["photos"] == [
         f"{name}/{photo}.png" for name in ("ANT BIRD", "BEE-EATER", "COOT") for photo in ("000", "004")
     ]

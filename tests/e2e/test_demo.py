@@ -63,6 +63,9 @@ def test_demo(tmp_path):
     [predictions] = walk.rglob("output_1.h5")
     with h5py.File(predictions) as file:
         assert len(file) == file.attrs["photos"] == 6
+    assert result["test_accuracy"] >= 0.9
+    table = (walk / "predictions" / "output_1.csv").read_text().splitlines()
+    assert len(table) == 1 + 6
     for picture in walk.rglob("*.png"):
         with Image.open(picture) as image:
             image.verify()

@@ -171,7 +171,7 @@ class TestPrediction:
         assert usual == Form(2, 1, PHOTOS_PER_RUN)
         measured = []
 
-        def measure(model, among):
+        def measure(model, among, advance):
             measured.append((model, among.threads))
             return FOUND
 
@@ -185,6 +185,6 @@ class TestPrediction:
         assert form == Form(1, 2, 3)
 
     def test_few_photos_do_not_use_it(self, monkeypatch):
-        monkeypatch.setattr(tuning, "probe", lambda model, among: FOUND)
+        monkeypatch.setattr(tuning, "probe", lambda model, among, advance: FOUND)
         monkeypatch.setattr(forms_of_runs, "MANY", 100)
         assert self.predicted(monkeypatch, tune=True)[0] == Form(2, 1, PHOTOS_PER_RUN)

@@ -22,9 +22,13 @@ STEPS = [{"jitter_crop": 0.3}, {"resize": [20, 16]}, {"random_rotate": 20}, {"ra
 
 
 def settings_of(
-    load: str | None = None, transforms: Any = STEPS, folder: str | None = "train", layers: Any = None
+    load: str | None = None,
+    transforms: Any = STEPS,
+    folder: str | None = "train",
+    layers: Any = None,
+    epochs: int = 6,
 ) -> Settings:
-    network: dict[str, Any] = {"data": {}, "birdsonnx": {"seed": 7}, "layers": layers}
+    network: dict[str, Any] = {"data": {}, "birdsonnx": {"seed": 7}, "layers": layers, "num_epochs": epochs}
     if transforms is not None:
         network["data"]["transforms"] = transforms
     if folder is not None:
@@ -81,9 +85,15 @@ def test_without_random_transforms_it_says_so(transforms):
     tiny_model(2).save(Path("model.onnx"))
     found = shown(load="model.onnx", transforms=transforms)
     assert "no transform is random" in found.note
-    for row in found.rows:
-        for pixels in row.trained:
-            np.testing.assert_array_equal(pixels, row.evaluated)
+    assert found.epochs == ()
+    assert all(row.trained == () for row in found.rows)
+
+
+def test_no_more_epochs_than_the_config_has():
+    folders(2)
+    found = shown(epochs=2)
+    assert found.epochs == (1, 2)
+    assert all(len(row.trained) == 2 for row in found.rows)
 
 
 def test_the_size_is_the_models_else_what_the_transforms_end_at():

@@ -1,6 +1,7 @@
 """The logs of a training run: what numpy reads, what a resumed run keeps, what is said on the console."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,26 @@ def test_batches_to_come_are_counted_from_the_first_on():
     log.on_batch(Batch(3, 1, 3, 0.5, 0.25, 0.0, 0.0))
     log.close()
     assert told == [("training: batches", 4), ("advanced", 1), ("advanced", 1), ("ended", 0)]
+
+
+@pytest.mark.parametrize(
+    ("root", "tag", "called"),
+    [
+        ("data/valid", None, "valid"),
+        ("data", "held out", "held out"),
+        (".", None, "."),
+        ("a\nb", None, "a\\nb"),
+    ],
+)
+def test_the_test_log_says_where_its_photos_are(root, tag, called):
+    """Also after a resume; numpy reads over it."""
+    facts = facts_of_a_run()
+    folder = replace(facts.train, root=Path(root), tag=tag)
+    for done in (0, 1):
+        log = TrainingLog(Console(speaks=False), "out.txt", 2, False, True)
+        log.begin(replace(facts, test=folder, epochs_done=done))
+        log.on_epoch(Epoch(done + 1, 0.1, 1.0, 0.5, 0.75))
+        log.close()
+    assert TEST.read_text().count("# test photos in ") == 1
+    assert np.loadtxt(TEST).shape == (2, 4)
+    assert read_curves("out.txt").tested_on == called

@@ -1,0 +1,69 @@
+"""What all pictures have in common: a blank figure, and the way to a file."""
+
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from birdsonnx import artifacts
+from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.reporting.printable import printable
+from birdsonnx.runtime import library_folders
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
+
+SUFFIXES = ("", ".png", ".svg", ".pdf")
+"""Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
+
+
+def require_drawable(path: Path) -> None:
+    """For callers that measure for a while before they draw; matplotlib itself is not loaded yet.
+
+    Raises:
+        DataError: another suffix than those that every matplotlib can write.
+        InstallationError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InstallationError(NO_MATPLOTLIB)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: a plot is a {', '.join(SUFFIXES[1:])}")
+
+
+def blank(title: str, width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, which makes room for all that is put on it.
+
+    Raises:
+        InstallationError: matplotlib is not installed.
+    """
+    library_folders.set_for_matplotlib()
+    try:
+        import matplotlib
+    except ImportError:
+        raise InstallationError(NO_MATPLOTLIB) from None
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(printable(title))
+    return figure
+
+
+def save(figure: "Figure", path: Path, dpi: int = 150) -> None:
+    """Write a picture; its suffix says of which kind.
+
+    Raises:
+        ArtifactError: it cannot be written.
+        DataError: matplotlib knows no such kind.
+    """
+    picture = io.BytesIO()  # Pillow does not notice that a disk took only a part of a JPEG
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks becomes a box
+            figure.savefig(picture, dpi=dpi, format=path.suffix.lstrip(".").lower() or "png")
+    except ValueError as error:  # an unknown suffix
+        raise DataError(f"{path}: {error}") from None
+    artifacts.write_bytes(path, picture.getvalue())
