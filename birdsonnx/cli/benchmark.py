@@ -1,6 +1,7 @@
 """`birdsonnx benchmark`."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -76,6 +77,7 @@ def benchmark(
         if plot is not None:
             plots.plot_benchmark(found, plot, f"{found.model}, {environment['cpu']}, {cores} cores")
         job.say(*(f"wrote {path}" for path in (output, plot) if path))
+        job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(found.model)}")
 
 
 def _seconds(word: str) -> float:

@@ -1,5 +1,6 @@
 """`birdsonnx plot`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,8 @@ def plot(
             raise ConfigError("plot takes either an outfile or --augmented CONFIG")
         job.result["output"] = str(path)
         job.say(f"wrote {path}")
+        if augmented is not None:
+            job.say(f"next: birdsonnx train {shlex.quote(str(augmented))}")
 
 
 def _plot_curves(outfile: str, output: Path | None) -> Path:

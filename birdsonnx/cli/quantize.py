@@ -1,5 +1,6 @@
 """`birdsonnx quantize`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -78,3 +79,4 @@ def quantize(
             f"wrote {done.output} ({done.bytes_after / 1e6:.1f} MB instead of {done.bytes_before / 1e6:.1f}, "
             f"calibrated on {done.photos} photos, {done.agreement:.4f} of them named as float32 names them)"
         )
+        job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(str(done.output))}")

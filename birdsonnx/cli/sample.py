@@ -1,5 +1,6 @@
 """`birdsonnx sample`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,3 +35,4 @@ def sample(
                 "note: name order is not class order here (one class name begins another); compare with "
                 "'birdsonnx evaluate', not by position"
             )
+        job.say(f"next: birdsonnx predict {shlex.quote(str(destination))}")

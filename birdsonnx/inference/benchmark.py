@@ -159,7 +159,7 @@ def run(request: Request, audience: Audience) -> Benchmark:
     started = perf_counter()
     with (
         scratch_folder() as folder,
-        audience.progress("benchmark", 3 + len(forms)) as advance,
+        audience.progress("measuring: seconds", round(request.seconds)) as spend,
     ):
         bench = _Bench(model, max(counts), folder, started, request, name)
         classifier = bench.opened()
@@ -176,13 +176,13 @@ def run(request: Request, audience: Audience) -> Benchmark:
         # Before anything larger is held here: Linux counts a process's peak at the start as its child's.
         first = bench.first_prediction(usable[0])
         child_peak = _peak_rss_mb(children=True)
-        advance(1)
+        budget = _Spent(spend, started)
+        budget.tell()
         load = bench.load()
-        advance(1)
-        bare = bench.bare_sessions(forms, pixels, advance)
+        budget.tell()
+        bare = bench.bare_sessions(forms, pixels, budget)
         classifier = bench.opened()
         from_files = bench.from_files(classifier, usable, source, bare)
-        advance(1)
     return Benchmark(
         str(model),
         classifier.engine.title,
@@ -202,6 +202,20 @@ def run(request: Request, audience: Audience) -> Benchmark:
         _notes(bare, request.seconds),
         tuple(refused),
     )
+
+
+class _Spent:
+    """Tells how many whole seconds of the budget are over."""
+
+    def __init__(self, spend: Callable[[int], None], started: float) -> None:
+        self._spend = spend
+        self._started = started
+        self._told = 0
+
+    def tell(self) -> None:
+        whole = int(perf_counter() - self._started)
+        self._spend(whole - self._told)
+        self._told = whole
 
 
 @dataclass(frozen=True)
@@ -237,7 +251,7 @@ class _Bench:
         return timed(self.opened, self.ends(LOAD_ENDS))
 
     def bare_sessions(
-        self, forms: Sequence[Form], pixels: Pixels, advance: Callable[[int], None]
+        self, forms: Sequence[Form], pixels: Pixels, budget: "_Spent"
     ) -> tuple[BareSession, ...]:
         bare: list[BareSession] = []
         for form in forms:
@@ -245,7 +259,7 @@ class _Bench:
             images = np.resize(pixels, (form.per_run, *pixels.shape[1:]))  # the same photos over and over
             until = _slice(self.ends(BARE_ENDS), len(forms) - len(bare))
             bare.append(_bare_session(session, images, form, until))
-            advance(1)
+            budget.tell()
             del session  # before the next one is opened
         return tuple(bare)
 
