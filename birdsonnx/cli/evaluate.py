@@ -83,8 +83,8 @@ class Files:
     csv: Path | None
     csv_raw: bool
     plot: Path | None
-    title: str
-    """Of the plot."""
+    target: str
+    """What was evaluated, for the plot's title."""
 
 
 def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> None:
@@ -103,8 +103,10 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     if files.plot is not None:
         from birdsonnx.reporting import plots
 
-        title = f"{files.title}: accuracy {found.accuracy:.4f}"
-        plots.plot_confusion(found.confusion, found.classes, files.plot, title)
+        compared = " on ".join(filter(None, (outcome.model, files.target)))
+        title = f"{compared}: accuracy {found.accuracy:.4f}"
+        with job.console().progress(f"drawing {files.plot}"):
+            plots.plot_confusion(found.confusion, found.classes, files.plot, title)
         written.append(files.plot)
     job.say(tables.model_line(outcome.model, outcome.model_sha256))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))

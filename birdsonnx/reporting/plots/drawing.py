@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from birdsonnx import artifacts
 from birdsonnx.errors import DataError, InstallationError
+from birdsonnx.extras import how_to_install
 from birdsonnx.reporting.printable import printable
 from birdsonnx.runtime import library_folders
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-NO_MATPLOTLIB = "plots need matplotlib; pip install 'birdsonnx[plot]'"
 
 SUFFIXES = ("", ".png", ".svg", ".pdf")
 """Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
@@ -28,9 +27,13 @@ def require_drawable(path: Path) -> None:
         InstallationError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise InstallationError(NO_MATPLOTLIB)
+        raise _without_matplotlib()
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: a plot is a {', '.join(SUFFIXES[1:])}")
+
+
+def _without_matplotlib() -> InstallationError:
+    return InstallationError(f"plots need matplotlib; {how_to_install('plot')}")
 
 
 def blank(title: str, width: float, height: float) -> "Figure":
@@ -43,7 +46,7 @@ def blank(title: str, width: float, height: float) -> "Figure":
     try:
         import matplotlib
     except ImportError:
-        raise InstallationError(NO_MATPLOTLIB) from None
+        raise _without_matplotlib() from None
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
