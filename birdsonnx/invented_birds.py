@@ -61,27 +61,27 @@ class Species:
 
 SPECIES = {
     "AMBER FINCH": Species(
-        (190, 125, 35), (245, 195, 70), (230, 200, 150), 46, 0.62, -20, 0.45, (0.8, -0.62), (0.38, 0.24),
+        (190, 125, 35), (245, 195, 70), (230, 200, 150), 60, 0.62, -20, 0.45, (0.8, -0.62), (0.38, 0.24),
         (0.9, 0.22, -10), 0.35, fork=0.3, wing_bars=WHITE,
     ),
     "BLUE WREN": Species(
-        (45, 80, 185), (140, 175, 245), (30, 30, 40), 36, 0.82, -8, 0.52, (0.72, -0.6), (0.5, 0.06),
+        (45, 80, 185), (140, 175, 245), (30, 30, 40), 50, 0.82, -8, 0.52, (0.72, -0.6), (0.5, 0.06),
         (1.0, 0.16, 68), 0.5, mask=BLACK,
     ),
     "CRIMSON TIT": Species(
-        (160, 25, 45), (240, 225, 215), (40, 40, 40), 40, 0.68, -25, 0.48, (0.78, -0.65), (0.22, 0.1),
+        (160, 25, 45), (240, 225, 215), (40, 40, 40), 56, 0.68, -25, 0.48, (0.78, -0.65), (0.22, 0.1),
         (0.9, 0.14, -5), 0.35, crest=0.75, bib=BLACK,
     ),
     "DUSKY OWL": Species(
-        (95, 80, 62), (190, 170, 140), (200, 170, 60), 44, 0.66, -75, 0.66, (0.12, -1.0), (0.0, 0.0),
+        (95, 80, 62), (190, 170, 140), (200, 170, 60), 52, 0.66, -75, 0.66, (0.12, -1.0), (0.0, 0.0),
         (0.4, 0.25, -8), 0.15, bars=(80, 65, 50), faces_us=True,
     ),
     "EMERALD JAY": Species(
-        (20, 125, 65), (120, 220, 140), (25, 25, 25), 48, 0.5, -15, 0.38, (0.95, -0.5), (0.5, 0.13),
+        (20, 125, 65), (120, 220, 140), (25, 25, 25), 58, 0.5, -15, 0.38, (0.95, -0.5), (0.5, 0.13),
         (1.7, 0.2, -12), 0.4, crest=0.45, spots=(15, 70, 40), mask=BLACK,
     ),
     "SNOW HERON": Species(
-        (215, 218, 225), (250, 250, 250), (235, 150, 40), 38, 0.5, -25, 0.26, (1.15, -1.65), (0.9, 0.1),
+        (215, 218, 225), (250, 250, 250), (235, 150, 40), 50, 0.5, -25, 0.26, (1.15, -1.65), (0.9, 0.1),
         (0.5, 0.2, -15), 1.5, mask=(60, 60, 70),
     ),
 }  # fmt: skip
@@ -89,8 +89,9 @@ SPECIES = {
 
 def picture(species: Species, generator: np.random.Generator) -> Image.Image:
     """One bird, 224 x 224 RGB: random pose, size and light, before a blurred random background."""
-    coarse = generator.integers(60, 200, (4, 4, 3)).astype(np.uint8)
-    image = Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    # Muted, as foliage out of focus: what a network of random weights makes of a picture is mostly its colours.
+    coarse = generator.integers(90, 170, (4, 4, 1)) + generator.integers(-10, 11, (4, 4, 3))
+    image = Image.fromarray(coarse.astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     bird = Image.new("RGBA", (SIZE * FINER, SIZE * FINER))
     unit = species.pixels * float(generator.uniform(0.85, 1.15)) * FINER
     middle = generator.uniform(0.44, 0.56, 2) * SIZE * FINER
@@ -100,7 +101,7 @@ def picture(species: Species, generator: np.random.Generator) -> Image.Image:
         bird = ImageOps.mirror(bird)
     bird = bird.rotate(float(generator.uniform(-12, 12)), Image.Resampling.BICUBIC)
     image.paste(bird, mask=bird)
-    light = generator.uniform(0.85, 1.15)
+    light = generator.uniform(0.93, 1.07)
     image = image.point(lambda value: min(255, round(value * light)))
     return image.filter(ImageFilter.GaussianBlur(float(generator.uniform(0.2, 0.8))))
 
