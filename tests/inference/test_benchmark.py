@@ -141,6 +141,26 @@ def test_a_budget_that_is_too_short_is_told(workspace, monkeypatch):
     assert found.from_files.photos == f"16 made JPEGs of {SIZE} x {SIZE}"
 
 
+def test_nothing_of_the_plot_is_cut_or_covered(found):
+    pytest.importorskip("matplotlib")
+    from birdsonnx.reporting.plots.benchmark import benchmark_figure
+
+    figure = benchmark_figure(found, "here")
+    figure.draw_without_rendering()
+    speed, latency = figure.axes
+    assert speed.get_title() == "speed of the model alone, pixels in memory"
+    assert speed.get_ylim()[1] > 1.1 * found.fastest.images_per_second
+    assert latency.get_ylim()[1] > max(bare.p99_ms for bare in found.bare)
+    [best] = speed.texts
+    assert best.get_text() == f"best {found.fastest.images_per_second:.1f}"
+    [legend] = figure.legends
+    around = legend.get_window_extent()
+    assert not any(around.overlaps(axis.get_tightbbox()) for axis in (speed, latency))
+    assert figure.bbox.y0 <= around.y0
+    rate = found.from_files.images_per_second
+    assert legend.get_texts()[-1].get_text() == f"from photo files, {rate:.1f} images/s"
+
+
 def test_the_table_and_the_plot_name_every_setting(found):
     matplotlib = pytest.importorskip("matplotlib")
     lines = benchmark_lines(found)
@@ -149,7 +169,7 @@ def test_the_table_and_the_plot_name_every_setting(found):
     drawn = Path("plot.svg").read_text()
     for cores in ("1 stream x 1 thread", "2 streams x 1 thread", "1 stream x 2 threads"):
         assert sum(line.startswith(f"{cores} ") for line in lines) == 2
-        assert drawn.count(f">{cores}<") == 1
+        assert drawn.count(f">model alone, {cores}<") == 1
     plot_benchmark(found, Path("plot.png"), "here")
     with Image.open("plot.png") as image:
         assert len(image.convert("RGB").getcolors(10**6)) > 10
