@@ -89,7 +89,7 @@ SPECIES = {
 
 def picture(species: Species, generator: np.random.Generator) -> Image.Image:
     """One bird, 224 x 224 RGB: random pose, size and light, before a blurred random background."""
-    # Muted, as foliage out of focus: what a network of random weights makes of a picture is mostly its colours.
+    # Muted, as foliage out of focus: a network of random weights sees colours most of all.
     coarse = generator.integers(90, 170, (4, 4, 1)) + generator.integers(-10, 11, (4, 4, 3))
     image = Image.fromarray(coarse.astype(np.uint8)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     bird = Image.new("RGBA", (SIZE * FINER, SIZE * FINER))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DECADES = 30
+DECADES = 20
 """From a largest loss of so many times the smallest on, the axis is logarithmic: on a plain one, the later
 half of such a training is a line on the ground."""
 
