@@ -49,6 +49,8 @@ class Request:
     """`own`: read by ourselves; `tf2onnx`: by Keras and tf2onnx."""
     tag: str | None = None
     """Name of the folders in `labels` that hold the class folders; None: it does."""
+    names: tuple[str, ...] | None = None
+    """Of the classes, instead of `labels`."""
     compare: bool = True
     """Whether to compare a network that was read with Keras, where that is installed."""
 
@@ -85,14 +87,16 @@ def export(
     """
     names = _class_names(request)
     if request.classes is not None and names is not None and request.classes != len(names):
-        raise ConfigError(f"--classes {request.classes}, but {request.labels} has {len(names)} class folders")
+        there = request.labels or "the list of names"
+        raise ConfigError(f"--classes {request.classes}, but {there} has {len(names)} classes")
     wanted = request.classes or (len(names) if names else None)
     where = str(request.source or request.layers or request.arch or DEFAULT_ARCH)
     work = _by_tf2onnx if request.converter == "tf2onnx" else _by_reading
     conversion, content, compare = work(request, where, wanted, audience)
     model = conversion.model
     if wanted is not None and model.num_classes != wanted:
-        asked = f"--labels {request.labels} has {wanted}" if names else f"--classes {wanted}"
+        there = "the list of names" if request.labels is None else f"--labels {request.labels}"
+        asked = f"{there} has {wanted}" if names else f"--classes {wanted}"
         raise ConfigError(f"{asked}, but {where} has {model.num_classes} classes; its head stays as it is")
     metadata = model.metadata.having(classes=None if names is None else tuple(names), network=packed(content))
     model = BirdModel(model.proto, metadata, model.where)
@@ -111,10 +115,12 @@ Compare = Callable[[], Parity | NotChecked]
 
 def _class_names(request: Request) -> Sequence[str] | None:
     """The names that `--labels` gives. Raises ConfigError or DataError."""
+    if request.names is not None and request.labels is not None:
+        raise ConfigError("the names of the classes are given twice; give them or labels")
     if request.labels is None:
         if request.tag is not None:
             raise ConfigError("--tag is for the folder of --labels, and there is none")
-        return None
+        return None if request.names is None else _sound(request.names)
     if request.labels.is_file():
         if request.tag is not None:
             raise ConfigError(f"--tag is for a folder, and --labels {request.labels} is a file")
@@ -122,6 +128,16 @@ def _class_names(request: Request) -> Sequence[str] | None:
     names = read_class_folders(request.labels, request.tag).classes
     if len(names) < 2:
         raise ConfigError(f"--labels {request.labels} has one class folder; a classifier needs two or more")
+    return names
+
+
+def _sound(names: Sequence[str]) -> Sequence[str]:
+    """Names of classes that a program gives. Raises ConfigError."""
+    if len(names) < 2 or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError("names of classes are two texts or more, none of them empty")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"the class name {twice!r} is there twice")
     return names
 
 
