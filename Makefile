@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint bench bench-road bench-classes bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train keras2 clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -59,6 +59,13 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/reference.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The reference of commands and config, written from the program, and all pages, in build/site.
+docs: .venv/dev
+	$(BIN)/python scripts/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # With photos and weights of your own: make bench DATA=folder WEIGHTS=file.h5
 bench: .venv/bench .venv-onnxruntime/made

@@ -1,0 +1,136 @@
+"""The documentation: every command of the tutorial runs, generated pages are what the program says, what
+pages name exists.
+
+Of docs/tutorial.md all blocks of `console` (lines that begin with `$ `) and `bash` run in order, in one
+folder that holds `photos/` with a folder for each of three species. A comment on the line before a block
+changes that:
+
+    <!-- not run -->
+    <!-- run instead: COMMAND -->   for what would take a download or long
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command import VERBS, succeed
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PROGRAM = Path(sys.executable).parent / "birdsonnx"
+
+BLOCK = re.compile(
+    r"(?:<!-- (?P<mark>not run|run instead: (?P<instead>[^\n]*?)) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```",
+    re.DOTALL,
+)
+
+
+def commands_of(page: str) -> Iterator[str]:
+    for block in BLOCK.finditer(page):
+        if block["kind"] not in ("console", "bash") or block["mark"] == "not run":
+            continue
+        if block["instead"]:
+            yield block["instead"]
+        elif block["kind"] == "bash":
+            yield block["text"]
+        else:
+            lines = block["text"].replace("\\\n", " ").splitlines()
+            yield from (line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+
+
+def test_blocks_are_found_and_their_marks_heeded():
+    page = (
+        "```console\n$ one \\\n  two\nsaid\n$ three\n```\n<!-- not run -->\n```console\n$ never\n```\n"
+        "<!-- run instead: four --fast -->\n```console\n$ four\n```\n```bash\nfive\nsix\n```\n"
+        "```json\n{}\n```\n"
+    )
+    assert list(commands_of(page)) == ["one    two", "three", "four --fast", "five\nsix\n"]
+
+
+def make_photos() -> None:
+    """Three species that differ in colour, 10 photos each."""
+    generator = np.random.default_rng(0)
+    for name, color in (("COOT", (40, 40, 60)), ("HERON", (170, 180, 190)), ("WREN", (150, 90, 40))):
+        folder = Path("photos") / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            noise = generator.integers(-30, 31, (64, 64, 3))
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:03}.jpg")
+
+
+@pytest.mark.skipif(not PROGRAM.exists(), reason="the command is not installed beside this Python")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_every_command_of_the_tutorial_runs():
+    make_photos()
+    environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    commands = list(commands_of((DOCS / "tutorial.md").read_text()))
+    assert len(commands) >= 5
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_reference_is_what_the_program_says():
+    """With the pinned typer: others may word a help in another way."""
+    if f"\ntyper=={version('typer')}\n" not in (ROOT / "constraints.txt").read_text():
+        pytest.skip("another typer than the pinned one")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/reference.py"), "--check"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if path.name != "architecture.md"]
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    return {verb: succeed(verb, "--help") for verb in VERBS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_option_in_a_page_exists(page, helps):
+    for verb, rest in re.findall(r"birdsonnx ([a-z]+)([^\n`]*)", page.read_text()):
+        if verb in helps:
+            missing = [option for option in re.findall(r"--[a-z][\w-]+", rest) if option not in helps[verb]]
+            assert not missing, (verb, missing)
+
+
+def test_troubleshooting_quotes_what_the_program_says():
+    """Each title in backticks, but for what stands for a name or a number (N, …)."""
+    source = "\n".join(path.read_text() for path in (ROOT / "birdsonnx").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?r?"', "", source)
+    titles = re.findall(r"^`([^`\n]+)`", (DOCS / "troubleshooting.md").read_text(), flags=re.MULTILINE)
+    assert len(titles) >= 5
+    system = ("No space left on device",)
+    for title in titles:
+        for piece in re.split(r"…|\bN\b|\([^)]*\)", title):
+            piece = piece.strip()
+            assert len(piece) < 4 or piece in source or piece in system, piece
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in text
+    assert "http" not in text.replace("prefers-color-scheme", "")
