@@ -13,12 +13,14 @@ FROM python:${PYTHON}-slim AS build
 ARG EXTRAS=""
 WORKDIR /source
 RUN python -m venv /opt/birdsonnx
-ENV PATH=/opt/birdsonnx/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# The tested versions. What the program is made of comes last, so that a change of it installs nothing anew.
+ENV PATH=/opt/birdsonnx/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY birdsonnx ./birdsonnx
 COPY models ./models
-RUN pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
+# The tested versions; the mount keeps what pip downloads for the next build, and stays out of the image.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:${PYTHON}-slim
 # ONNX Runtime and MPICH bring all that they need but for the C++ library of Debian's slim image, which has it.
