@@ -18,6 +18,7 @@ EXTRAS = {
     "export": ("tensorflow-cpu", "keras", "tf2onnx"),
     "mpi": ("mpi4py", "mpich"),
     "plot": ("matplotlib",),
+    "report": ("Jinja2",),
     "opencv": ("opencv-python-headless",),
     "openvino": ("openvino",),
 }

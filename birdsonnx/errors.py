@@ -3,6 +3,7 @@
     BirdsonnxError
     ├── ConfigError          the JSON config or the command line
     ├── DataError            folders, labels, input lists
+    │   └── UnlabelledError      predictions of which nobody says what is right
     ├── ImageError           one photo; prediction skips it, training refuses the whole list
     ├── ModelError           an .onnx, .h5, .keras or layers.json that cannot be used
     │   └── EngineError      an engine that is not there or cannot run this network; another may
@@ -65,6 +66,10 @@ class ConfigError(BirdsonnxError):
 
 class DataError(BirdsonnxError):
     """Folders, labels or inputs that do not fit together."""
+
+
+class UnlabelledError(DataError):
+    """Predictions that cannot be compared with right classes, only looked through."""
 
 
 class ImageError(BirdsonnxError):

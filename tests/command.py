@@ -20,6 +20,7 @@ VERBS = (
     "split",
     "sample",
     "plot",
+    "report",
     "benchmark",
     "serve",
     "info",

@@ -19,6 +19,7 @@ from birdsonnx.cli.job import CANNOT, one_speaker
 from birdsonnx.cli.plot import plot
 from birdsonnx.cli.predict import predict
 from birdsonnx.cli.quantize import quantize
+from birdsonnx.cli.report import report
 from birdsonnx.cli.sample import sample
 from birdsonnx.cli.schema import schema
 from birdsonnx.cli.serve import serve
@@ -69,6 +70,7 @@ VERBS: dict[Callable[..., None], str] = {
     split: "birdsonnx split photos data --keep-sequences",
     sample: "birdsonnx sample data/test test_samples",
     plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",
+    report: "birdsonnx report runs/train_1, or birdsonnx report predictions/output_1.h5 --photos photos/",
     benchmark: "birdsonnx benchmark models/resnet50_birds.onnx --data data/test --plot speed.png",
     serve: "birdsonnx serve models/resnet50_birds.onnx --port 8000",
     info: "birdsonnx info models/resnet50_birds.onnx",

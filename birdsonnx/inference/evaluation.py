@@ -3,9 +3,10 @@ photos were named wrongly."""
 
 import contextlib
 import csv
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy.typing as npt
 
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.config.computing import EngineChoice, Precision
-from birdsonnx.errors import ConfigError, DataError
+from birdsonnx.errors import ConfigError, DataError, UnlabelledError
 from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
+from birdsonnx.inference.answers import Answers
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
@@ -59,6 +61,10 @@ class Evaluation:
     """Mean negative log-likelihood of the right class."""
     wrong: Mistakes
     """The photos that were named wrongly."""
+    engine: str | None = None
+    """What computed the answers, with its version; None where they come from a file."""
+    seconds: float | None = None
+    """Of the pass over the photos, decoding included; None where the answers come from a file."""
 
     @property
     def photos(self) -> int:
@@ -127,18 +133,23 @@ class Outcome:
         return {**self.figures.as_json(), "classes": list(self.figures.classes), **made_by}
 
 
-def evaluate_target(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
+def evaluate_target(
+    request: Request, ranks: Ranks, audience: Audience, kept: Answers | None = None
+) -> Outcome:
     """Evaluate a folder of class folders or a predictions file; every rank calls this. Complete on rank 0.
+
+    Args:
+        kept: takes the answer about each photo; None: only the figures are wanted.
 
     Raises:
         BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
     """
     if request.target.is_dir():
-        return _evaluate_folder(request, ranks, audience)
-    return ranks.first(lambda: _evaluate_file(request, audience))
+        return _evaluate_folder(request, ranks, audience, kept)
+    return ranks.first(lambda: _evaluate_file(request, audience, kept))
 
 
-def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
+def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience, kept: Answers | None) -> Outcome:
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
@@ -168,10 +179,14 @@ def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience) -> Outc
                 else:
                     yield named.photo.name, named.log_probs, named.photo.label
 
-    return Outcome(evaluate(answers(), folder.classes), refused, model.where, classifier.sha256)
+    started = time.perf_counter()
+    found = evaluate(answers(), folder.classes, kept)
+    if found is not None:
+        found = replace(found, engine=classifier.engine.title, seconds=time.perf_counter() - started)
+    return Outcome(found, refused, model.where, classifier.sha256)
 
 
-def _evaluate_file(request: Request, audience: Audience) -> Outcome:
+def _evaluate_file(request: Request, audience: Audience, kept: Answers | None) -> Outcome:
     hdf5.require_file(request.target)  # a mistyped folder is no file to which an option does not apply
     for option, given in (
         ("--tag", request.tag is not None),
@@ -181,32 +196,48 @@ def _evaluate_file(request: Request, audience: Audience) -> Outcome:
     ):
         if given:
             raise ConfigError(f"{option} is for a folder, and {request.target} is none")
-    refused: list[str] = []
     with contextlib.ExitStack() as stack:
         with audience.progress(f"reading {request.target}"):
             predictions = stack.enter_context(hdf5.reading(request.target))
             classes, labels = labels_of(predictions, str(request.target), request.labels)
-        advance = stack.enter_context(audience.progress("predictions", len(labels)))
+        return evaluate_predictions(predictions, classes, labels, audience, kept)
 
-        def answers() -> Iterator[Answer]:
+
+def evaluate_predictions(
+    predictions: Predictions,
+    classes: Sequence[str],
+    labels: Sequence[int],
+    audience: Audience,
+    kept: Answers | None = None,
+) -> Outcome:
+    """Evaluate an open predictions file by what `labels_of` says. Raises DataError."""
+    refused: list[str] = []
+
+    def answers() -> Iterator[Answer]:
+        with audience.progress("predictions", len(labels)) as advance:
             for name, log_probs, label in zip(predictions.names, predictions.rows(), labels, strict=True):
                 advance(1)
                 if np.isfinite(log_probs).all():
                     yield name, log_probs, label
                 else:
-                    refused.append(f"{request.target}: {name}: its log-probabilities are NaN or infinite")
+                    refused.append(predictions.refusal_of(name))
 
-        return Outcome(evaluate(answers(), classes), refused, predictions.model, predictions.model_sha256)
+    found = evaluate(answers(), classes, kept)
+    return Outcome(found, refused, predictions.model, predictions.model_sha256)
 
 
-def evaluate(answers: Iterable[Answer], classes: Sequence[str]) -> Evaluation | None:
-    """Figures of some photos' answers; None where there are none."""
+def evaluate(
+    answers: Iterable[Answer], classes: Sequence[str], kept: Answers | None = None
+) -> Evaluation | None:
+    """Figures of some photos' answers, which are noted in `kept`; None where there are none."""
     counts: Counter[tuple[int, int]] = Counter()
     top5_hits = 0
     loss = 0.0
     wrong = Mistakes(classes)
     for name, log_probs, label in answers:
         wrong.add(name, log_probs, label)
+        if kept is not None:
+            kept.add(name, log_probs, label)
         counts[label, int(log_probs.argmax())] += 1
         top5_hits += int((log_probs > log_probs[label]).sum() < 5)
         loss -= float(log_probs[label])
@@ -222,11 +253,12 @@ def labels_of(
     the longest class name that begins the file name.
 
     Raises:
-        DataError: no class names in the file, or a photo whose class is not known.
+        UnlabelledError: no class names in the file, or a photo whose class is not known.
+        DataError: a CSV that cannot be used, or class names that do not fit the scores.
     """
     classes = predictions.classes
     if classes is None:
-        raise DataError(
+        raise UnlabelledError(
             f"{where}: it holds no class names (the model had none); evaluate a folder with --model"
         )
     if len(classes) != predictions.width:
@@ -248,7 +280,7 @@ def labels_of(
             source = (
                 f"{csv_path} has no line for it" if csv_path else "neither a group nor its name gives one"
             )
-            raise DataError(
+            raise UnlabelledError(
                 f"{where}: the class of {name!r} is unknown: {source}; give --labels FILE.csv (name,class)"
             )
         labels.append(label)

@@ -127,6 +127,10 @@ class Predictions:
     where: Path
     file: h5py.File
 
+    def refusal_of(self, name: str) -> str:
+        """Why a photo without finite log-probabilities is not counted."""
+        return f"{self.where}: {name}: its log-probabilities are NaN or infinite"
+
     def rows(self) -> Iterator[npt.NDArray[np.float32]]:
         """Each photo's log-probabilities, float32 `[width]`, in the order of `names`. Raises DataError."""
         for name in self.names:

@@ -26,9 +26,7 @@ def summary(facts: Facts) -> dict[str, str]:
         f"{model.num_classes} classes, input {' x '.join(map(str, model.input_size))}",
         "preprocessing": model.metadata.preprocessing.name,
         "parameters": _parameters(facts),
-        "optimizer": _optimizer(settings),
-        "schedule": _schedule(settings),
-        "loss": _loss(settings),
+        **learning(settings),
         "train": f"{len(facts.train.photos):,} photos of {len(facts.train.classes)} classes "
         f"in {facts.train.where}{_left_out(facts.train)}",
         "test": "none" if facts.test is None else f"{len(facts.test.photos):,} photos in {facts.test.where}",
@@ -39,6 +37,15 @@ def summary(facts: Facts) -> dict[str, str]:
         f"{settings.data.batch_size / facts.ranks:g} per rank",
         "epochs": f"{settings.num_epochs}" + (f", {facts.epochs_done} done" if facts.epochs_done else ""),
         **_where_it_matters(facts),
+    }
+
+
+def learning(settings: Settings) -> dict[str, str]:
+    """How weights are changed: the lines that a config alone decides."""
+    return {
+        "optimizer": _optimizer(settings),
+        "schedule": _schedule(settings),
+        "loss": _loss(settings),
     }
 
 
