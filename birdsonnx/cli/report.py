@@ -33,6 +33,14 @@ def report(
         Path | None,
         typer.Option(help="For an .h5 whose names do not begin with a class: CSV of name,class."),
     ] = None,
+    thumbnails: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Most photos that are shown of an output_*.h5 to look through, the least certain ones "
+            "(default: 2500; as many as fit a page of 5 MB).",
+        ),
+    ] = None,
     benchmark: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +62,8 @@ def report(
         from birdsonnx.reporting.page import making
 
         computed = agreed(lambda: engine_of(engine))
-        request = making.Request(run, data, tag, photos, labels, benchmark, output, threads, computed)
+        most = making.MOST_THUMBNAILS if thumbnails is None else thumbnails
+        request = making.Request(run, data, tag, photos, labels, most, benchmark, output, threads, computed)
         made, refused = making.make(request, job.ranks, job.console())
         if not job.speaks:
             return

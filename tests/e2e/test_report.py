@@ -218,6 +218,17 @@ def test_what_lies_outside_the_folder_of_photos_is_not_shown(inside, tmp_path):
     assert (made["kind"], made["thumbnails"]) == ("review", 1)
 
 
+def test_as_many_photos_are_shown_as_are_wanted(inside, tmp_path):
+    names = [f"{number}.png" for number in range(5)]
+    for name in names:
+        photo(0, np.random.default_rng(0)).save(tmp_path / name)
+    write_predictions(Path("unknown.h5"), names, ["ANT", "BEE"])
+    for most, shown in ((0, 0), (3, 3), (9, 5)):
+        made = succeed_json("report", "unknown.h5", "--photos", tmp_path, "--thumbnails", most)
+        assert made["thumbnails"] == shown
+        assert text_of("unknown.html").count("data:image/webp;base64,") == shown
+
+
 # In the browser
 
 
@@ -340,6 +351,8 @@ def test_it_is_light_or_dark_as_the_system_is_and_as_the_switch_says(look, few):
     assert max(background(dark)) < 60
     light.page.get_by_role("button", name="Change to dark colours").click()
     assert background(light) == background(dark)
+    dark.page.get_by_role("button", name="Change to light colours").click()
+    assert min(background(dark)) > 200
     assert (light.troubles, dark.troubles) == ([], [])
 
 

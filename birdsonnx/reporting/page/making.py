@@ -29,7 +29,8 @@ LARGEST = 5_000_000
 """Bytes of a page."""
 
 MOST_THUMBNAILS = 2500
-"""Of a page to look through. They are what takes time."""
+"""Of a page to look through, unless somebody says otherwise. They are what takes time: 2 ms of a core for a
+photo of 224 x 224 pixels, 50 for one of 12 megapixels."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Request:
     """The folder that predictions are of: their photos are shown."""
     labels: Path | None = None
     """CSV of name,class for predictions."""
+    thumbnails: int = MOST_THUMBNAILS
+    """Of a page to look through, at most."""
     benchmark: Path | None = None
     """What `birdsonnx benchmark --json` printed about the model."""
     output: Path | None = None
@@ -238,7 +241,7 @@ def _to_look_through(job: _Job, path: Path, found: predictions.Read, audience: A
     content, written = page(())
     if photos is not None:
         left = LARGEST - len(written) - review.AROUND
-        paths = paths_of([answers.names[index] for index in order[:MOST_THUMBNAILS]], photos)
+        paths = paths_of([answers.names[index] for index in order[: job.request.thumbnails]], photos)
         size = thumbnails.SMALL
         content, written = page(thumbnails.thumbnails(paths, len(paths), left, size, _threads(job), audience))
     numbers = {
