@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train keras2 clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train keras2 examples clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -87,8 +87,13 @@ keras2:
 	scripts/keras2 python3.11 2.15.1
 	scripts/keras2 python3.11 2.12.1
 
+# What the programs of examples/ need of npm. No lock files: they would name a registry.
+examples:
+	cd examples/node && npm install --no-audit --no-fund
+	cd examples/browser && npm install --no-audit --no-fund
+
 clean:
-	rm -rf .venv .venv-lowest .venv-plain .venv-wheel .venv-onnxruntime demo build dist
+	rm -rf .venv .venv-lowest .venv-plain .venv-wheel .venv-onnxruntime demo build dist examples/*/node_modules examples/browser/dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all

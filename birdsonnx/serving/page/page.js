@@ -10,12 +10,13 @@ const percent = (share) =>
 function row([name, share]) {
   const item = document.createElement("li");
   for (const [kind, text] of [["bar", ""], ["name", name], ["share", percent(share)]]) {
-    const part = document.createElement("span");
+    const part = document.createElement(kind === "share" ? "data" : "span");
     part.className = kind;
     part.textContent = text;
     item.append(part);
   }
   item.firstChild.style.width = `${100 * share}%`;
+  item.lastChild.value = share;
   return item;
 }
 
