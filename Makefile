@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train keras2 examples clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train bench-serve keras2 examples clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -81,6 +81,10 @@ bench-classes: .venv/all
 
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py
+
+# make bench-serve MODEL=file.onnx DATA=folder
+bench-serve: .venv/dev
+	$(BIN)/python -m benchmarks.serving --model '$(MODEL)' --data '$(DATA)'
 
 # Files as Keras 2 wrote them, with its own answers, in build/: what the slow tests of the reader want.
 keras2:
