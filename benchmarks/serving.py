@@ -1,11 +1,11 @@
 """How `birdsonnx serve` stands a load, on this machine's loopback: `make bench-serve`.
 
-The session's rate comes first: the bare session on pixels in memory, in as many streams as the server has. Then,
-against a server in a process of its own: a closed loop (so many clients, each sends its next photo when it has
-its answer), and open loops, in which photos come at random times (Poisson) at a share of the session's rate,
-whatever was answered; a latency counts from when a photo should have been sent. Every answer is compared with
-the first one for its photo. Between the loops clients leave in the middle of an upload, and others send slowly.
-The tables go to stdout as Markdown, all figures to `--json FILE`.
+The session's rate comes first: the bare session on pixels in memory, in as many streams as the server has.
+Then, against a server in a process of its own: a closed loop (so many clients, each sends its next photo when
+it has its answer), and open loops, in which photos come at random times (Poisson) at a share of the session's
+rate, whatever was answered; a latency counts from when a photo should have been sent. Every answer is
+compared with the first one for its photo. Before the last loop clients leave in the middle of an upload, and
+others send slowly. The tables go to stdout as Markdown, all figures to `--json FILE`.
 
     python -m benchmarks.serving --model MODEL.onnx --data PHOTOS [--seconds 20]
 
@@ -41,6 +41,8 @@ LOADS = (0.5, 0.9, 1.5)
 """Of the session's rate, of the open loops."""
 ABORTED, SLOW = 200, 16
 MOST_PHOTOS = 64
+IDLE_S = 3.0
+"""After which a connection is not used again: the server closes it after 5."""
 
 
 @dataclass
@@ -67,10 +69,11 @@ class Outcome:
 
     def row(self) -> str:
         lost = sum(count for status, count in self.statuses.items() if status not in (200, 503))
+        p50, p90, p99 = (self.percentile(percent) for percent in (50, 90, 99))
         return (
             f"| {self.name} | {sum(self.statuses.values())} | {self.statuses[503]} | {lost} | {self.wrong} "
-            f"| {self.rate:.1f} | {self.percentile(50):.0f} | {self.percentile(90):.0f} "
-            f"| {self.percentile(99):.0f} | {self.rss_mb:.0f} | {100 * self.client_cpu_s / self.seconds:.0f} % |"
+            f"| {self.rate:.1f} | {p50:.0f} | {p90:.0f} | {p99:.0f} | {self.rss_mb:.0f} "
+            f"| {100 * self.client_cpu_s / self.seconds:.0f} % |"
         )
 
 
@@ -80,19 +83,22 @@ class Client:
     def __init__(self, url: str, photos: list[bytes]) -> None:
         place = urlsplit(url)
         self._address = (place.hostname, place.port)
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+        """Since when each is free."""
         self.requests = [_request(photo) for photo in photos]
         self._first: dict[int, list[Any]] = {}
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        pair = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
+        while self._free and time.perf_counter() - self._free[0][0] > IDLE_S:
+            self._free.pop(0)[2].close()
+        pair = self._free.pop()[1:] if self._free else await asyncio.open_connection(*self._address)
         try:
             yield pair
         except BaseException:
             pair[1].close()
             raise
-        self._free.append(pair)
+        self._free.append((time.perf_counter(), *pair))
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body of an answer; status 0 where the connection broke."""
@@ -258,9 +264,8 @@ def main() -> None:
     found = collect([options.data])
     photos = [photo.path.read_bytes() for photo in found[:: max(1, len(found) // MOST_PHOTOS)]]
     rate, at_once = session_rate(options.model, options.seconds)
-    print(
-        f"session alone: {rate:.1f} images/s; {len(photos)} photos, {statistics.mean(map(len, photos)):.0f} bytes\n"
-    )
+    size = statistics.mean(map(len, photos))
+    print(f"session alone: {rate:.1f} images/s; {len(photos)} photos of {size:,.0f} bytes on average\n")
     print("| loop | photos | 503 | lost | wrong | images/s | p50 ms | p90 | p99 | RSS MB | client's CPU |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     with served(options.model) as url:

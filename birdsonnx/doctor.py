@@ -19,6 +19,7 @@ EXTRAS = {
     "mpi": ("mpi4py", "mpich"),
     "plot": ("matplotlib",),
     "report": ("Jinja2",),
+    "serve": ("starlette", "uvicorn", "python-multipart"),
     "opencv": ("opencv-python-headless",),
     "openvino": ("openvino",),
 }
