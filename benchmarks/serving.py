@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -272,7 +272,8 @@ def main() -> None:
         rates = [rate * share for share in LOADS]
         outcomes = asyncio.run(load(url, photos, rates, at_once, options.seconds))
     if options.json is not None:
-        content = {"session_images_per_second": rate, "loops": [asdict(each) for each in outcomes]}
+        loops = [vars(each) | {"statuses": dict(each.statuses)} for each in outcomes]
+        content = {"session_images_per_second": rate, "loops": loops}
         options.json.write_text(json.dumps(content, indent=1))
     assert not any(each.wrong for each in outcomes)
 

@@ -14,33 +14,40 @@ NAMED_HERE = ("localhost", "127.0.0.1", "[::1]")
 """What this machine is called by those on it."""
 
 
+Model = Annotated[
+    Path | None,
+    typer.Argument(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines come in.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free; it is printed.")]
+MaxUpload = Annotated[
+    int, typer.Option(metavar="MB", min=1, max=1024, help="Largest request; larger ones are refused.")
+]
+Queue = Annotated[
+    int, typer.Option(min=1, max=10_000, help="Photos that may wait; more are answered 503, try again.")
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Another name by which clients may call it, such as a proxy's; give it again for each.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Photos per run of a thread, at most (default: 4, OpenVINO: 1)."),
+]
+
+
 def serve(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="The .onnx (default: the newest checkpoint in model_checkpoints_save/)."),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines come in.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free; it is printed.")] = 8000,
-    max_upload: Annotated[
-        int, typer.Option(metavar="MB", min=1, max=1024, help="Largest request; larger ones are refused.")
-    ] = 20,
-    queue: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Photos that may wait; more are answered 503, try again.")
-    ] = 64,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Another name by which clients may call it, such as a proxy's; give it again for each.",
-        ),
-    ] = None,
+    model: Model = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    max_upload: MaxUpload = 20,
+    queue: Queue = 64,
+    allow_host: AllowHost = None,
     threads: Threads = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Photos per run of a thread, at most (default: 4, OpenVINO: 1)."),
-    ] = None,
+    batch_size: BatchSize = None,
     engine: Engine = "auto",
     precision: Precision = None,
     json: Json = False,
