@@ -5,6 +5,8 @@ import io
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -241,6 +243,15 @@ def test_what_cannot_be_served_is_said_at_once(place, server):
     assert "give a name without port" in refused(*words, "--allow-host", "a.example:80", cwd=place)
     assert "none.onnx: there is no such model" in refused("serve", "none.onnx", cwd=place)
     assert "int8" in refused(*words, "--precision", "int8", cwd=place)
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "python_multipart"])
+def test_a_missing_extra_is_one_line(place, package):
+    script = f"import sys; sys.modules[{package!r}] = None; from birdsonnx.cli.app import main; main()"
+    command = [sys.executable, "-c", script, "serve", "model.onnx"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"birdsonnx: serving needs {package}: pip install 'birdsonnx[serve]'\n"
 
 
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF"])
