@@ -14,7 +14,7 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.sorting import Sorter, require_sortable
+from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free
 from birdsonnx.inference.summary import Summary, top_classes
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -33,6 +33,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     """
     if request.settings is not None:
         ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
+    output = None if request.output is None else request.output / OUTPUT_FILE
+    sorter = ranks.first(lambda: _sorter(request, output))
     with audience.progress("listing the photos"):
         photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
     with audience.progress("opening the model"):
@@ -41,8 +43,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     settings = request.settings
     if settings is not None:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
-    output = None if request.output is None else request.output / OUTPUT_FILE
-    sorter = ranks.first(lambda: _sorter(request, output, classifier.class_names))
+    if sorter is not None:
+        ranks.first(lambda: require_folder_names(classifier.class_names))
     with audience.progress("photos", len(photos)) as advance:
         summary = record(
             classifier, photos, ranks, output, request.top_k, request.csv, advance, request.csv_raw, sorter
@@ -53,11 +55,11 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     return summary
 
 
-def _sorter(request: Request, output: Path | None, classes: Sequence[str]) -> Sorter | None:
+def _sorter(request: Request, output: Path | None) -> Sorter | None:
     """What sorts the photos, where they are to be sorted. Raises ConfigError and DataError."""
     if request.sort is None:
         return None
-    require_sortable(request.sort, request.inputs, (output, request.csv), classes)
+    require_free(request.sort, request.inputs, (output, request.csv))
     return Sorter(request.sort, request.sort_copies)
 
 

@@ -46,29 +46,30 @@ class Sorter:
             raise type(error)(f"{error}{kept}") from error
 
 
-def require_sortable(
-    folder: Path, inputs: Sequence[str], results: Sequence[Path | None], classes: Sequence[str]
-) -> None:
-    """See to it that photos can be sorted into a folder, before any is named.
+def require_free(folder: Path, inputs: Sequence[str], results: Sequence[Path | None]) -> None:
+    """See to it that photos can be sorted into a folder.
 
     Args:
         folder: to be made.
         inputs: photos and folders that they come from.
         results: files that are written as well.
-        classes: of the model.
 
     Raises:
-        ConfigError: a class whose name cannot be a folder's, or a result that would lie among the photos.
+        ConfigError: a result would lie among the photos.
         DataError: the folder is not new or empty, or lies in an input.
     """
     require_place(folder, [Path(given) for given in inputs])
     for path in results:
         if path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             raise ConfigError(f"{path}: would lie among the photos of --sort {folder}; write it elsewhere")
+
+
+def require_folder_names(classes: Sequence[str]) -> None:
+    """Raises ConfigError where a class's name cannot be a folder's, or is another's here."""
     unfit = [(name, why) for name in classes if (why := unfit_for_folder(name, os.name == "nt"))]
     if unfit:
         name, why = unfit[0]
-        more = f" ({len(unfit) - 1} more classes are like it)" if len(unfit) > 1 else ""
+        more = f" ({len(unfit) - 1} more are like it)" if len(unfit) > 1 else ""
         raise ConfigError(f"--sort: the class {name!r} cannot be a folder: {why}{more}; use --csv instead")
     if os.name == "nt" or sys.platform == "darwin":
         _require_apart(classes)
@@ -96,9 +97,9 @@ def unfit_for_folder(name: str, windows: bool) -> str:
 
 
 def _require_apart(classes: Sequence[str]) -> None:
-    """Raises DataError where two classes are one folder on disks that do not tell A from a."""
+    """Raises ConfigError where two classes are one folder on disks that do not tell A from a."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if other != name:
-            raise DataError(f"--sort: {other!a} and {name!a} would be one folder here; use --csv instead")
+            raise ConfigError(f"--sort: {other!a} and {name!a} would be one folder here; use --csv instead")

@@ -9,7 +9,7 @@ import pytest
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference import sorting
-from birdsonnx.inference.sorting import Sorter, require_sortable, unfit_for_folder
+from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free, unfit_for_folder
 from birdsonnx.reporting.console import Console
 
 QUIET = Console(speaks=False)
@@ -50,38 +50,36 @@ def test_which_names_can_be_folders(name, here, on_windows):
 
 
 @pytest.mark.parametrize(
-    ("folder", "classes", "said"),
+    ("folder", "said"),
     [
-        (
-            "sorted",
-            ["COOT", "A/B", ".", "WREN"],
-            "the class 'A/B' cannot be a folder: it holds '/' or NUL (1 more",
-        ),
-        ("full", ["COOT"], "full: exists and is not empty; give a new folder"),
-        ("in/sorted", ["COOT"], "in/sorted: lies in in, whose photos would be found there again"),
-        (
-            "predictions",
-            ["COOT"],
-            "predictions/output_1.h5: would lie among the photos of --sort predictions",
-        ),
-        (".", ["COOT"], ".: exists and is not empty"),
+        ("full", "full: exists and is not empty; give a new folder"),
+        ("in/sorted", "in/sorted: lies in in, whose photos would be found there again"),
+        ("predictions", "predictions/output_1.h5: would lie among the photos of --sort predictions"),
+        (".", ".: exists and is not empty"),
     ],
 )
-def test_what_is_refused_before_any_photo_is_named(folder, classes, said):
+def test_folders_that_are_refused_before_any_work(folder, said):
     for path in ("full/COOT/1.jpg", "in/1.jpg"):
         Path(path).parent.mkdir(parents=True)
         Path(path).touch()
     with pytest.raises(BirdsonnxError) as caught:
-        require_sortable(Path(folder), ["in"], (Path("predictions/output_1.h5"), None), classes)
+        require_free(Path(folder), ["in"], (Path("predictions/output_1.h5"), None))
     assert said in str(caught.value)
+
+
+def test_a_class_that_cannot_be_a_folder_is_named():
+    require_folder_names(["COOT", "WREN"])
+    said = r"the class 'A/B' cannot be a folder: it holds '/' or NUL \(1 more are like it\)"
+    with pytest.raises(BirdsonnxError, match=said):
+        require_folder_names(["COOT", "A/B", ".", "WREN"])
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="there it is refused")
 def test_names_that_differ_in_case_are_two_folders_only_where_the_disk_has_two(monkeypatch):
-    require_sortable(Path("sorted"), ["in"], (), ["COOT", "Coot"])
+    require_folder_names(["COOT", "Coot"])
     monkeypatch.setattr(sorting.sys, "platform", "darwin")
     with pytest.raises(BirdsonnxError, match="'COOT' and 'Coot' would be one folder here"):
-        require_sortable(Path("sorted"), ["in"], (), ["COOT", "Coot"])
+        require_folder_names(["COOT", "Coot"])
 
 
 def test_a_disk_that_fails_leaves_nothing_and_says_where_the_predictions_are(monkeypatch):
