@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from birdsonnx.extras import how_to_install
 from birdsonnx.inference import hdf5
 from tests.command import refused, succeed, succeed_json
 from tests.conftest import make_workspace
@@ -195,7 +196,7 @@ def test_without_jinja_nothing_is_begun(inside, tmp_path):
     )
     path = os.pathsep.join([str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")])
     line = refused("report", "runs/train_1", fresh=True, environment={"PYTHONPATH": path})
-    assert line == "birdsonnx: a report needs Jinja2; pip install 'birdsonnx[report]'"
+    assert line == f"birdsonnx: a report needs Jinja2; {how_to_install('report')}"
 
 
 def test_predictions_with_classes_in_their_names_are_evaluated(inside):

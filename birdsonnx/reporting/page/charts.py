@@ -90,7 +90,9 @@ class Axis:
         return tuple(Tick(self.at(value), f"{value:g}") for value in values)
 
 
-def loss_chart(train: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> Chart:
+def loss_chart(
+    train: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]], tested_on: str
+) -> Chart:
     """Loss over training; `(epoch, loss)` of each batch or epoch, and of each evaluation."""
     values = [loss for _, loss in (*train, *test)]
     low, high = min(values), max(values)
@@ -99,21 +101,21 @@ def loss_chart(train: Sequence[tuple[float, float]], test: Sequence[tuple[float,
     x = _epochs_axis([epoch for epoch, _ in (*train, *test)])
     lines = [_line("training photos", "train", _thinned(train), x, y, marked=len(train) <= 30)]
     if test:
-        lines.append(_line("test photos", "test", test, x, y, marked=len(test) <= 60))
+        lines.append(_line(f"{tested_on} photos", "test", test, x, y, marked=len(test) <= 60))
     said = f"Training loss from {train[0][1]:.4g} to {train[-1][1]:.4g}"
     said += f"; test loss from {test[0][1]:.4g} to {test[-1][1]:.4g}." if test else "."
     label = "loss (logarithmic)" if logarithmic else "loss"
     return Chart("Loss", said, "epoch", label, x.ticks(), y.ticks(), tuple(lines))
 
 
-def accuracy_chart(test: Sequence[tuple[float, float]]) -> Chart:
+def accuracy_chart(test: Sequence[tuple[float, float]], tested_on: str) -> Chart:
     """Test accuracy, `(epoch, accuracy)` of each evaluation."""
     values = [accuracy for _, accuracy in test]
     epoch, best = max(test, key=lambda point: (point[1], -point[0]))
     low = max(0.0, min(values) - 0.05)
     y = Axis(floor(low * 10) / 10, 1.0, HEIGHT - BOTTOM, TOP)
     x = _epochs_axis([each for each, _ in test])
-    line = _line("test photos", "test", test, x, y, marked=len(test) <= 60)
+    line = _line(f"{tested_on} photos", "test", test, x, y, marked=len(test) <= 60)
     said = (
         f"Test accuracy from {values[0]:.4f} to {values[-1]:.4f}; the best is {best:.4f}, in epoch {epoch:g}."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from birdsonnx import __version__
 from birdsonnx.errors import InstallationError
+from birdsonnx.extras import how_to_install
 
 GENERATOR = "birdsonnx report"
 """By which a page of ours is known: the content of its `<meta name="generator">`."""
@@ -15,7 +16,7 @@ GENERATOR = "birdsonnx report"
 def require_templates() -> None:
     """For callers that work for a while before they write. Raises InstallationError without Jinja2."""
     if importlib.util.find_spec("jinja2") is None:
-        raise InstallationError("a report needs Jinja2; pip install 'birdsonnx[report]'")
+        raise InstallationError(f"a report needs Jinja2; {how_to_install('report')}")
 
 
 def is_ours(head: bytes) -> bool:

@@ -53,12 +53,13 @@ def training_of(source: Source, metadata: Metadata | None) -> Training | None:
     if not rows:
         return None
     train, test = _points(rows, source.curves)
+    tested_on = (source.curves and source.curves.tested_on) or "test"
     charts = []
     if train:
-        charts.append(loss_chart(train, test))
+        charts.append(loss_chart(train, test, tested_on))
     tested = [(float(row.epoch), row.test_accuracy) for row in rows if row.test_accuracy is not None]
     if tested:
-        charts.append(accuracy_chart(tested))
+        charts.append(accuracy_chart(tested, tested_on))
     facts = (*_of_settings(source.settings), *_of_time(source.curves))
     return Training(tuple(charts), rows, facts, source.config)
 
