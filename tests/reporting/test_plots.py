@@ -273,3 +273,12 @@ def test_figures_are_closed():
 def test_a_class_name_with_dollars_is_no_formula():
     plot_confusion(Confusion.of({(0, 0): 1, (1, 1): 1}, 2), [r"A $\frac$ B", "B"], Path("p.png"), "t")
     assert Path("p.png").stat().st_size
+
+
+def test_a_long_title_is_not_cut():
+    title = "model_checkpoints_save/model_checkpoint_30.onnx on data/test: accuracy 0.9583"
+    figure = confusion_figure(CONFUSION, NAMES, title)
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert figure.get_suptitle().replace("\n", " ") == title
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1

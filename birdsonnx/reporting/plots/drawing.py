@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from birdsonnx.runtime import library_folders
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LETTERS = 8
+"""Of a title, per inch."""
 
 SUFFIXES = ("", ".png", ".svg", ".pdf")
 """Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
@@ -51,7 +55,7 @@ def blank(title: str, width: float, height: float) -> "Figure":
 
     matplotlib.rcParams["text.parse_math"] = False  # a class name may hold a dollar sign
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(printable(title))
+    figure.suptitle(textwrap.fill(printable(title), int(LETTERS * width), break_on_hyphens=False))
     return figure
 
 
