@@ -17,8 +17,9 @@ pytestmark = [
 
 
 def in_bash(script: str) -> str:
+    """What a script prints. Its shell stays until the end: typer looks for which one it is to complete."""
     done = subprocess.run(
-        ["bash", "-c", f"set -eu\n{script}"],
+        ["bash", "-c", f"set -eu\n{script}\nexit 0"],
         env={**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
@@ -41,7 +42,7 @@ def test_bash_completes(typed, completed):
     """With the script that --show-completion prints."""
     words = typed.split()
     shown = in_bash(
-        f"source <(birdsonnx --show-completion bash)\nCOMP_WORDS=({typed})\nCOMP_CWORD={len(words) - 1}\n"
+        f"source <(birdsonnx --show-completion)\nCOMP_WORDS=({typed})\nCOMP_CWORD={len(words) - 1}\n"
         '_birdsonnx_completion birdsonnx\nprintf "%s\\n" "${COMPREPLY[@]}"'
     )
     assert sorted(shown.split()) == completed
@@ -49,5 +50,5 @@ def test_bash_completes(typed, completed):
 
 def test_it_installs_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "completion installed" in in_bash("birdsonnx --install-completion bash")
+    assert "completion installed" in in_bash("birdsonnx --install-completion")
     assert "birdsonnx" in (tmp_path / ".bashrc").read_text()
