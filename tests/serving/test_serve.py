@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from birdsonnx.extras import how_to_install
 from birdsonnx.images.photo_file import FORMATS
 from tests.command import refused, succeed_json
 from tests.serving.conftest import BOUNDARY, CLASSES, form, served
@@ -251,7 +252,7 @@ def test_a_missing_extra_is_one_line(place, package):
     command = [sys.executable, "-c", script, "serve", "model.onnx"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"birdsonnx: serving needs {package}: pip install 'birdsonnx[serve]'\n"
+    assert done.stderr == f"birdsonnx: serving needs {package}: {how_to_install('serve')}\n"
 
 
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "AVIF"])
