@@ -64,7 +64,8 @@ def birdsonnx(work: Path, *settings: str, ranks: int = 1) -> dict[str, Any]:
         *launcher, PYTHON, "-m", "birdsonnx", "train", "config.json", *options, "--json", cwd=work,
         environment={"OMP_NUM_THREADS": "1"} if ranks > 1 else None,
     )  # fmt: skip
-    lines = [line.split() for line in (work / "out_train.txt").read_text().splitlines()[1:]]
+    text = (work / "out_train.txt").read_text()
+    lines = [line.split() for line in text.splitlines() if not line.startswith("#")]
     times, losses = [float(line[0]) for line in lines], [float(line[3]) for line in lines]
     if len(times) > 1:
         result["images_per_second"] = (len(times) - 1) * BATCH / (times[-1] - times[0])

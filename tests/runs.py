@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.reading import parse
 from birdsonnx.config.settings import Settings
 from birdsonnx.images.folders import LabelledFolder, Photo
@@ -40,9 +41,10 @@ class Audience:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
-    def begin(self, facts: Facts) -> None:
+    def begin(self, facts: Facts) -> str | None:
         self.facts = facts
         self.summary = summary(facts)
+        return None
 
     @contextlib.contextmanager
     def progress(self, title: str, total: int | None = None, /) -> Iterator[Any]:
@@ -85,5 +87,7 @@ def facts_of_a_run(**changes: Any) -> Facts:
         epochs_done=0,
         batches_done=0,
         time_s=0.0,
+        command=Command(("train", "config.json"), None),
+        log=None,
     )
     return replace(facts, **changes)

@@ -21,6 +21,9 @@ from birdsonnx.errors import ArtifactError, DataError
 NO_SUCH_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 """What file systems answer that cannot flush a folder, or do not let us open it: nothing has failed then."""
 
+_replaced: set[Path] = set()
+"""Files that this process put into the place of others."""
+
 _tidied: set[Path] = set()
 """Folders in which this process has looked for litter."""
 
@@ -55,7 +58,9 @@ def completing(target: Path) -> Iterator[Path]:
         yield temporary
         with naming(target):
             _flush(temporary)
+            was_there = os.path.lexists(target)
             temporary.replace(target)
+        (_replaced.add if was_there else _replaced.discard)(target.absolute())
         _flush_folder(target)
     finally:
         with contextlib.suppress(OSError):  # it is gone, or its folder is none, which was reported above
@@ -76,6 +81,11 @@ def write_bytes(target: Path, content: bytes) -> None:
     """Replace `target` by `content`. Raises ArtifactError."""
     with replacing(target) as temporary:
         temporary.write_bytes(content)
+
+
+def written(path: Path) -> str:
+    """A line about a file that this process has written: whether it took another one's place."""
+    return f"{'replaced' if path.absolute() in _replaced else 'wrote'} {path}"
 
 
 def write_json(target: Path, content: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from birdsonnx.artifacts import locks, naming, sha256_of
 
-Say = Callable[[str], None]
+Read = Callable[[Path], str | None]
 
 LONGEST = 300
 """Characters of a command that are kept for people; all of it is in its hash."""
@@ -25,34 +25,22 @@ LONGEST = 300
 
 @dataclass(frozen=True)
 class Command:
-    """What was asked for, as far as it decides what a result holds."""
+    """What was asked for."""
 
     words: tuple[str, ...]
-    """Of the command line, without those that decide only how fast, or what else is printed or written."""
-    settings: Any = None
-    """The values of its config, ready for JSON."""
-
-    @property
-    def line(self) -> str:
-        """As it is typed."""
-        return f"birdsonnx {shlex.join(self.words)}"
+    """As they are typed, for people."""
+    decides: Any
+    """What of it decides what a result holds, ready for JSON: not how fast, nor what else is printed or
+    written, nor the order of options."""
 
     def record(self, folder: Path) -> str:
-        """The record of a result in `folder`, one line of ASCII. Words may be relative paths, so the working
-        directory counts, as seen from there."""
+        """The record of a result in `folder`, one line of ASCII. Paths may be relative, so the working
+        directory counts, as seen from there: both may move together."""
         here = os.path.relpath(Path.cwd(), folder.resolve())
-        whole = json.dumps([self.words, self.settings, here], sort_keys=True, default=str)
-        line = self.line if len(self.line) <= LONGEST else f"{self.line[:LONGEST]} …"
+        whole = json.dumps([self.decides, here], sort_keys=True, default=str)
+        line = f"birdsonnx {shlex.join(self.words)}"
+        line = line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
         return json.dumps({"command": line, "sha256": sha256_of(whole.encode())})
-
-
-def line_of(record: str | None) -> str | None:
-    """The command of a record, for people; None where there is no record."""
-    try:
-        found = json.loads(record or "")
-        return str(found["command"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 @dataclass(frozen=True)
@@ -73,19 +61,19 @@ def numbered(path: Path, number: int) -> Path:
 @contextlib.contextmanager
 def taking(
     names: Callable[[int], Sequence[Path]],
-    command: Command,
-    read: Callable[[Path], str | None],
-    say: Say,
+    record: str,
+    read: Read,
+    say: Callable[[str], None],
     overwrite: bool = False,
 ) -> Iterator[Place]:
-    """The place for a command's result: the first number whose files are not there, or are of the same
-    command. Until the block ends no other process gets that number.
+    """The place for a result: the first number whose files are not there, or are of the same command. Until
+    the block ends no other process gets that number.
 
     Args:
         names: the files of each number, from 1 on; all in one folder, which is made.
-        command: the one that is running.
+        record: of the command.
         read: a file's record; None where it has none that can be read.
-        say: takes a line where anything is replaced, or where it is not the first number.
+        say: takes a line where anything is to be replaced, or where it is not the first number.
         overwrite: whether the first number is to be taken whoever made its files.
 
     Raises:
@@ -94,38 +82,71 @@ def taking(
     folder = names(1)[0].parent
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    record = command.record(folder)
-    why = ""
-    for number in count(1):
-        paths = tuple(names(number))
+    with contextlib.ExitStack() as stack:
+        why = ""
+        for number in count(1):
+            paths = tuple(names(number))
+            obstacle = _obstacle(paths, record, read, say, overwrite, stack)
+            if not obstacle:
+                break
+            why = why or obstacle
+        there = any(map(os.path.lexists, paths))
+        shown = " and ".join(map(str, paths))
+        if there:
+            others = [path for path in paths if not same(read(path), record)]
+            whose = _whose(others[0], read) if others else "they are" if len(paths) > 1 else "it is"
+            say(f"replacing {shown}: {whose}" + ("" if others else " of the same command"))
+        elif why:
+            say(f"writing {shown}, since {why}; --overwrite replaces it")
+        yield Place(paths, record)
+
+
+def _obstacle(
+    paths: Sequence[Path],
+    record: str,
+    read: Read,
+    say: Callable[[str], None],
+    overwrite: bool,
+    stack: contextlib.ExitStack,
+) -> str:
+    """Why these files may not be written; empty where they may, and are locked then until `stack` ends."""
+    with contextlib.ExitStack() as attempt:
         try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(locks.sole_writer_of(paths[0], say))
-                others = [path for path in paths if os.path.lexists(path) and read(path) != record]
-                if others and not overwrite:
-                    why = why or _whose(others[0], read)
-                    continue
-                _tell(paths, others, why, read, say)
-                yield Place(paths, record)
-                return
+            attempt.enter_context(locks.sole_writer_of(paths[0], say))
         except locks.TakenError:
             if overwrite:
                 raise
-            why = why or f"another run writes {paths[0]} now"
+            return f"another run writes {paths[0]} now"
+        others = [path for path in paths if os.path.lexists(path) and not same(read(path), record)]
+        if others and not overwrite:
+            return _whose(others[0], read)
+        stack.enter_context(attempt.pop_all())
+    return ""
 
 
-def _whose(path: Path, read: Callable[[Path], str | None]) -> str:
-    line = line_of(read(path))
-    return f"{path} is of {line}" if line else f"{path} does not say which command made it"
+def same(one: str | None, other: str | None) -> bool:
+    """Whether two records are of one command."""
+    digest = _parsed(one).get("sha256")
+    return digest is not None and digest == _parsed(other).get("sha256")
 
 
-def _tell(
-    paths: Sequence[Path], others: Sequence[Path], why: str, read: Callable[[Path], str | None], say: Say
-) -> None:
-    shown = " and ".join(map(str, paths))
-    if others:
-        say(f"replacing {shown}: {_whose(others[0], read)}, and --overwrite was given")
-    elif any(map(os.path.lexists, paths)):
-        say(f"replacing {shown}, of the same command")
-    elif why:
-        say(f"writing {shown}: {why}; --overwrite would replace it")
+def replaces(path: Path, record: str, read: Read) -> str:
+    """A line about a file that will be replaced and is of another command; empty where there is none."""
+    if not os.path.lexists(path) or same(read(path), record):
+        return ""
+    return f"replacing {path}: {_whose(path, read)}"
+
+
+def _whose(path: Path, read: Read) -> str:
+    line = _parsed(read(path)).get("command")
+    if not line:
+        return f"{path} does not say which command made it"
+    return f"{path} is of another command ({line})"
+
+
+def _parsed(record: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(record or "")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -23,6 +23,10 @@ except ImportError:  # Windows
 Say = Callable[[str], None]
 
 
+class TakenError(ArtifactError):
+    """Another process writes there now."""
+
+
 @contextlib.contextmanager
 def sole_writer_in(folder: Path, say: Say) -> Iterator[None]:
     """Let no other process that asks for it write into a folder, which is made where it is not there, and
@@ -32,7 +36,8 @@ def sole_writer_in(folder: Path, say: Say) -> Iterator[None]:
         say: takes a line where the file system has no locks; the work goes on without one.
 
     Raises:
-        ArtifactError: another process has it, or nothing can be written there.
+        TakenError: another process has it.
+        ArtifactError: nothing can be written there.
     """
     made: list[Path] = []
     try:
@@ -109,7 +114,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _ask(descriptor: int, what: str, say: Say) -> None:
-    """Raises ArtifactError where another process has the lock."""
+    """Raises TakenError where another process has the lock."""
     if fcntl is None:
         say(f"{what}: no locks on this system; let no second run write there")
         return
@@ -117,7 +122,7 @@ def _ask(descriptor: int, what: str, say: Say) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.pread(descriptor, 400, 0).decode(errors="replace") or "another process"
-        raise ArtifactError(
+        raise TakenError(
             f"{what}: another run writes there now ({owner}); wait for its end, or give another place"
         ) from None
     except OSError as error:  # such as ENOLCK, ENOTSUP or ENOSYS: a network disk mounted without locks

@@ -76,7 +76,7 @@ def benchmark(
             artifacts.write_json(output, job.result)
         if plot is not None:
             plots.plot_benchmark(found, plot, f"{found.model}, {environment['cpu']}, {cores} cores")
-        job.say(*(f"wrote {path}" for path in (output, plot) if path))
+        job.say(*(artifacts.written(path) for path in (output, plot) if path))
         job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(found.model)}")
 
 

@@ -89,6 +89,7 @@ class Files:
 
 def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> None:
     """Write what was asked for, and print what people read."""
+    from birdsonnx import artifacts
     from birdsonnx.inference import mistakes
     from birdsonnx.reporting import tables
 
@@ -110,4 +111,4 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
         written.append(files.plot)
     job.say(tables.model_line(outcome.model, outcome.model_sha256))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
-    job.say(*(f"wrote {path}" for path in written))
+    job.say(*(artifacts.written(path) for path in written))

@@ -47,6 +47,15 @@ CSVRaw = Annotated[
 ]
 
 
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace what another command wrote; else the result gets the next number (the same command "
+        "replaces its own).",
+    ),
+]
+
 Precision = Annotated[
     str | None,
     typer.Option(

@@ -1,13 +1,17 @@
 """`birdsonnx plot`."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from birdsonnx import artifacts
+from birdsonnx.artifacts import commands
 from birdsonnx.cli.job import Job, running
-from birdsonnx.cli.options import Debug, Json
+from birdsonnx.cli.options import Debug, Json, Overwrite
 from birdsonnx.errors import ConfigError
 
 
@@ -28,41 +32,45 @@ def plot(
             "-o", "--output", help="The PNG (default: OUTFILE with .png, CONFIG with _augmented.png)."
         ),
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Draw the loss and accuracy curves of a training, or what its random transforms do to photos."""
     with running(json, debug, ranks="first") as job:
         if outfile is not None and augmented is None:
-            path = _plot_curves(outfile, output)
+            path = _plot_curves(job, outfile, output, overwrite)
         elif augmented is not None and outfile is None:
-            path = _plot_augmented(job, augmented, output)
+            path = _plot_augmented(job, augmented, output, overwrite)
         else:
             raise ConfigError("plot takes either an outfile or --augmented CONFIG")
         job.result["output"] = str(path)
-        job.say(f"wrote {path}")
+        job.say(artifacts.written(path))
         if augmented is not None:
             job.say(f"next: birdsonnx train {shlex.quote(str(augmented))}")
 
 
-def _plot_curves(outfile: str, output: Path | None) -> Path:
+def _plot_curves(job: Job, outfile: str, output: Path | None, overwrite: bool) -> Path:
     from birdsonnx.reporting import plots, training_log
 
     path = output or Path(outfile).with_suffix(".png")
     plots.require_drawable(path)
     curves = training_log.read_curves(outfile)
-    plots.plot_curves(curves, path, Path(outfile).stem)
-    return path
+    with _place(job, path, output is not None, ("plot", outfile), overwrite) as (path, record):
+        plots.plot_curves(curves, path, Path(outfile).stem, record)
+        return path
 
 
-def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
+def _plot_augmented(job: Job, config: Path, output: Path | None, overwrite: bool) -> Path:
     from birdsonnx.config import reading as configs
     from birdsonnx.reporting import augmentation, plots
 
     path = output or config.with_name(f"{config.stem}_augmented.png")
     plots.require_drawable(path)
     shown = augmentation.preview(configs.read(config), job.say)
-    plots.plot_preview(shown, path, config.name)
+    with _place(job, path, output is not None, ("plot", "--augmented", str(config)), overwrite) as taken:
+        path, record = taken
+        plots.plot_preview(shown, path, config.name, record)
     job.result = {
         "photos": [row.name for row in shown.rows],
         "epochs": list(shown.epochs),
@@ -70,3 +78,22 @@ def _plot_augmented(job: Job, config: Path, output: Path | None) -> Path:
     }
     job.say(shown.note)
     return path
+
+
+@contextmanager
+def _place(
+    job: Job, path: Path, is_named: bool, words: tuple[str, ...], overwrite: bool
+) -> Iterator[tuple[Path, str]]:
+    """Where the picture goes, and the record of its command: a name that was given is taken as it is."""
+    from birdsonnx.reporting import plots
+
+    made_by = commands.Command(words, list(words)).record(path.parent)
+    if is_named:
+        yield path, made_by
+        return
+
+    def names(number: int) -> list[Path]:
+        return [commands.numbered(path, number)]
+
+    with commands.taking(names, made_by, plots.command_of, job.say, overwrite) as place:
+        yield place.paths[0], place.record

@@ -11,6 +11,7 @@ from birdsonnx.cli.options import (
     CSVRaw,
     Debug,
     Json,
+    Overwrite,
     Precision,
     Threads,
     engine_of,
@@ -85,6 +86,7 @@ def predict(
     csv_raw: CSVRaw = False,
     sort: Sort = None,
     sort_copy: SortCopy = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -117,12 +119,15 @@ def predict(
             csv_raw=csv_raw,
             sort=sort,
             sort_copies=sort_copy,
+            overwrite=overwrite,
+            config=config,
         )
         run_prediction(job, request)
 
 
 def run_prediction(job: Job, request: "Request") -> None:
     """Predict, and print what people and programs read of it."""
+    from birdsonnx import artifacts
     from birdsonnx.inference import prediction
     from birdsonnx.reporting import predictions, tables
 
@@ -136,6 +141,7 @@ def run_prediction(job: Job, request: "Request") -> None:
         tables.model_line(summary.model, summary.model_sha256),
         predictions.total_line(summary),
         *predictions.sorted_lines(summary, request.sort_copies),
+        *([] if summary.csv is None else [artifacts.written(summary.csv)]),
     )
 
 

@@ -53,6 +53,7 @@ def quantize(
 
     So fast it is on CPUs with VNNI or AMX."""
     with running(json, debug, ranks="first") as job:
+        from birdsonnx import artifacts
         from birdsonnx.inference import quantizing
         from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
         from birdsonnx.passes import quantization
@@ -75,8 +76,9 @@ def quantize(
         }
         if done.comparison is not None:
             job.say(*tables.quantization_lines(done.comparison))
+        sizes = f"{done.bytes_after / 1e6:.1f} MB instead of {done.bytes_before / 1e6:.1f}"
         job.say(
-            f"wrote {done.output} ({done.bytes_after / 1e6:.1f} MB instead of {done.bytes_before / 1e6:.1f}, "
-            f"calibrated on {done.photos} photos, {done.agreement:.4f} of them named as float32 names them)"
+            f"{artifacts.written(done.output)} ({sizes}, calibrated on "
+            f"{done.photos} photos, {done.agreement:.4f} of them named as float32 names them)"
         )
         job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(str(done.output))}")

@@ -27,4 +27,4 @@ def schema(
         else:
             artifacts.write_json(output, config_schema())
             job.result["output"] = str(output)
-            job.say(f"wrote {output}")
+            job.say(artifacts.written(output))

@@ -17,6 +17,7 @@ from birdsonnx.cli.options import (
     Json,
     LearningRate,
     Network,
+    Overwrite,
     StartWeights,
     Trainable,
     TrainingBatch,
@@ -73,6 +74,7 @@ def train(
     precision: FeaturePrecisionOption = None,
     overrides: Overrides = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -92,7 +94,7 @@ def train(
             path = agreed(lambda: _one_config(config, config_option, given))
             settings = ranks.first(lambda: configs.read(path, overrides or ()))
             same_config(ranks, path)
-            _run(job, settings, Again(path, tuple(overrides or ()), ranks.size), resume)
+            _run(job, settings, Again(path, tuple(overrides or ()), ranks.size), resume, overwrite)
             return
         from birdsonnx.training import starting
 
@@ -101,17 +103,20 @@ def train(
         request = starting.Request(data, arch, model, weights, choices, overrides or ())
         path = ranks.first(lambda: starting.new_run(request, job.say))
         settings = ranks.first(lambda: configs.read(path))
-        _run(job, settings, Again(path, (), ranks.size), resume=False)
+        _run(job, settings, Again(path, (), ranks.size), resume=False, overwrite=overwrite)
 
 
-def _run(job: Job, settings: "Settings", again: Again, resume: bool) -> None:
+def _run(job: Job, settings: "Settings", again: Again, resume: bool, overwrite: bool) -> None:
     """Train; a config without training photos predicts."""
     if settings.data.input_path is None:
+        from dataclasses import replace
+
         from birdsonnx.inference.requests import Request
 
         if resume:
             agreed(_refuse_resume)
-        run_prediction(job, agreed(lambda: Request.from_config(settings)))
+        request = agreed(lambda: Request.from_config(settings))
+        run_prediction(job, replace(request, overwrite=overwrite, config=again.config))
         return
     from birdsonnx.reporting.training_log import TrainingLog
     from birdsonnx.runtime.interruption import Interrupted
@@ -124,9 +129,12 @@ def _run(job: Job, settings: "Settings", again: Again, resume: bool) -> None:
         settings.num_epochs,
         verbose=schedule is not None and schedule.verbose,
         speaks=job.speaks,
+        overwrite=overwrite,
     )
+    typed = (str(again.config), *(word for each in again.overrides for word in ("--set", each)))
+    command = run.command_of(settings, typed)
     try:
-        outcome = run.train(settings, job.ranks, log, resume)
+        outcome = run.train(settings, job.ranks, log, resume, command)
     except Interrupted as interrupted:
         kept = interrupted.agreed and settings.checkpoints.save is not None
         raise interrupted.adding(f"to go on: {again.command(resume=resume or kept)}") from None

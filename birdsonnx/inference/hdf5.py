@@ -2,7 +2,7 @@
 
 A photo's dataset has its name, subfolders as groups; h5py lists them in name order. Root attributes:
 `classes` (absent while the model has no class names), `model` (its file as it was named), `model_sha256`,
-`photos`, `refused`.
+`photos`, `refused`, `command` (the record of `artifacts.commands`).
 """
 
 import contextlib
@@ -80,7 +80,11 @@ def require_storable(name: str) -> None:
 
 @contextlib.contextmanager
 def writing(
-    path: Path, classes: Sequence[str] | None, model_sha256: str | None, model: str | None = None
+    path: Path,
+    classes: Sequence[str] | None,
+    model_sha256: str | None,
+    model: str | None = None,
+    command: str | None = None,
 ) -> Iterator[PredictionWriter]:
     """A predictions file that takes its place only once it is complete. An OSError of the body stays what it
     is: it is not one of this file.
@@ -88,6 +92,7 @@ def writing(
     Args:
         model_sha256: of the model's file; None where there is none.
         model: its name; None where there is none.
+        command: the record of the command that makes it.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -106,6 +111,8 @@ def writing(
                 file.attrs["model"] = model.encode(errors="backslashreplace").decode()
             if model_sha256 is not None:
                 file.attrs["model_sha256"] = model_sha256
+            if command is not None:
+                file.attrs["command"] = command
             file.attrs["photos"] = writer.written
             file.attrs["refused"] = writer.refused
             file.close()
@@ -168,6 +175,16 @@ def reading(path: Path) -> Iterator[Predictions]:
             raise DataError(f"{path}: its datasets are not log-probabilities of one set of classes")
         [width] = shape
         yield Predictions(tuple(found), _class_names(classes, path), *made_by, width, path, file)
+
+
+def command_of(path: Path) -> str | None:
+    """The record of the command that made a predictions file; None where there is none to be read."""
+    try:
+        require_file(path)
+        with _readable(path), h5py.File(path, "r") as file:
+            return _text_of(file, "command")
+    except DataError:
+        return None
 
 
 def require_file(path: Path) -> None:

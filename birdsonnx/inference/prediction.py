@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
@@ -22,8 +23,6 @@ from birdsonnx.runtime.ranks import Ranks
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
 
-OUTPUT_FILE = "output_1.h5"
-
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     """Name all photos; every rank calls this. The summary is complete on rank 0.
@@ -33,8 +32,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     """
     if request.settings is not None:
         ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
-    output = None if request.output is None else request.output / OUTPUT_FILE
-    sorter = ranks.first(lambda: _sorter(request, output))
+    sorter = ranks.first(lambda: _sorter(request))
     with audience.progress("listing the photos"):
         photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
     with audience.progress("opening the model"):
@@ -45,22 +43,42 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
     if sorter is not None:
         ranks.first(lambda: require_folder_names(classifier.class_names))
-    with audience.progress("photos", len(photos)) as advance:
-        summary = record(
-            classifier, photos, ranks, output, request.top_k, request.csv, advance, request.csv_raw, sorter
-        )
-    if sorter is not None and ranks.is_first:  # the others have nothing to wait for
-        sorter.place(output, audience)
-        summary.sorted = sorter.folder
-    return summary
+    with contextlib.ExitStack() as stack:
+        place = ranks.first(lambda: _place(request, stack, audience.say))
+        output, made_by = (None, None) if place is None else (place.paths[0], place.record)
+        with audience.progress("photos", len(photos)) as advance:
+            options = (request.top_k, request.csv, advance, request.csv_raw, sorter, made_by)
+            summary = record(classifier, photos, ranks, output, *options)
+        if sorter is not None and ranks.is_first:  # the others have nothing to wait for
+            sorter.place(output, audience)
+            summary.sorted = sorter.folder
+        return summary
 
 
-def _sorter(request: Request, output: Path | None) -> Sorter | None:
+def _sorter(request: Request) -> Sorter | None:
     """What sorts the photos, where they are to be sorted. Raises ConfigError and DataError."""
     if request.sort is None:
         return None
+    output = None if request.output is None else _output_file(request.output, 1)
     require_free(request.sort, request.inputs, (output, request.csv))
     return Sorter(request.sort, request.sort_copies)
+
+
+def _output_file(folder: Path, number: int) -> Path:
+    return folder / f"output_{number}.h5"
+
+
+def _place(request: Request, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Place | None:
+    """Where the predictions go, kept for this process until the stack ends. Raises ArtifactError."""
+    folder = request.output
+    if folder is None:
+        return None
+
+    def names(number: int) -> list[Path]:
+        return [_output_file(folder, number)]
+
+    made_by = request.command.record(folder)
+    return stack.enter_context(taking(names, made_by, hdf5.command_of, say, request.overwrite))
 
 
 def record(
@@ -73,9 +91,10 @@ def record(
     advance: Callable[[int], None] = lambda _: None,
     csv_raw: bool = False,
     sorter: Sorter | None = None,
+    command: str | None = None,
 ) -> Summary:
-    """Name all photos and keep the log-probabilities in `output`; the summary, and what `sorter` is told, are
-    complete on rank 0.
+    """Name all photos and keep the log-probabilities in `output`, with the record of the `command`; the
+    summary, and what `sorter` is told, are complete on rank 0.
 
     Raises:
         ArtifactError: `output` or `csv_path` cannot be written.
@@ -87,8 +106,8 @@ def record(
     with contextlib.ExitStack() as stack:
         writer = rows = None
         if ranks.is_first and output is not None:
-            classes = classifier.metadata.classes
-            writer = stack.enter_context(hdf5.writing(output, classes, classifier.sha256, classifier.where))
+            made_by = (classifier.sha256, classifier.where, command)
+            writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, *made_by))
         if ranks.is_first and csv_path is not None:
             rows = stack.enter_context(csv_file.writing(csv_path, top_k, csv_raw))
         for named in name_photos(classifier, photos, ranks):

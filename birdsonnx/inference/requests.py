@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
@@ -54,6 +55,24 @@ class Request:
     """Folder to place the photos in, by the classes that they were named; None: nowhere."""
     sort_copies: bool = False
     """Whether to copy them rather than link to them."""
+    overwrite: bool = False
+    """Whether `output_1.h5` is written over whichever command made it."""
+    config: Path | None = None
+    """Where `settings` were read."""
+
+    @property
+    def command(self) -> Command:
+        """What decides the log-probabilities: photos, model, and what computes them."""
+        options = {
+            "--config": self.config,
+            "--model": self.model,
+            "--engine": None if self.engine == "auto" else self.engine,
+            "--precision": self.precision,
+        }
+        given = {name: str(value) for name, value in options.items() if value is not None}
+        words = ("predict", *self.inputs, *(word for option in given.items() for word in option))
+        given.pop("--config", None)  # what it says counts, not where
+        return Command(words, ["predict", sorted(self.inputs), self.tag, given, repr(self.settings)])
 
     @classmethod
     def from_config(cls, settings: "Settings", inputs: Sequence[str] = ()) -> "Request":

@@ -1,14 +1,17 @@
 """A training run as people and programs read it: lines on the console, two text files that numpy reads.
 
 `<stem>_train.txt`: per batch `time_s epoch batch loss grad_norm`; `<stem>_test.txt`: per evaluation
-`time_s epoch loss accuracy`. The suffix of `outfile` is left out: `out.txt` gives `out_train.txt`.
+`time_s epoch loss accuracy`. The suffix of `outfile` is left out: `out.txt` gives `out_train.txt`; where that
+is of another command, `out_2_train.txt`. Lines that begin with `#` name the columns and the command.
 """
 
 import contextlib
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
-from birdsonnx.artifacts import locks
+from birdsonnx.artifacts import commands
+from birdsonnx.artifacts.commands import Place
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.printable import printable
@@ -25,6 +30,9 @@ from birdsonnx.training.audience import Facts
 from birdsonnx.training.epochs import Batch, Epoch
 
 TRAIN_COLUMNS = ("time_s", "epoch", "batch", "loss", "grad_norm")
+MOST_COMMENTS = 4
+"""Lines at the beginning of a log, among which that of its command is."""
+
 TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
 TESTED_ON = "test photos in "
 """Begins the remark of a test log that says where its photos are."""
@@ -42,33 +50,61 @@ class TrainingLog:
     """Lines and logs of a training, by rank 0: the others pass `speaks=False`, which writes nothing."""
 
     def __init__(
-        self, console: Console, outfile: str | None, epochs: int, verbose: bool, speaks: bool
+        self,
+        console: Console,
+        outfile: str | None,
+        epochs: int,
+        verbose: bool,
+        speaks: bool,
+        overwrite: bool = False,
     ) -> None:
         self.progress = console.progress
         self.say = console.say
         self._outfile = outfile if speaks else None
         self._epochs = epochs
         self._verbose = verbose
+        self._overwrite = overwrite
         self._open = contextlib.ExitStack()
         self._files: list[TextIO] = []
         self._started = time.perf_counter()
         self._rate: float | None = None
         self._advance: Callable[[int], None] | None = None
 
-    def begin(self, facts: Facts) -> None:
+    def begin(self, facts: Facts) -> str | None:
         """Print the summary and open the logs; a resumed run keeps the lines of the epochs it has."""
         for title, line in summary(facts).items():
             self.say(f"{title + ':':<15}{line}")
         self._started = time.perf_counter() - facts.time_s
-        if self._outfile is not None:
-            train, test = log_paths(self._outfile)
-            with artifacts.naming(train):
-                train.parent.mkdir(parents=True, exist_ok=True)
-            self._open.enter_context(locks.sole_writer_of(train, self.say))
-            done = (facts.epochs_done + 1, facts.batches_done)
-            tested = () if facts.test is None else (f"{TESTED_ON}{printable(facts.test.where)}",)
-            self._files.append(_open_log(train, TRAIN_COLUMNS, done))
-            self._files.append(_open_log(test, TEST_COLUMNS, done, tested))
+        if self._outfile is None:
+            return None
+        place = self._open.enter_context(self._taking(self._outfile, facts))
+        done = (facts.epochs_done + 1, facts.batches_done)
+        tested = () if facts.test is None else (f"{TESTED_ON}{printable(facts.test.where)}",)
+        train, test = place.paths
+        self._files.append(_open_log(train, TRAIN_COLUMNS, done, (place.record,)))
+        self._files.append(_open_log(test, TEST_COLUMNS, done, (*tested, place.record)))
+        return place.record
+
+    def _taking(self, outfile: str, facts: Facts) -> AbstractContextManager[Place]:
+        """The logs of this run: a resumed one goes on in its own."""
+        resumed = (facts.epochs_done, facts.batches_done) > (0, 0)
+        record = facts.log if resumed else None
+        record = record or facts.command.record(log_paths(outfile)[0].parent)
+
+        def read(path: Path) -> str | None:
+            found = command_of(path)
+            if found is None and resumed and facts.log is None:
+                return record  # of a version that kept no records, as the run's state has none either
+            return found
+
+        def names(number: int) -> tuple[Path, Path]:
+            return log_paths(str(commands.numbered(Path(outfile), number)))
+
+        def say(line: str) -> None:
+            if not resumed or not line.startswith("replacing"):
+                self.say(line)
+
+        return commands.taking(names, record, read, say, self._overwrite)
 
     def on_batch(self, batch: Batch) -> None:
         total_s = batch.data_s + batch.compute_s or 1.0
@@ -117,8 +153,18 @@ class TrainingLog:
                 raise ArtifactError(f"cannot write {self._files[which].name}: {error.strerror}") from None
 
 
+def command_of(path: Path) -> str | None:
+    """The record of the command that made a log; None where there is none to be read."""
+    try:
+        with open(path, errors="replace", opener=opener) as file:
+            comments = [line for line in islice(file, MOST_COMMENTS) if line.startswith("# {")]
+    except OSError:
+        return None
+    return comments[0].removeprefix("# ") if comments else None
+
+
 def _open_log(
-    path: Path, columns: tuple[str, ...], keep_through: tuple[int, int], remarks: tuple[str, ...] = ()
+    path: Path, columns: tuple[str, ...], keep_through: tuple[int, int], remarks: tuple[str, ...]
 ) -> TextIO:
     """A log with the lines that it has up to a batch of an epoch, and `remarks` below its columns."""
     kept = ""

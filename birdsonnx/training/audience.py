@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.settings import Settings
 from birdsonnx.images.folders import LabelledFolder
 from birdsonnx.model.metadata import Dropout
@@ -37,9 +38,14 @@ class Facts:
     """Of the next epoch, before a resume."""
     time_s: float
     """Spent on them."""
+    command: Command
+    """The one that trains."""
+    log: str | None
+    """The record in the logs of the run that is resumed."""
 
 
 class TrainingAudience(Listener, Protocol):
     """Lines and progress, the facts first, then batches and epochs."""
 
-    def begin(self, facts: Facts) -> None: ...
+    def begin(self, facts: Facts) -> str | None:
+        """Gives the record by which a run that is resumed finds its logs; None where there are none."""

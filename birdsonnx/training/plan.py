@@ -60,6 +60,8 @@ class Plan:
     """Steps of the next epoch before a resume."""
     time_s: float
     """Spent on them."""
+    log: str | None
+    """The record in the logs of the run that is resumed."""
     threads: int
     """Of this rank."""
 
@@ -126,6 +128,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
         epochs_done=0 if state is None else state.epoch,
         begun=NOT_BEGUN if state is None else state.begun,
         time_s=0.0 if state is None else state.time_s,
+        log=None if state is None else state.settings.get("log"),
         threads=share.threads,
     )
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts import commands
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.settings import Settings
 from birdsonnx.inference import hdf5
 from birdsonnx.model.model_file import BirdModel
@@ -32,13 +34,25 @@ class Results:
 
     Args:
         say: takes a line for each checkpoint.
+        command: the one that trains.
+        log: the record by which a run that goes on from a checkpoint finds its logs.
     """
 
-    def __init__(self, settings: Settings, ranks: Ranks, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ranks: Ranks,
+        plan: Plan,
+        say: Callable[[str], None],
+        command: Command,
+        log: str | None = None,
+    ) -> None:
         self._settings = settings
         self._ranks = ranks
         self._plan = plan
         self._say = say
+        self._command = command
+        self._log = log
         self._started = time.perf_counter()
         self.before = [Epoch(**entry) for entry in plan.model.metadata.history]
         """Epochs of the run that is resumed."""
@@ -108,8 +122,12 @@ class Results:
         classes = self._plan.model.metadata.classes
         checkpoint = checkpoints.model_path(Path(self._settings.checkpoints.save or ""), epoch)
         is_there = checkpoint in self.checkpoints and checkpoint.is_file()
-        made_by = (artifacts.sha256(checkpoint), str(checkpoint)) if is_there else (None, None)
-        with hdf5.writing(Path(folder) / f"output_{epoch}.h5", classes, *made_by) as writer:
+        digest, model = (artifacts.sha256(checkpoint), str(checkpoint)) if is_there else (None, None)
+        path, record = Path(folder) / f"output_{epoch}.h5", self._command.record(Path(folder))
+        replaced = commands.replaces(path, record, hdf5.command_of)
+        if replaced:
+            self._say(replaced)
+        with hdf5.writing(path, classes, digest, model, record) as writer:
             for rows, log_probs in predictions:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.add(test.photos[row].name, values)
@@ -129,5 +147,10 @@ class Results:
         time_s = self._plan.time_s + time.perf_counter() - self._started
         tensors = list(self._plan.choice.boundary.tensors)
         photos = resuming.photos_of(self._plan.train)
-        shared = {**resuming.shared_settings(self._settings), "photos": photos, "boundary": tensors}
+        shared = {
+            **resuming.shared_settings(self._settings),
+            "photos": photos,
+            "boundary": tensors,
+            "log": self._log,
+        }
         return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared, begun)

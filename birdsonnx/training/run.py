@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from birdsonnx import artifacts
 from birdsonnx.artifacts import locks
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.computing import EngineName
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import EngineError, ModelError
@@ -34,8 +35,21 @@ from birdsonnx.training.plan import Plan
 from birdsonnx.training.results import Outcome, Results
 
 
-def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool = False) -> Outcome:
-    """Train the layers of a network that `settings` name; every rank calls this.
+def command_of(settings: Settings, words: Sequence[str] = ()) -> Command:
+    """What decides a training: the values of its config, in whichever file and however they were given;
+    `words` are those that were typed."""
+    return Command(("train", *words), ["train", repr(settings)])
+
+
+def train(
+    settings: Settings,
+    ranks: Ranks,
+    audience: TrainingAudience,
+    resume: bool = False,
+    command: Command | None = None,
+) -> Outcome:
+    """Train the layers of a network that `settings` name; every rank calls this. `command` goes into what it
+    writes (None: that of the settings).
 
     Raises:
         BirdsonnxError: anything that cannot be carried out, before the first epoch where possible.
@@ -44,7 +58,7 @@ def train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: 
     ranks.limit_waiting(settings.birdsonnx.rank_timeout)
     with contextlib.ExitStack() as stack:
         ranks.first(lambda: _take_places(settings, stack, audience.say))
-        return _train(settings, ranks, audience, resume)
+        return _train(settings, ranks, audience, resume, command or command_of(settings))
 
 
 def _take_places(settings: Settings, stack: contextlib.ExitStack, say: Callable[[str], None]) -> None:
@@ -61,7 +75,9 @@ def _take_places(settings: Settings, stack: contextlib.ExitStack, say: Callable[
         checkpoints.settle(Path(settings.checkpoints.save))
 
 
-def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool) -> Outcome:
+def _train(
+    settings: Settings, ranks: Ranks, audience: TrainingAudience, resume: bool, command: Command
+) -> Outcome:
     began = time.perf_counter()
     with audience.progress("reading the network and the folders"):
         plan = plans.make(settings, ranks, audience.say, resume)
@@ -69,12 +85,12 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
     if over is not None:
         audience.say(f"{plan.model.where}: {over}")
         return Outcome([], [Path(plan.model.where)], {"total": time.perf_counter() - began})
-    ranks.together(lambda: audience.begin(facts_of(settings, ranks, plan)))
+    log = ranks.together(lambda: audience.begin(facts_of(settings, ranks, plan, command)))
     if settings.debug:
         _draw(settings, ranks, plan, audience)
     planned = time.perf_counter()
 
-    results = Results(settings, ranks, plan, audience.say)
+    results = Results(settings, ranks, plan, audience.say, command, log)
     train_set, test_set = datasets(settings, ranks, plan, audience)
     with audience.progress("preparing the gradients"):
         learner = _learner(plan)
@@ -107,7 +123,7 @@ def _train(settings: Settings, ranks: Ranks, audience: TrainingAudience, resume:
     return Outcome(results.epochs, results.checkpoints, seconds)
 
 
-def facts_of(settings: Settings, ranks: Ranks, plan: Plan) -> Facts:
+def facts_of(settings: Settings, ranks: Ranks, plan: Plan, command: Command) -> Facts:
     """What the audience gets to know of a plan."""
     return Facts(
         settings=settings,
@@ -123,6 +139,8 @@ def facts_of(settings: Settings, ranks: Ranks, plan: Plan) -> Facts:
         epochs_done=plan.epochs_done,
         batches_done=plan.begun.steps,
         time_s=plan.time_s,
+        command=command,
+        log=plan.log,
     )
 
 

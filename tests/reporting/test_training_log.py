@@ -142,7 +142,7 @@ def test_no_logs_without_outfile_or_on_other_ranks(outfile, speaks):
 
 def test_a_log_that_cannot_be_written():
     TEST.mkdir()
-    log = TrainingLog(Console(speaks=False), "out.txt", 1, False, True)
+    log = TrainingLog(Console(speaks=False), "out.txt", 1, False, True, overwrite=True)
     with contextlib.closing(log), pytest.raises(ArtifactError, match="cannot write out_test"):
         log.begin(facts_of_a_run())
 

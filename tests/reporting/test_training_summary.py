@@ -27,7 +27,11 @@ def planned(fine_tuning):
 
     def make(**sections):
         settings = fine_tuning(num_epochs=1, **sections)
-        return summary(run.facts_of(settings, Ranks(), plan.make(settings, Ranks(), lambda _: None)))
+        return summary(
+            run.facts_of(
+                settings, Ranks(), plan.make(settings, Ranks(), lambda _: None), run.command_of(settings)
+            )
+        )
 
     return make
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from birdsonnx.artifacts.commands import Command
 from birdsonnx.model.model_file import load
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, plan
@@ -14,6 +15,8 @@ from birdsonnx.training.epochs import Epoch
 from birdsonnx.training.results import Results
 
 LOSSES = (0.9, 0.5, 0.7, 0.4, 0.6)
+
+COMMAND = Command(("train",), None)
 
 
 @pytest.fixture
@@ -23,7 +26,9 @@ def results(fine_tuning):
     def make(save="saved", **sections):
         settings = fine_tuning(save, **sections)
         lines = []
-        return Results(settings, Ranks(), plan.make(settings, Ranks(), lines.append), lines.append), lines
+        return Results(
+            settings, Ranks(), plan.make(settings, Ranks(), lines.append), lines.append, COMMAND
+        ), lines
 
     return make
 
@@ -77,11 +82,11 @@ def test_a_checkpoint_has_the_weights_of_now_and_the_history(results):
 
 def test_the_history_goes_on_after_a_resume(fine_tuning):
     settings = fine_tuning()
-    first = Results(settings, Ranks(), plan.make(settings, Ranks(), print), print)
+    first = Results(settings, Ranks(), plan.make(settings, Ranks(), print), print, COMMAND)
     first.keep_epoch(Epoch(1, 0.1, 1.0, 0.9, 0.5), False)
     resumed = plan.make(settings, Ranks(), print, resume=True)
     assert (resumed.epochs_done, resumed.run) == (1, 1)
-    again = Results(settings, Ranks(), resumed, print)
+    again = Results(settings, Ranks(), resumed, print, COMMAND)
     again.keep_epoch(Epoch(2, 0.1, 0.8, 0.7, 0.6), False)
     assert [epoch.epoch for epoch in again.history] == [1, 2]
     assert [entry["epoch"] for entry in load(again.checkpoints[0]).metadata.history] == [1, 2]

@@ -3,7 +3,14 @@
 from birdsonnx.reporting.plots.benchmark import plot_benchmark
 from birdsonnx.reporting.plots.confusion import plot_confusion
 from birdsonnx.reporting.plots.curves import plot_curves
-from birdsonnx.reporting.plots.drawing import require_drawable
+from birdsonnx.reporting.plots.drawing import command_of, require_drawable
 from birdsonnx.reporting.plots.preview import plot_preview
 
-__all__ = ["plot_benchmark", "plot_confusion", "plot_curves", "plot_preview", "require_drawable"]
+__all__ = [
+    "command_of",
+    "plot_benchmark",
+    "plot_confusion",
+    "plot_curves",
+    "plot_preview",
+    "require_drawable",
+]

@@ -20,14 +20,14 @@ DECADES = 20
 half of such a training is a line on the ground."""
 
 
-def plot_curves(curves: Curves, path: Path, title: str) -> None:
-    """Write `curves_figure`.
+def plot_curves(curves: Curves, path: Path, title: str, record: str | None = None) -> None:
+    """Write `curves_figure`, with the `record` of the command.
 
     Raises:
         DataError: nothing to draw.
         InstallationError: matplotlib is not installed.
     """
-    drawing.save(curves_figure(curves, title), path)
+    drawing.save(curves_figure(curves, title), path, record=record)
 
 
 def curves_figure(curves: Curves, title: str) -> "Figure":

@@ -7,7 +7,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from birdsonnx import artifacts
+from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.extras import how_to_install
 from birdsonnx.reporting.printable import printable
@@ -21,6 +24,10 @@ LETTERS = 8
 
 SUFFIXES = ("", ".png", ".svg", ".pdf")
 """Kinds of pictures that `require_drawable` accepts; without a suffix it is a PNG."""
+
+
+COMMAND = "birdsonnx.command"
+"""Key of a PNG's text that holds the record of its command."""
 
 
 def require_drawable(path: Path) -> None:
@@ -59,18 +66,30 @@ def blank(title: str, width: float, height: float) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", path: Path, dpi: int = 150) -> None:
-    """Write a picture; its suffix says of which kind.
+def command_of(path: Path) -> str | None:
+    """The record of the command that made a PNG; None where there is none to be read."""
+    try:
+        with open(path, "rb", opener=opener) as file, Image.open(file, formats=["PNG"]) as picture:
+            found = picture.info.get(COMMAND)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def save(figure: "Figure", path: Path, dpi: int = 150, record: str | None = None) -> None:
+    """Write a picture; its suffix says of which kind. A PNG keeps the `record` of its command.
 
     Raises:
         ArtifactError: it cannot be written.
         DataError: matplotlib knows no such kind.
     """
+    kind = path.suffix.lstrip(".").lower() or "png"
+    texts = {} if record is None or kind != "png" else {COMMAND: record}
     picture = io.BytesIO()  # Pillow does not notice that a disk took only a part of a JPEG
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks becomes a box
-            figure.savefig(picture, dpi=dpi, format=path.suffix.lstrip(".").lower() or "png")
+            figure.savefig(picture, dpi=dpi, format=kind, metadata=texts or None)
     except ValueError as error:  # an unknown suffix
         raise DataError(f"{path}: {error}") from None
     artifacts.write_bytes(path, picture.getvalue())

@@ -19,9 +19,9 @@ LETTERS = 13
 """Of the note, per inch."""
 
 
-def plot_preview(preview: Preview, path: Path, title: str) -> None:
-    """Write `preview_figure`. Raises InstallationError where matplotlib is not installed."""
-    drawing.save(preview_figure(preview, title), path)
+def plot_preview(preview: Preview, path: Path, title: str, record: str | None = None) -> None:
+    """Write `preview_figure`, with the `record` of the command. Raises InstallationError where matplotlib is not installed."""
+    drawing.save(preview_figure(preview, title), path, record=record)
 
 
 def preview_figure(preview: Preview, title: str) -> "Figure":
