@@ -1,5 +1,6 @@
 """`birdsonnx evaluate`."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ from birdsonnx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.evaluation import Evaluation, Outcome
+    from birdsonnx.inference.evaluation import Evaluation, Outcome, Request
 
 
 def evaluate(
@@ -73,7 +74,7 @@ def evaluate(
         if outcome.figures is None:
             job.code = CANNOT
             return
-        _report(job, outcome, outcome.figures, Files(csv, csv_raw, plot, f"{target}"))
+        _report(job, outcome, outcome.figures, Files(csv, csv_raw, plot, request))
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,15 @@ class Files:
     csv: Path | None
     csv_raw: bool
     plot: Path | None
-    target: str
-    """What was evaluated, for the plot's title."""
+    request: "Request"
+
+    @property
+    def command(self) -> str:
+        """What is to be typed for the CSV."""
+        asked = self.request
+        options = {"--model": asked.model, "--tag": asked.tag, "--labels": asked.labels}
+        given = [word for name, value in options.items() if value for word in (name, str(value))]
+        return shlex.join(["birdsonnx", "evaluate", str(asked.target), *given, "--csv", "table.csv"])
 
 
 def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> None:
@@ -104,7 +112,7 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     if files.plot is not None:
         from birdsonnx.reporting import plots
 
-        compared = " on ".join(filter(None, (outcome.model, files.target)))
+        compared = " on ".join(filter(None, (outcome.model, str(files.request.target))))
         title = f"{compared}: accuracy {found.accuracy:.4f}"
         with job.console().progress(f"drawing {files.plot}"):
             plots.plot_confusion(found.confusion, found.classes, files.plot, title)
@@ -112,3 +120,7 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     job.say(tables.model_line(outcome.model, outcome.model_sha256))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
     job.say(*(artifacts.written(path) for path in written))
+    if found.wrong and files.csv is not None:
+        job.say(f"next: look at the photos of {mistakes.beside(files.csv)}, the surest mistakes first")
+    elif found.wrong:
+        job.say(f"next: {files.command}, and go through table_mistakes.csv")

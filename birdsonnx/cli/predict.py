@@ -142,6 +142,7 @@ def run_prediction(job: Job, request: "Request") -> None:
         predictions.total_line(summary),
         *predictions.sorted_lines(summary, request.sort_copies),
         *([] if summary.csv is None else [artifacts.written(summary.csv)]),
+        *predictions.next_lines(summary, request.inputs),
     )
 
 

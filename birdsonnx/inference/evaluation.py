@@ -5,7 +5,7 @@ import contextlib
 import csv
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -267,15 +267,7 @@ def labels_of(
     given = _read_labels(csv_path, index) if csv_path else {}
     labels = []
     for name in predictions.names:
-        group, _, file = name.rpartition("/")
-        if csv_path is not None:
-            label = given.get(name)
-        elif group:
-            folders = group.split("/")
-            label = next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
-        else:
-            beginnings = (file[:length] for length in range(len(file), 0, -1))
-            label = next((index[known] for known in beginnings if known in index), None)
+        label = given.get(name) if csv_path is not None else label_in(name, index)
         if label is None:
             source = (
                 f"{csv_path} has no line for it" if csv_path else "neither a group nor its name gives one"
@@ -285,6 +277,16 @@ def labels_of(
             )
         labels.append(label)
     return classes, labels
+
+
+def label_in(name: str, index: Mapping[str, int]) -> int | None:
+    """The class that a photo's name says, of those in `index`; None where it says none."""
+    group, _, file = name.rpartition("/")
+    if group:
+        folders = group.split("/")
+        return next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
+    beginnings = (file[:length] for length in range(len(file), 0, -1))
+    return next((index[known] for known in beginnings if known in index), None)
 
 
 def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference import csv_file, hdf5
 from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.evaluation import label_in
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
@@ -128,6 +129,8 @@ def record(
         _require_some(summary)  # inside, so that older files stay
         if writer is not None:
             writer.refused = len(summary.refused)
+    index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
+    summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
     summary.shown.sort(key=lambda entry: str(entry["name"]))
     summary.seconds = time.perf_counter() - started
     return summary

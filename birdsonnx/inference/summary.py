@@ -41,6 +41,8 @@ class Summary:
     """Why each photo that could not be used was not."""
     shown: list[dict[str, Any]] = field(default_factory=list)
     """The first photos: name and top classes with probabilities."""
+    says_classes: bool = False
+    """Whether the names of these say what they show, so that they can be evaluated."""
     counts: dict[str, int] = field(default_factory=dict)
     """Photos per named class."""
     seconds: float = 0.0

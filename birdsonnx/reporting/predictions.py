@@ -1,5 +1,9 @@
 """Predictions as people read them."""
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
 from birdsonnx.inference.summary import Summary
 
 MOST_CLASSES = 20
@@ -39,3 +43,15 @@ def sorted_lines(summary: Summary, copies: bool) -> list[str]:
     classes = f"{len(summary.counts)} folder{'s' * (len(summary.counts) > 1)}"
     how = "copies" if copies else "links"
     return [f"sorted {summary.photos} photos into {classes} in {summary.sorted} ({how})"]
+
+
+def next_lines(summary: Summary, inputs: Sequence[str]) -> list[str]:
+    """What to do with the predictions: see how right they are, where the photos' names say what they show;
+    else look through them, where they are all of one folder."""
+    if summary.output is None:
+        return []
+    if summary.says_classes:
+        return [f"next: birdsonnx evaluate {shlex.quote(str(summary.output))}"]
+    if len(inputs) != 1 or not Path(inputs[0]).is_dir():
+        return []
+    return [f"next: birdsonnx {shlex.join(['report', str(summary.output), '--photos', inputs[0]])}"]

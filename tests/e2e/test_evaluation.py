@@ -136,3 +136,21 @@ def test_without_matplotlib_no_work_is_done_for_a_plot(untrained, words, ranks):
     assert done.returncode == 2
     assert done.stderr == "birdsonnx: plots need matplotlib; pip install 'birdsonnx[plot]'\n"
     assert json.loads(done.stdout) == {"error": done.stderr.removeprefix("birdsonnx: ").strip()}
+
+
+def test_the_last_line_says_what_to_do_next(untrained):
+    lines = succeed("predict", "data/test", "--model", "model.onnx").splitlines()
+    assert lines[-1] == "next: birdsonnx evaluate predictions/output_1.h5"
+    lines = succeed(*lines[-1].split()[2:]).splitlines()
+    assert lines[-1] == (
+        "next: birdsonnx evaluate predictions/output_1.h5 --csv table.csv, and go through table_mistakes.csv"
+    )
+    lines = succeed(*lines[-1].split(",")[0].split()[2:]).splitlines()
+    assert lines[-1] == "next: look at the photos of table_mistakes.csv, the surest mistakes first"
+    Path("data/test/COOT/001.png").rename("one.png")
+    text = succeed("predict", "one.png", "--model", "model.onnx", "-o", "other")
+    assert "next:" not in text
+    Path("mine").mkdir()
+    Path("one.png").rename("mine/one.png")
+    lines = succeed("predict", "mine", "--model", "model.onnx", "-o", "mine out").splitlines()
+    assert lines[-1] == "next: birdsonnx report 'mine out/output_1.h5' --photos mine"

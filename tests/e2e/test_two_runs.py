@@ -56,10 +56,11 @@ def test_a_second_run_into_the_folder_is_refused(running, config, ranks):
     assert not Path("other_train.txt").exists()
 
 
-def test_a_second_run_with_the_same_logs_is_refused(running, config):
-    line = refused("train", config(), "--set", "checkpoints.save=elsewhere")
+def test_a_second_run_with_the_same_outfile_gets_logs_of_its_own(running, config):
+    text = succeed("train", config(num_epochs=1), "--set", "checkpoints.save=elsewhere")
+    assert "writing out_2_train.txt and out_2_test.txt, since another run writes out_train.txt now" in text
+    line = refused("train", config(num_epochs=1), "--set", "checkpoints.save=elsewhere", "--overwrite")
     assert "out_train.txt: another run writes there now" in line
-    assert not Path("elsewhere").exists()
 
 
 def test_the_lock_of_a_dead_run_is_no_obstacle_and_goes(running, config):

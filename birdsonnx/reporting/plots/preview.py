@@ -20,7 +20,8 @@ LETTERS = 13
 
 
 def plot_preview(preview: Preview, path: Path, title: str, record: str | None = None) -> None:
-    """Write `preview_figure`, with the `record` of the command. Raises InstallationError where matplotlib is not installed."""
+    """Write `preview_figure`, with the `record` of the command.
+    Raises InstallationError where matplotlib is not installed."""
     drawing.save(preview_figure(preview, title), path, record=record)
 
 
