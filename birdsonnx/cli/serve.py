@@ -59,7 +59,8 @@ def serve(
             from birdsonnx.serving import server
             from birdsonnx.serving.api import Limits, Service
         except ModuleNotFoundError as error:
-            raise InstallationError(f"serving needs {error.name}: {how_to_install('serve')}") from None
+            package = (error.name or "").partition(".")[0]
+            raise InstallationError(f"serving needs {package}: {how_to_install('serve')}") from None
         from birdsonnx.inference.requests import Request
         from birdsonnx.serving.model import opened
 
