@@ -8,6 +8,22 @@ import typer
 from birdsonnx.cli.job import CANNOT, agreed, running
 from birdsonnx.cli.options import Debug, Engine, Json, Tag, Threads, engine_of
 
+Thumbnails = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Most photos that are shown of an output_*.h5 to look through, the least certain ones "
+        "(default: 2500; as many as fit a page of 5 MB).",
+    ),
+]
+Benchmark = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Show the speed that `birdsonnx benchmark --json` printed, not that of this pass.",
+    ),
+]
+
 
 def report(
     run: Annotated[
@@ -33,21 +49,8 @@ def report(
         Path | None,
         typer.Option(help="For an .h5 whose names do not begin with a class: CSV of name,class."),
     ] = None,
-    thumbnails: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Most photos that are shown of an output_*.h5 to look through, the least certain ones "
-            "(default: 2500; as many as fit a page of 5 MB).",
-        ),
-    ] = None,
-    benchmark: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Show the speed that `birdsonnx benchmark --json` printed, not that of this pass.",
-        ),
-    ] = None,
+    thumbnails: Thumbnails = None,
+    benchmark: Benchmark = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="The page (default: RUN/report.html, or RUN with .html)."),
