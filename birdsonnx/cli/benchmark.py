@@ -16,6 +16,20 @@ LARGEST_BATCH = 1024
 """Photos in a run: a larger number is a typing error; 1024 take 10 GB with ResNet50."""
 
 
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PHOTOS", help="Photo, folder or glob pattern to predict (default: JPEGs made for it)."
+    ),
+]
+Cores = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="N", help="Cores to use; give it again for each number (default: 1, 2, 4 ... up to all)."
+    ),
+]
+
+
 def benchmark(
     model: Annotated[
         Path | None,
@@ -23,24 +37,14 @@ def benchmark(
             help="The .onnx (default: the newest checkpoint in model_checkpoints_save/, else in runs/)."
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PHOTOS", help="Photo, folder or glob pattern to predict (default: JPEGs made for it)."
-        ),
-    ] = None,
+    data: Data = None,
     seconds: Annotated[
         str, typer.Option(metavar="SECONDS", help="Time for all measurements together.")
     ] = "60",
     batch_sizes: Annotated[
         str, typer.Option(metavar="N,N,...", help="Photos per run, with pixels in memory.")
     ] = "1,4,8",
-    threads: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="N", help="Cores to use; give it again for each number (default: 1, 2, 4 ... up to all)."
-        ),
-    ] = None,
+    threads: Cores = None,
     engine: Engine = "auto",
     precision: Precision = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also write the JSON here.")] = None,
