@@ -87,6 +87,11 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
         step("plot", "out_classifier.txt")
     else:
         say(f"(no matplotlib here: no curves and no matrix are drawn; {how_to_install('plot')})")
+    reported = importlib.util.find_spec("jinja2") is not None
+    if reported:
+        step("report", TRAINING_CONFIG, "--data", "data/test", "-o", "report.html")
+    else:
+        say(f"(no Jinja2 here: no report is made; {how_to_install('report')})")
     where = {
         "pictures": "data/",
         "model": "models/birds.onnx",
@@ -94,6 +99,7 @@ def _run(folder: Path, weights: str, say: Callable[..., None]) -> dict[str, Any]
         "logs": "out_classifier_train.txt, out_classifier_test.txt",
         **({"curves": "out_classifier.png", "confusion": "confusion.png"} if drawn else {}),
         "predictions": "predictions/output_1.h5, predictions/output_1.csv",
+        **({"report": "report.html"} if reported else {}),
     }
     say("", f"everything lies in {folder}:", *(f"  {name:<12} {path}" for name, path in where.items()))
     accuracy = trained["epochs"][-1]["test_accuracy"]
