@@ -126,7 +126,7 @@ def test_recomputed_features_give_the_same_curve(workspace, config):
             },
             birdsonnx={"cache": False},
         )
-        succeed("train", "config.json")
+        succeed("train", "config.json", "--overwrite")
         np.testing.assert_allclose(np.loadtxt("out_train.txt")[:, 3], kept, rtol=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_stop_and_resume_gives_the_bits_of_never_stopping(workspace, config, opt
     succeed("train", "config.json", ranks=ranks)
     whole = np.loadtxt("out_train.txt")[:, 1:]
     (workspace / "saved").rename(workspace / "whole")
-    succeed("train", "config.json", "--set", "num_epochs=2", ranks=ranks)
+    succeed("train", "config.json", "--set", "num_epochs=2", "--overwrite", ranks=ranks)
     text = succeed("train", "config.json", "--resume", ranks=ranks, fresh=True)
     assert "resuming after epoch 2" in text
     assert same_bits(workspace / "whole/model_checkpoint_4.onnx", workspace / "saved/model_checkpoint_4.onnx")
