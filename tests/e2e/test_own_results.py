@@ -98,7 +98,7 @@ def test_a_config_that_changed_is_another_command(config):
         "writing out_2_train.txt and out_2_test.txt, since out_train.txt is of another command "
         "(birdsonnx train config.json); --overwrite replaces it\n"
     ) in text
-    assert "saved holds checkpoints of earlier trainings; run 2 replaces those of its epochs\n" in text
+    assert "saved: model_checkpoint_1.onnx of an earlier training will be replaced" in text
     assert Path("out_train.txt").read_bytes() == first
     for name in ("out", "out_2"):
         assert np.loadtxt(f"{name}_train.txt").shape == (4, 5)
