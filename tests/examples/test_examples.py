@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from birdsonnx.config.transforms import CenterCrop, Resize
+from birdsonnx.config.transforms import CenterCrop, Resize, Rotate
 from birdsonnx.model.model_file import BirdModel
 from tests.browser import cards, chromium, opened
 from tests.command import succeed_json
@@ -58,8 +59,8 @@ PHOTOS = ("noise.png", "small.png", "turned.png", "wide.png")
 MODELS = ("plain.onnx", "cropped.onnx")
 
 
-def expected(model: str) -> dict[str, list[tuple[str, float]]]:
-    found = succeed_json("predict", *PHOTOS, "--model", model, "--top-k", "5")
+def expected(model: str, photos: Sequence[str] = PHOTOS) -> dict[str, list[tuple[str, float]]]:
+    found = succeed_json("predict", *photos, "--model", model, "--top-k", "5")
     return {each["name"]: [(name, share) for name, share in each["top"]] for each in found["predictions"]}
 
 
@@ -90,6 +91,76 @@ def test_node(place, model):
     for name, top in expected(model).items():
         at = lines.index(name)
         require_same(lines[at + 1 : at + 6], top)
+
+
+@pytest.fixture(scope="module")
+def name_photo(tmp_path_factory) -> str:
+    """examples/cpp, compiled as its text says."""
+    utils = pytest.importorskip("openvino.utils", reason="openvino is not installed")
+    lacking = [name for name in ("cmake", "make", "c++", "pkg-config") if shutil.which(name) is None]
+    if lacking:
+        pytest.skip(f"there is no {', '.join(lacking)}")
+    libraries = ("libturbojpeg", "libpng", "jsoncpp")
+    if subprocess.run(
+        ["pkg-config", "--print-errors", *libraries], check=False, capture_output=True
+    ).returncode:
+        pytest.skip(f"the headers of {', '.join(libraries)} are not all installed")
+    build = str(tmp_path_factory.mktemp("cpp"))
+    run("cmake", "-S", str(EXAMPLES / "cpp"), "-B", build, f"-DOpenVINO_DIR={utils.get_cmake_path()}")
+    run("cmake", "--build", build)
+    return f"{build}/name_photo"
+
+
+@pytest.mark.parametrize("model", [*MODELS, "gray.onnx"])
+def test_cpp(place, name_photo, model):
+    lines = run(name_photo, model, *PHOTOS)
+    for name, top in expected(model).items():
+        at = lines.index(name)
+        require_same(lines[at + 1 : at + 6], top)
+
+
+def test_cpp_decodes_jpegs_as_birdsonnx_does(place, name_photo):
+    """However they lie, and where they are decoded at a quarter of their size."""
+    picture = photo(3, np.random.default_rng(5), 400).resize((464, 304))
+    names = [f"lies_{number}.jpg" for number in range(1, 9)]
+    for number, name in enumerate(names, 1):
+        lies = Image.Exif()
+        lies[0x0112] = number
+        picture.crop((0, 0, 150, 97)).save(name, exif=lies)
+    picture.save("large.jpg")
+    picture.convert("L").save("gray.jpg")
+    names += ["large.jpg", "gray.jpg"]
+    lines = run(name_photo, "plain.onnx", *names)
+    for name, top in expected("plain.onnx", names).items():
+        at = lines.index(name)
+        require_same(lines[at + 1 : at + 6], top)
+
+
+def test_cpp_refuses_in_one_line(place, name_photo):
+    for name in ("text.jpg", "text.onnx"):
+        Path(name).write_text("a bird")
+    photo(1, np.random.default_rng(0), 90).save("half.jpg")
+    Path("half.jpg").write_bytes(Path("half.jpg").read_bytes()[:900])
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save("deep.png")
+    model = tiny_model(len(CLASSES), CLASSES)
+    write(model, "rotated.onnx", Rotate(20), Resize(SIZE, SIZE))
+    write(model, "narrow.onnx", CenterCrop(SIZE, SIZE))
+    for words, reason in [
+        (["plain.onnx"], "which photos? name_photo model.onnx bird.jpg …"),
+        (["none.onnx", "noise.png"], 'none.onnx: Could not open the file: "none.onnx"'),
+        (["text.onnx", "noise.png"], "text.onnx: Model can't be parsed"),
+        (["plain.onnx", "none.jpg"], "none.jpg: it cannot be opened"),
+        (["plain.onnx", "text.jpg"], "text.jpg: it is neither a JPEG nor a PNG"),
+        (["plain.onnx", "half.jpg"], "half.jpg: Premature end of JPEG file"),
+        (["plain.onnx", "deep.png"], "deep.png: it has 16 bits a channel; save it with 8"),
+        (["narrow.onnx", "small.png"], "small.png: it has too few pixels for this model"),
+        (
+            ["rotated.onnx", "noise.png"],
+            "noise.png: the model wants the transform rotate, which this example does not know",
+        ),
+    ]:
+        done = subprocess.run([name_photo, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{reason}\n")
 
 
 PIXELS = """
