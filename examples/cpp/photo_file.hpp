@@ -10,6 +10,7 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "pixels.hpp"
 
@@ -46,8 +47,9 @@ inline Picture read_png(const std::string& file) {
 
 /** How a photo lies, 1 to 8, as its EXIF says: a TIFF, in whose first directory that is tag 0x0112. */
 inline int orientation(const std::string& file) {
-  size_t tiff = file.find(std::string("Exif\0\0", 6));  // of a JPEG
-  tiff = tiff != std::string::npos ? tiff + 6 : file.find("eXIf") + 4;  // of a PNG
+  const size_t in_jpeg = file.find(std::string("Exif\0\0", 6)), in_png = file.find("eXIf");
+  if (in_jpeg == std::string::npos && in_png == std::string::npos) return 1;
+  const size_t tiff = in_jpeg != std::string::npos ? in_jpeg + 6 : in_png + 4;
   const auto number = [&](size_t at, int bytes) {
     size_t value = 0;
     for (int i = 0; i < bytes; i++) {
@@ -56,7 +58,6 @@ inline int orientation(const std::string& file) {
     }
     return value;
   };
-  if (tiff == 3 || tiff >= file.size()) return 1;
   size_t entry = number(4, 4) + 2;
   for (size_t left = number(entry - 2, 2); left > 0; left--, entry += 12) {
     if (number(entry, 2) == 0x0112) return int(number(entry + 8, 2));
