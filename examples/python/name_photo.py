@@ -8,7 +8,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1])
-about = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+metadata = session.get_modelmeta().custom_metadata_map.items()
+about = {key: json.loads(text) for key, text in metadata if key.startswith("birdsonnx.")}
 _, height, width, _ = session.get_inputs()[0].shape
 photo = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB")
 for step in about.get("birdsonnx.transforms", [{"resize": [width, height]}]):
