@@ -134,6 +134,22 @@ def test_troubleshooting_quotes_what_the_program_says():
             assert len(piece) < 4 or piece in source or piece in system, piece
 
 
+def test_every_page_is_in_the_menu_and_on_the_first_page():
+    """mkdocs, which checks the links inside docs/, would only warn of a page that no menu names."""
+    menu, first = (ROOT / "mkdocs.yml").read_text(), (DOCS / "index.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert f": {page.name}\n" in menu, page
+        assert page.name in ("index.md", "changes.md") or f"]({page.name}" in first, page
+
+
+def test_paths_that_pages_name_exist():
+    """In backticks, of the repository's own folders."""
+    for page in DOCS.glob("*.md"):
+        for name in re.findall(r"`((?:deploy|examples|models|scripts)/[\w./-]*\w)`", page.read_text()):
+            made = name.startswith("models/") and name.endswith(".onnx")
+            assert made or (ROOT / name).exists(), (page.name, name)
+
+
 def test_nothing_is_fetched_from_elsewhere():
     text = (ROOT / "mkdocs.yml").read_text()
     assert "font: false" in text

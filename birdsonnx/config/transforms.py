@@ -47,7 +47,10 @@ class CenterCrop:
 
 @dataclass(frozen=True)
 class ConvertColor:
-    """Pixels of one colour space as those of another, by OpenCV's name of the conversion."""
+    """Pixels of one colour space as those of another, by OpenCV's name of the conversion, with `COLOR_` or
+    without, for 8-bit pixels of 1 and 3 channels. Photos are RGB here, and a code from RGB or BGR means the
+    photo's colours in whichever order they are: `BGR2HSV` gives the right hues, and rmldnn's `BGR2RGB`, which
+    undoes the order in which OpenCV reads, changes nothing. Some codes need the extra `opencv`."""
 
     code: str
     """As `COLOR_CODES` spells it."""
