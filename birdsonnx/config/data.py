@@ -59,7 +59,8 @@ class Data(Section):
     """Folder to evaluate or predict; without it (and `test_tag`) nothing is evaluated."""
     training_tag: Tag | None = None
     """Name of folders, anywhere in a photo's path: below `input_path`, the photos in them are the training
-    photos, and the folder directly below is the class."""
+    photos, and the folder directly below is the class. Photos under neither tag are left out, and counted.
+    Names in results stay relative to `input_path`."""
     test_tag: Tag | None = None
     """The same for the test photos, below `test_input_path`, or without that below `input_path`."""
     test_output_path: Text | None = None
@@ -76,7 +77,8 @@ class Data(Section):
     transforms: Annotated[
         tuple[Transform, ...] | None, PlainValidator(parse_transforms, json_schema_input_type=list[Any])
     ] = None
-    """What becomes of each photo, in order; default: a plain resize to the network's input."""
+    """What becomes of each photo, in order; default: a plain resize to the network's input. At most 32 steps,
+    which make at most 67 million pixels of a photo."""
 
     @property
     def test_folder(self) -> str | None:

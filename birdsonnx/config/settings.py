@@ -45,9 +45,12 @@ class Settings(Section):
     num_epochs: PositiveInt = 1
     """How often training goes through all photos."""
     layers: Annotated[Text | dict[str, Any] | list[Any] | None, BeforeValidator(_describes_a_network)] = None
-    """The network: the path of a Keras JSON, the model object itself, or an array of layers."""
+    """The network: the path of a Keras JSON, the model object itself, or an array of layers. Alone: trained
+    from fresh weights. With a Keras file in `checkpoints.load`: that network with the file's weights. With an
+    .onnx there: compared; `train` makes another network with the weights that fit, `predict` refuses it."""
     debug: bool = False
-    """Also write the network's graph, as Graphviz' `<outfile stem>.dot`."""
+    """Also write the network's graph, as Graphviz' `<outfile stem>.dot`: operations, weights, what is trained
+    (green), where features are kept (red)."""
     data: Data = Data()
     """Where the photos lie, and how they become the network's input."""
     optimizer: Optimizer = SGD()

@@ -69,7 +69,8 @@ class ConvertColor:
 
 @dataclass(frozen=True)
 class Normalize:
-    """`(x - mean) / std` per channel, on values in [0, 1]; one number serves all channels."""
+    """`(x - mean) / std` per channel, on values in [0, 1]; one number serves all channels. Without it the
+    network's own preprocessing applies; with it, the network sees exactly `(x / 255 - mean) / std`."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -90,7 +91,8 @@ class Rotate:
 
 @dataclass(frozen=True)
 class JitterCrop:
-    """In training, c x side / 2 pixels less at both ends of each direction, with a c below this for each."""
+    """In training, c x side / 2 pixels less at both ends of each direction, with a c below this for each; a
+    resize must follow."""
 
     most: float
 
