@@ -16,7 +16,7 @@ from birdsonnx.config.optimizers import LAMB, LARS, SGD, Adagrad, Adam, AdamW, R
 from birdsonnx.config.reading import parse, read
 from birdsonnx.config.schedules import Cosine, Exponential, MultiStep, Step, Warmup
 from birdsonnx.config.settings import Settings
-from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, Rotate
+from birdsonnx.config.transforms import CenterCrop, ConvertColor, Normalize, Resize, ResizeShorter, Rotate
 from birdsonnx.errors import ConfigError
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -283,8 +283,9 @@ def test_what_training_alone_does_and_what_lasts():
 
     steps = data(*AUGMENTED, {"normalize": {"mean": 0, "std": 1}})
     assert steps.augments
-    assert steps.lasting_transforms == (Resize(8, 9), Rotate(-360.0), Rotate(12.5))
-    assert all(data(step).augments == (not {"resize", "rotate"} & set(step)) for step in AUGMENTED)
+    assert steps.lasting_transforms == (ResizeShorter(16), Resize(8, 9), Rotate(-360.0), Rotate(12.5))
+    lasting = {"resize_shorter", "resize", "rotate"}
+    assert all(data(step).augments == (not lasting & set(step)) for step in AUGMENTED)
     assert (Data().augments, Data().lasting_transforms) == (False, None)
     assert (data().augments, data().lasting_transforms) == (False, ())
 
@@ -392,6 +393,7 @@ DEFAULTS = {
     "birdsonnx.clip_norm": None,
     "birdsonnx.rank_timeout": None,
     "birdsonnx.quantize": False,
+    "birdsonnx.model_card": False,
 }
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
 
