@@ -13,6 +13,7 @@ comment on the line before a block changes that:
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command import VERBS, succeed
+from tests.command import VERBS, succeed, succeed_json
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,23 @@ def test_every_command_of_the_tutorial_runs():
     assert set(ran) >= {"split", "train", "evaluate", "report", "predict", "quantize", "init", "plot"}
     assert Path("runs/train_1/report.html").is_file()
     assert Path("sorted").is_dir()
+
+
+def test_the_programs_of_the_formats_page_agree_with_predict(capsys):
+    make_photos()
+    tiny_model(3, ("COOT", "HERON", "WREN")).save(Path("birds.onnx"))
+    shutil.copy("photos/COOT/000.jpg", "bird.jpg")
+    another_program, reader = re.findall(
+        r"```python\n(.*?)```", (DOCS / "formats.md").read_text(), flags=re.DOTALL
+    )
+    said = succeed_json("predict", "photos", "--model", "birds.onnx")["predictions"]
+    exec(reader, {})
+    assert capsys.readouterr().out.splitlines() == [f"{one['name']} {one['top'][0][0]}" for one in said]
+    exec(another_program, {})
+    name, probability = capsys.readouterr().out.rsplit(maxsplit=1)
+    [coot] = [one for one in said if one["name"] == "COOT/000.jpg"]
+    assert name == coot["top"][0][0]
+    assert float(probability) == pytest.approx(coot["top"][0][1], abs=0.02)  # 64 pixels to 32: JPEG at half
 
 
 def test_the_reference_is_what_the_program_says():
