@@ -19,7 +19,7 @@ def test_the_python_in_it_runs_on_what_prediction_leaves(workspace, training_con
     Path("config.json").write_text(json.dumps(config))
     succeed("train", "config.json")
     shutil.copy("data/valid/COOT/000.png", "bird.jpg")
-    predictions, another_program = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    another_program, predictions = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     for photos in ("data/valid", "data/valid/COOT"):
         said = succeed_json("predict", photos)["predictions"]
         exec(predictions, {})
