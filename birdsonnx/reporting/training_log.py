@@ -6,6 +6,7 @@ is of another command, `out_2_train.txt`. Lines that begin with `#` name the col
 """
 
 import contextlib
+import glob
 import re
 import time
 from collections.abc import Callable
@@ -161,6 +162,19 @@ def command_of(path: Path) -> str | None:
     except OSError:
         return None
     return comments[0].removeprefix("# ") if comments else None
+
+
+def outfile_of(outfile: str, record: str | None) -> str | None:
+    """The outfile under which a run's logs lie: of several commands with one `outfile`, all but the first
+    have a number in the names of their logs. Without a `record`, `outfile` itself; None where no log is."""
+    first = Path(outfile)
+    paths = [log_paths(outfile)[0]]
+    if record is not None:
+        paths += sorted(first.parent.glob(f"{glob.escape(first.stem)}_*_train.txt"))
+    for path in paths:
+        if path.is_file() and (record is None or commands.same(command_of(path), record)):
+            return str(path.with_name(f"{path.stem.removesuffix('_train')}{first.suffix}"))
+    return None
 
 
 def _open_log(

@@ -178,6 +178,13 @@ def _damaged(model: Path) -> TrainingError:
     return TrainingError(f"{state_path(model)}: damaged, or not of birdsonnx")
 
 
+def log_of(model: Path) -> str | None:
+    """The record in the logs of the run that left a checkpoint; None where it kept no logs, or the checkpoint
+    has no state beside it that can be read."""
+    facts = _facts(state_path(model))
+    return None if facts is None else facts.settings.log
+
+
 class _Settings(BaseModel):
     """Of the run, as far as they are used otherwise than to compare them with the config's."""
 

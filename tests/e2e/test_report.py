@@ -15,6 +15,7 @@ import pytest
 
 from birdsonnx.extras import how_to_install
 from birdsonnx.inference import hdf5
+from birdsonnx.reporting.page import source
 from tests.command import refused, succeed, succeed_json
 from tests.conftest import make_workspace
 from tests.tiny import make_class_folders, photo
@@ -121,6 +122,53 @@ def test_a_config_finds_what_its_run_left(inside):
     Path("mine.json").write_text(json.dumps(config))
     made = succeed_json("report", "mine.json")
     assert (made["output"], made["kind"]) == ("runs/train_1/out_classifier_report.html", "training")
+
+
+@pytest.fixture
+def trained_twice(tmp_path, monkeypatch) -> Path:
+    """One config, trained with 2 epochs, then with 3 and another rate: the second logs are out_2_*.txt."""
+    monkeypatch.chdir(make_workspace(tmp_path))
+    config = {
+        "num_epochs": 2,
+        "outfile": "logs/out.txt",
+        "checkpoints": {"load": "model.onnx", "save": "saved"},
+        "data": {"input_path": "data/train", "test_input_path": "data/valid", "batch_size": 8},
+        "optimizer": {"type": "Adam", "learning_rate": 0.02},
+    }
+    Path("config.json").write_text(json.dumps({"neural_network": config}))
+    succeed("train", "config.json")
+    succeed("train", "config.json", "--set", "num_epochs=3", "--set", "optimizer.learning_rate=0.05")
+    assert Path("logs/out_2_train.txt").is_file()
+    return tmp_path
+
+
+def losses_in(log: str) -> list[float]:
+    return [float(loss) for loss in np.loadtxt(log, ndmin=2)[:, 2]]
+
+
+def test_the_logs_are_those_of_the_run_that_left_the_checkpoint(trained_twice):
+    for log in ("logs/out_2_test.txt", "logs/out_test.txt"):
+        made = source.find(Path("config.json"))
+        assert made.curves is not None
+        assert made.curves.test[:, 2].tolist() == losses_in(log)
+        succeed("train", "config.json")  # the first again, in its own logs; now its checkpoint is the newest
+    assert succeed_json("report", "config.json", "--data", "data/valid")["photos"] == 9
+    Path("logs/out_train.txt").write_text("# time_s epoch batch loss grad_norm\n0.1 1 1 9.9 1\n")
+    assert source.find(Path("config.json")).curves is None  # of the two none is of this run any more
+
+
+def test_logs_of_a_run_without_checkpoints_are_known_by_its_command(trained_twice):
+    whole = json.loads(text_of("config.json"))
+    del whole["neural_network"]["checkpoints"]["save"]
+    for name, rate in (("first.json", 0.02), ("second.json", 0.03)):
+        whole["neural_network"]["optimizer"]["learning_rate"] = rate
+        whole["neural_network"]["outfile"] = "bare.txt"
+        Path(name).write_text(json.dumps(whole))
+        succeed("train", name)
+    for name, log in (("first.json", "bare_test.txt"), ("second.json", "bare_2_test.txt")):
+        curves = source.find(Path(name)).curves
+        assert curves is not None
+        assert curves.test[:, 2].tolist() == losses_in(log)
 
 
 def test_a_moved_run_takes_its_files_along(inside, tmp_path):

@@ -13,6 +13,7 @@ from birdsonnx.errors import DataError, ModelError
 from birdsonnx.model.checkpoint_names import CHECKPOINTS_OF_RUN, newest_checkpoint
 from birdsonnx.reporting import training_log
 from birdsonnx.reporting.training_log import Curves
+from birdsonnx.training import checkpoints, run
 
 CONFIG = "config.json"
 """Of a run's own folder."""
@@ -92,7 +93,7 @@ def _of_config(path: Path, where: Path, own: Path | None) -> Source:
     if settings.data.input_path is None:
         raise DataError(f"{path}: this config trains nothing; give the output_*.h5 of its predictions")
     model = _checkpoint(settings, own)
-    curves = _curves(settings, own)
+    curves = _curves(settings, own, model)
     if model is None and curves is None:
         raise DataError(
             f"{path}: this training has left neither a checkpoint nor logs; first birdsonnx train {path}"
@@ -118,15 +119,29 @@ def _checkpoint(settings: Settings, own: Path | None) -> Path | None:
     return None
 
 
-def _curves(settings: Settings, own: Path | None) -> Curves | None:
+def _curves(settings: Settings, own: Path | None, model: Path | None) -> Curves | None:
+    """The logs of the run that left the model, which need not be the only ones with the config's outfile."""
     outfile = settings.outfile
     if outfile is None:
         return None
-    for stem in (own and own / Path(outfile).name, Path(outfile)):
-        if stem and training_log.log_paths(str(stem))[0].is_file():
-            curves = training_log.read_curves(str(stem))
+    for place in (own and str(own / Path(outfile).name), outfile):
+        if place is None:
+            continue
+        record = _record(settings, Path(place), model)
+        stem = training_log.outfile_of(place, record)
+        if stem is not None:
+            curves = training_log.read_curves(stem)
             return curves if len(curves.train) else None
     return None
+
+
+def _record(settings: Settings, outfile: Path, model: Path | None) -> str | None:
+    """What the logs of this training hold; None where that is not known, as of an earlier version's."""
+    known = None if model is None else checkpoints.log_of(model)
+    if known is not None:
+        return known
+    record = run.command_of(settings).record(outfile.parent)
+    return record if training_log.outfile_of(str(outfile), record) else None
 
 
 def _lines_of(path: Path) -> tuple[str, ...]:
