@@ -21,6 +21,7 @@ EXTRAS = {
     "report": ("Jinja2",),
     "serve": ("starlette", "uvicorn", "python-multipart"),
     "opencv": ("opencv-python-headless",),
+    "heic": ("pillow-heif",),
     "openvino": ("openvino",),
 }
 
