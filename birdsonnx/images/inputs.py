@@ -61,6 +61,13 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
     return photos
 
 
+def named_by(given: str) -> list[Path]:
+    """The files and folders that one input names."""
+    if os.path.lexists(given) or not glob.has_magic(given):
+        return [Path(given)]
+    return [Path(match) for match in glob.glob(given, recursive=True)]  # noqa: PTH207 - may be absolute
+
+
 def _matching(pattern: str) -> Iterator[Photo]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):

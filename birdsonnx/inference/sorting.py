@@ -9,6 +9,7 @@ from pathlib import Path
 
 from birdsonnx.errors import ArtifactError, ConfigError, DataError
 from birdsonnx.images.folders import Photo
+from birdsonnx.images.inputs import named_by
 from birdsonnx.images.placing import place, require_place
 from birdsonnx.runtime.audience import Audience
 
@@ -58,7 +59,7 @@ def require_free(folder: Path, inputs: Sequence[str], results: Sequence[Path | N
         ConfigError: a result would lie among the photos.
         DataError: the folder is not new or empty, or lies in an input.
     """
-    require_place(folder, [Path(given) for given in inputs])
+    require_place(folder, [place for given in inputs for place in named_by(given)])
     for path in results:
         if path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             raise ConfigError(f"{path}: would lie among the photos of --sort {folder}; write it elsewhere")

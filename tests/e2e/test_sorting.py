@@ -90,6 +90,7 @@ def test_what_is_refused_leaves_everything_as_it_was(cards):
     shutil.rmtree("predictions")
     for words, said in (
         (["--sort", "cardA/sorted"], "cardA/sorted: lies in cardA"),
+        (["card[A]", "--sort", "cardA/sorted"], "cardA/sorted: lies in cardA"),
         (["--sort", "predictions"], "would lie among the photos of --sort"),
         (["--sort", "other", "--csv", "other/names.csv"], "would lie among the photos of --sort"),
         (["--sort-copy"], "--sort-copy is for the folder of --sort"),
