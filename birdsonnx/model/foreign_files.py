@@ -64,7 +64,7 @@ def _advice(path: Path, wanted: str) -> Mapping[str, str]:
         else "NumPy arrays, not a model",
         "network": "a network without its weights; give them too: birdsonnx export --layers "
         f"{file} WEIGHTS.h5, or --weights none for fresh ones",
-        "config": f"a config, not a model; give it with --config {file}",
+        "config": f"a config, not a model; birdsonnx train {file} carries out what it says",
     }
 
 

@@ -54,7 +54,7 @@ def text(content: object) -> Callable[[Path], None]:
         ("a.npz", lambda path: np.savez(path, x=np.zeros(1)), "NumPy arrays, not a model"),
         ("m.state.npz", lambda path: np.savez(path, x=np.zeros(1)), "--resume reads them"),
         ("layers.json", text({"class_name": "Sequential"}), "export --layers layers.json WEIGHTS.h5"),
-        ("config.json", text({"neural_network": {}}), "give it with --config config.json"),
+        ("config.json", text({"neural_network": {}}), "birdsonnx train config.json carries out"),
         ("nothing.onnx", lambda path: path.touch(), "the file is empty"),
     ],
 )
