@@ -162,9 +162,16 @@ def _show(job: Job, exported: "Exported", file: Path) -> None:
     }
     job.say(
         f"parity         {exported.parity}",
-        f"wrote          {file} ({converted.model.num_classes} classes, "
+        f"{_written(file)} ({converted.model.num_classes} classes, "
         f"trainable: {listed(metadata.trainable) or 'nothing'})",
     )
+
+
+def _written(file: Path) -> str:
+    from birdsonnx import artifacts
+
+    done, _, path = artifacts.written(file).partition(" ")
+    return f"{done:<14} {path}"
 
 
 def _not_fused(declined: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
@@ -200,5 +207,5 @@ def _export_to_keras(
     job.say(
         f"preprocessing  {returned.preprocessing.name}; not in the Keras file, its input must have it",
         f"parity         {returned.parity}",
-        f"wrote          {output}",
+        _written(output),
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from birdsonnx.artifacts import written
 from birdsonnx.cli.job import CANNOT, agreed, running
 from birdsonnx.cli.options import Debug, Engine, Json, Tag, Threads, engine_of
 
@@ -76,4 +77,4 @@ def report(
             job.code = CANNOT
             return
         job.result = made.as_json()
-        job.say(*made.said, f"wrote {made.path} ({made.bytes / 1e6:.1f} MB); open it in a browser")
+        job.say(*made.said, f"{written(made.path)} ({made.bytes / 1e6:.1f} MB); open it in a browser")

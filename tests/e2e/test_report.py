@@ -81,6 +81,7 @@ def test_a_run_has_one_file_with_all_in_it(inside):
         assert words in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     again = succeed("report", "runs/train_1")  # our own page is replaced
+    assert "\nreplaced runs/train_1/report.html (" in again
     assert re.search(r"^accuracy [\d.]+ \([\d.]+ to [\d.]+\)", again, flags=re.MULTILINE)
 
 
