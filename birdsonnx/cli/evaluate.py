@@ -123,4 +123,4 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     if found.wrong and files.csv is not None:
         job.say(f"next: look at the photos of {mistakes.beside(files.csv)}, the surest mistakes first")
     elif found.wrong:
-        job.say(f"next: {files.command}", "      (the photos that were named wrongly: table_mistakes.csv)")
+        job.say(f"next: {files.command}")

@@ -124,8 +124,8 @@ def _curves(settings: Settings, own: Path | None, model: Path | None) -> Curves 
     outfile = settings.outfile
     if outfile is None:
         return None
-    for place in (own and str(own / Path(outfile).name), outfile):
-        if place is None:
+    for place in (None if own is None else str(own / Path(outfile).name), outfile):
+        if not place:
             continue
         record = _record(settings, Path(place), model)
         stem = training_log.outfile_of(place, record)
