@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,7 +12,7 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts import commands
 from birdsonnx.cli.job import Job, running
 from birdsonnx.cli.options import Debug, Json, Overwrite
-from birdsonnx.errors import ConfigError
+from birdsonnx.errors import ConfigError, DataError
 
 
 def plot(
@@ -53,12 +53,25 @@ def plot(
 def _plot_curves(job: Job, outfile: str, output: Path | None, overwrite: bool) -> Path:
     from birdsonnx.reporting import plots, training_log
 
+    if Path(outfile).is_dir():
+        _refuse_folder(Path(outfile))
     path = output or Path(outfile).with_suffix(".png")
     plots.require_drawable(path)
     curves = training_log.read_curves(outfile)
     with _place(job, path, output is not None, ("plot", outfile), overwrite) as (path, record):
         plots.plot_curves(curves, path, Path(outfile).stem, record)
         return path
+
+
+def _refuse_folder(folder: Path) -> NoReturn:
+    """Raises DataError, which names the logs in the folder."""
+    from birdsonnx.reporting.training_log import TRAIN_END
+
+    logs = sorted(path for path in folder.glob(f"*{TRAIN_END}"))
+    if not logs:
+        raise DataError(f"{folder}: this is a folder without logs of a training; name the config's outfile")
+    outfile = shlex.quote(str(logs[0]).removesuffix(TRAIN_END) + ".txt")
+    raise DataError(f"{folder}: this is a folder; its logs are drawn by birdsonnx plot {outfile}")
 
 
 def _plot_augmented(job: Job, config: Path, output: Path | None, overwrite: bool) -> Path:

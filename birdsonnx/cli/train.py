@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -103,7 +104,8 @@ def train(
         request = starting.Request(data, arch, model, weights, choices, overrides or ())
         path = ranks.first(lambda: starting.new_run(request, job.say))
         settings = ranks.first(lambda: configs.read(path))
-        _run(job, settings, Again(path, (), ranks.size), resume=False, overwrite=overwrite)
+        with starting.unless_refused(path) if ranks.is_first else nullcontext():
+            _run(job, settings, Again(path, (), ranks.size), resume=False, overwrite=overwrite)
 
 
 def _run(job: Job, settings: "Settings", again: Again, resume: bool, overwrite: bool) -> None:

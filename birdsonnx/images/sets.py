@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from birdsonnx.config.proposed import Sets
+from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import photos_below
 
@@ -26,8 +27,9 @@ def find(data: Path) -> Sets:
         DataError: no such folder, or no training set in it; says what to do instead.
     """
     if not data.is_dir():
-        what = "this is a file; a folder is needed" if data.exists() else "there is no such folder"
-        raise DataError(f"{data}: {what}")
+        if data.exists():
+            raise DataError(f"{data}: this is a file; a folder is needed")
+        raise DataError(f"{data}: there is no such folder{nearest_path(data)}")
     paths = [path.relative_to(data).parts[:-1] for path in photos_below(data).photos]
     beside = {parts[0] for parts in paths if len(parts) >= DEPTH}
     train = _first(TRAINING, beside)

@@ -38,13 +38,16 @@ TEST_COLUMNS = ("time_s", "epoch", "loss", "accuracy")
 TESTED_ON = "test photos in "
 """Begins the remark of a test log that says where its photos are."""
 
+TRAIN_END = "_train.txt"
+"""How the names of the logs of batches end."""
+
 
 def log_paths(outfile: str) -> tuple[Path, Path]:
     """The two files of an `outfile` stem. Raises DataError where it names no file."""
     if not Path(outfile).name:
         raise DataError(f"{outfile}: names no file; give the config's outfile, e.g. out_classifier.txt")
     stem = Path(outfile).with_suffix("")
-    return stem.with_name(f"{stem.name}_train.txt"), stem.with_name(f"{stem.name}_test.txt")
+    return stem.with_name(f"{stem.name}{TRAIN_END}"), stem.with_name(f"{stem.name}_test.txt")
 
 
 class TrainingLog:
@@ -170,7 +173,7 @@ def outfile_of(outfile: str, record: str | None) -> str | None:
     first = Path(outfile)
     paths = [log_paths(outfile)[0]]
     if record is not None:
-        paths += sorted(first.parent.glob(f"{glob.escape(first.stem)}_*_train.txt"))
+        paths += sorted(first.parent.glob(f"{glob.escape(first.stem)}_*{TRAIN_END}"))
     for path in paths:
         if path.is_file() and (record is None or commands.same(command_of(path), record)):
             return str(path.with_name(f"{path.stem.removesuffix('_train')}{first.suffix}"))

@@ -15,7 +15,7 @@ from birdsonnx.config import proposed
 from birdsonnx.config import reading as configs
 from birdsonnx.config.data import Data
 from birdsonnx.config.proposed import Choices, Places, Sets
-from birdsonnx.errors import ConfigError
+from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images import sets as photo_sets
 from birdsonnx.images.folders import LabelledFolder, quiet
 from birdsonnx.keras_io import architectures
@@ -124,6 +124,19 @@ def _config(request: Request, found: _Found, places: Places, say: Say) -> str:
     configs.parse(text, f"--data {request.data}")
     say(proposed.reason(photos, config, request.choices))
     return text
+
+
+@contextlib.contextmanager
+def unless_refused(config: Path) -> Iterator[None]:
+    """Around the training of a new run, of which nothing is left where it is refused before a checkpoint is
+    there. What stops otherwise (a signal, a loss that is not finite) stays, to look at or to go on with."""
+    try:
+        yield
+    except (ConfigError, DataError, ModelError):
+        folder = config.parent
+        if not any((folder / CHECKPOINTS_OF_RUN).glob("*.onnx")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ def test_a_folder_of_checkpoints_tells_of_its_training_alone(inside):
     assert (made["kind"], made["epochs"]) == ("training", 3)
     assert made["output"] == "model_checkpoints_save/report.html"
     said = succeed("report", "model_checkpoints_save")
-    assert said.startswith("only the figures of the training: the test photos are not here; --data DIR")
+    assert said.startswith("only the figures of the training: no config says where test photos are")
     assert "Test accuracy of the best epoch" in text_of("model_checkpoints_save/report.html")
 
 

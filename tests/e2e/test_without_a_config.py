@@ -166,6 +166,13 @@ def test_what_cannot_be_is_refused_before_anything_is_made(workspace, words, sai
     assert not Path("runs/train_1").exists()
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_that_is_refused_leaves_no_run(workspace, ranks):
+    line = refused("train", "--data", "data", "--model", "model.onnx", "--trainable", "denze", ranks=ranks)
+    assert "denze" in line
+    assert not list(Path("runs").glob("train_*"))
+
+
 def test_a_missing_weights_file_leaves_no_run(workspace):
     done = birdsonnx("train", "--data", "data", "--weights", "no.h5")
     assert done.returncode == 2

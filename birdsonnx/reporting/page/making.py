@@ -162,7 +162,10 @@ def _of_training(job: _Job) -> Report:
         )
     best = training.best
     figures = {"epochs": len(training.epochs), "best": None if best is None else vars(best)}
-    said = ["only the figures of the training: the test photos are not here; --data DIR evaluates on others"]
+    said = [
+        "only the figures of the training: no config says where test photos are, or they are gone; "
+        "--data DIR evaluates on those of a folder"
+    ]
     if best is not None:
         said.append(f"best test accuracy {best.test_accuracy:.4f}, epoch {best.epoch}")
     return _written(job, "training", figures, said, _run_page(job, training, None, job.measured, ()))
