@@ -99,7 +99,7 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     """Write what was asked for, and print what people read."""
     from birdsonnx import artifacts
     from birdsonnx.inference import mistakes
-    from birdsonnx.reporting import tables
+    from birdsonnx.reporting import predictions, tables
 
     written = []
     where_all = "--csv FILE lists them all"
@@ -117,7 +117,7 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
         with job.console().progress(f"drawing {files.plot}"):
             plots.plot_confusion(found.confusion, found.classes, files.plot, title)
         written.append(files.plot)
-    job.say(tables.model_line(outcome.model, outcome.model_sha256))
+    job.say(predictions.model_line(outcome.model, outcome.model_sha256))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
     job.say(*(artifacts.written(path) for path in written))
     if found.wrong and files.csv is not None:

@@ -53,6 +53,7 @@ def plot(
 def _plot_curves(job: Job, outfile: str, output: Path | None, overwrite: bool) -> Path:
     from birdsonnx.reporting import plots, training_log
 
+    training_log.log_paths(outfile)  # or its words about what names no file
     if Path(outfile).is_dir():
         _refuse_folder(Path(outfile))
     path = output or Path(outfile).with_suffix(".png")
@@ -78,7 +79,7 @@ def _plot_augmented(job: Job, config: Path, output: Path | None, overwrite: bool
     from birdsonnx.config import reading as configs
     from birdsonnx.reporting import augmentation, plots
 
-    path = output or config.with_name(f"{config.stem}_augmented.png")
+    path = output or config.parent / f"{config.stem}_augmented.png"
     plots.require_drawable(path)
     shown = augmentation.preview(configs.read(config), job.say)
     with _place(job, path, output is not None, ("plot", "--augmented", str(config)), overwrite) as taken:

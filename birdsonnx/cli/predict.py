@@ -129,7 +129,7 @@ def run_prediction(job: Job, request: "Request") -> None:
     """Predict, and print what people and programs read of it."""
     from birdsonnx import artifacts
     from birdsonnx.inference import prediction
-    from birdsonnx.reporting import predictions, tables
+    from birdsonnx.reporting import predictions
 
     summary = prediction.predict(request, job.ranks, job.console())
     if not job.speaks:
@@ -138,7 +138,7 @@ def run_prediction(job: Job, request: "Request") -> None:
     job.say(*predictions.named_lines(summary))
     job.refuse(summary.refused)
     job.say(
-        tables.model_line(summary.model, summary.model_sha256),
+        predictions.model_line(summary.model, summary.model_sha256),
         predictions.total_line(summary),
         *predictions.sorted_lines(summary, request.sort_copies),
         *([] if summary.csv is None else [artifacts.written(summary.csv)]),

@@ -59,10 +59,13 @@ class Request:
     """Whether `output_1.h5` is written over whichever command made it."""
     config: Path | None = None
     """Where `settings` were read."""
+    overrides: Sequence[str] = ()
+    """`data.batch_size=32` assignments among them."""
 
     @property
     def command(self) -> Command:
-        """What decides the log-probabilities: photos, model, and what computes them."""
+        """What makes it the same command: what was typed about photos, model, and what computes. What lies
+        there may have changed: a model that was trained anew gives new answers to the same command."""
         options = {
             "--config": self.config,
             "--model": self.model,
@@ -70,9 +73,10 @@ class Request:
             "--precision": self.precision,
         }
         given = {name: str(value) for name, value in options.items() if value is not None}
-        words = ("predict", *self.inputs, *(word for option in given.items() for word in option))
-        given.pop("--config", None)  # what it says counts, not where
-        return Command(words, ["predict", sorted(self.inputs), self.tag, given, repr(self.settings)])
+        overrides = [word for each in self.overrides for word in ("--set", each)]
+        words = ("predict", *self.inputs, *(word for option in given.items() for word in option), *overrides)
+        settings = None if self.config is not None else repr(self.settings)
+        return Command(words, ["predict", sorted(self.inputs), self.tag, given, sorted(overrides), settings])
 
     @classmethod
     def from_config(cls, settings: "Settings", inputs: Sequence[str] = ()) -> "Request":

@@ -10,6 +10,15 @@ MOST_CLASSES = 20
 """Of a summary: so many of the classes that were named most often."""
 
 
+def model_line(model: str | None, sha256: str | None) -> str:
+    """Which model answered, as far as a result says."""
+    if model is not None:
+        return f"model: {model}"
+    if sha256 is not None:
+        return f"model: the one of SHA-256 {sha256[:16]}… (its name is not in the file)"
+    return "model: unknown (the file does not say)"
+
+
 def named_lines(summary: Summary) -> list[str]:
     """Each photo and its likeliest classes; of many photos how often each class was named."""
     if summary.lists_photos:

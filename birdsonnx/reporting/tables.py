@@ -114,15 +114,6 @@ WIDEST_NAME = 40
 """Characters up to which photos' names make a column."""
 
 
-def model_line(model: str | None, sha256: str | None) -> str:
-    """Which model answered, as far as a result says."""
-    if model is not None:
-        return f"model: {model}"
-    if sha256 is not None:
-        return f"model: the one of SHA-256 {sha256[:16]}… (its name is not in the file)"
-    return "model: unknown (the file does not say)"
-
-
 def _made_of(info: dict[str, Any]) -> list[str]:
     """Of which float32 model an int8 one is."""
     if info["quantization"] is None:

@@ -36,9 +36,9 @@ from birdsonnx.training.results import Outcome, Results
 
 
 def command_of(settings: Settings, words: Sequence[str] = ()) -> Command:
-    """What decides a training: the values of its config, in whichever file and however they were given;
-    `words` are those that were typed."""
-    return Command(("train", *words), ["train", repr(settings)])
+    """What makes a training the same command: the words that were typed, also where the config has other
+    values by now; of a program, which typed none, the values."""
+    return Command(("train", *words), ["train", *(sorted(words) or [repr(settings)])])
 
 
 def train(

@@ -51,9 +51,9 @@ def test_plot_augmented(write):
     assert "seed 0: jitter_crop 0.3" in text
     with Image.open("configs/birds_augmented.png") as image:
         assert image.height > image.width > 900
-    first = Path("configs/birds_augmented.png").read_bytes()
     found = succeed_json("plot", "--augmented", "configs/birds.json", "-o", "again.png")
-    assert Path("again.png").read_bytes() == first
+    with Image.open("configs/birds_augmented.png") as first, Image.open("again.png") as again:
+        assert first.tobytes() == again.tobytes()
     assert found["output"] == "again.png"
     assert found["epochs"] == [1, 2, 3]
     assert found["photos"] == [

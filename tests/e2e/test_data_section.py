@@ -150,14 +150,14 @@ class TestRefusedTags:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["evaluate", "x.h5", "--tag", "a"], "--tag is for a folder"),
+            (["evaluate", "model.onnx", "--tag", "a"], "--tag is for a folder"),
             (["export", "--tag", "a"], "--tag is for the folder of --labels"),
             (
                 ["quantize", "model.onnx", "--calibrate", "data", "--tag", "a"],
                 "--tag is for the folder of --valid",
             ),
             (["sample", "data", "new", "--tag", "a"], "no photo in a folder called 'a'"),
-            (["export", "--labels", ".", "--tag", "valid", "--classes", 5], "but . has 3 class folders"),
+            (["export", "--labels", ".", "--tag", "valid", "--classes", 5], "but . has 3 classes"),
         ],
     )
     def test_a_tag_without_a_folder(self, workspace, words, said):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from birdsonnx.extras import how_to_install
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.tiny import make_class_folders, tiny_model
 
@@ -134,7 +135,7 @@ def test_without_matplotlib_no_work_is_done_for_a_plot(untrained, words, ranks):
     path = f"hidden{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     done = birdsonnx(*words, "--json", ranks=ranks, environment={"PYTHONPATH": path}, fresh=True)
     assert done.returncode == 2
-    assert done.stderr == "birdsonnx: plots need matplotlib; pip install 'birdsonnx[plot]'\n"
+    assert done.stderr == f"birdsonnx: plots need matplotlib; {how_to_install('plot')}\n"
     assert json.loads(done.stdout) == {"error": done.stderr.removeprefix("birdsonnx: ").strip()}
 
 

@@ -223,7 +223,7 @@ class TestEarlyStopping:
         before = {path.name: path.read_bytes() for path in (overfits / "saved").iterdir()}
         log, last = Path("out_train.txt").read_text(), len(curves()[1])
         text = succeed("train", "config.json", "--resume")
-        assert f"stopped after epoch {last}; the lowest test loss was that of epoch {last - 3}" in text
+        assert f"its run ended after epoch {last}, since the test loss fell no more (early_stopping)" in text
         assert "batch 1/" not in text
         assert {path.name: path.read_bytes() for path in (overfits / "saved").iterdir()} == before
         assert Path("out_train.txt").read_text() == log

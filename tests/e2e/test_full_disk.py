@@ -1,6 +1,7 @@
 """A full disk: one clear line, the old file intact, no litter. A limit on the file size stands for it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,12 @@ def refused_with_limit(kilobytes: int, *words: str, ranks: int = 1) -> str:
 
 @pytest.mark.parametrize("per_class", [4, 150])  # too large when the file is closed, and while it grows
 def test_predictions(workspace, per_class):
-    succeed("predict", "data/valid", "--model", "model.onnx")
+    shutil.copytree("data/valid", "many")
+    words = ("predict", "many", "--model", "model.onnx")
+    succeed(*words)
     before = Path("predictions/output_1.h5").read_bytes()
     make_class_folders(Path("many"), per_class=per_class)
-    line = refused_with_limit(4 if per_class == 4 else 64, "predict", "many", "--model", "model.onnx")
+    line = refused_with_limit(4 if per_class == 4 else 64, *words)
     assert "cannot write predictions/output_1.h5: File too large" in line
     assert "intact" in line
     assert Path("predictions/output_1.h5").read_bytes() == before

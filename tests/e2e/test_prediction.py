@@ -285,7 +285,7 @@ def test_sample_is_seeded_and_refuses_a_full_folder(trained):
 def test_sample_into_the_empty_folder_one_is_in(workspace):
     Path("empty").mkdir()
     folder = workspace / "empty"
-    assert succeed("sample", "../data/valid", ".", cwd=folder) == "copied 3 photos to .\n"
+    assert succeed("sample", "../data/valid", ".", cwd=folder).startswith("copied 3 photos to .\n")
     assert len(list(folder.iterdir())) == 3
     assert ".: exists and is not empty" in refused("sample", "../data/valid", ".", cwd=folder)
 

@@ -71,7 +71,7 @@ def test_the_whole_road(both):
     predicted = succeed_json("predict", "data/valid", "--model", INT8)
     assert predicted["photos"] == 9
     found = log_probs()
-    succeed("predict", "data/valid", "--model", "model.onnx", "--precision", "fp32")
+    succeed("predict", "data/valid", "--model", "model.onnx", "--precision", "fp32", "--overwrite")
     expected = log_probs()
     assert found.keys() == expected.keys()
     assert {name.split("/")[0]: CLASSES[values.argmax()] for name, values in found.items()} == {
@@ -165,7 +165,7 @@ def test_a_precision_that_the_model_has_not(both, model, precision, said, ranks)
 def test_int8_without_any_says_how_to_make_one(both):
     Path("model_checkpoints_save").mkdir()
     line = refused("predict", "data/valid", "--precision", "int8")
-    assert "no *.int8.onnx there; make one first: birdsonnx quantize MODEL --calibrate PHOTOS" in line
+    assert "no model_checkpoint_*.onnx there; train first, or name a model" in line
 
 
 def test_tune_measures_and_remembers(both):
