@@ -141,7 +141,8 @@ def test_other_work_ends_at_once_without_litter(config, work, number):
         wait_for(process, "working")
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (128 + number, "birdsonnx: interrupted\n")
+    how_to_go_on = "; to go on: birdsonnx train config.json" if work == "features" else ""
+    assert (process.returncode, said) == (128 + number, f"birdsonnx: interrupted{how_to_go_on}\n")
     assert not litter()
     assert not list(Path().rglob("features-*"))
     assert not Path("predictions/output_1.h5").exists()
