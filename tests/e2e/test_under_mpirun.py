@@ -147,7 +147,7 @@ def test_plot_and_export_under_mpirun(workspace, training_config):
     Path("config.json").write_text(json.dumps(training_config(num_epochs=1)))
     succeed("train", "config.json")
     assert succeed("plot", "out.txt", ranks=2) == "wrote out.png\n"
-    assert len(succeed("plot", "--augmented", "config.json", ranks=2).splitlines()) == 2
+    assert len(succeed("plot", "--augmented", "config.json", ranks=2).splitlines()) == 3
 
 
 @pytest.mark.parametrize(
