@@ -103,7 +103,8 @@ def _kind_of_hdf5(path: Path) -> str | None:
         return "predictions"
     if "model_config" in attributes:
         return "keras"
-    if {"layer_names", "layer_names0"} & attributes or {"layers", "vars"} <= groups:
+    weights = {"layer_names", "layer_names0"} & attributes or {"layers", "vars"} <= groups
+    if weights or "model_weights" in groups:  # the group of a whole model, whose config is gone
         return "weights"
     return "hdf5"
 

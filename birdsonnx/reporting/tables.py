@@ -89,7 +89,9 @@ def info_lines(info: dict[str, Any]) -> list[str]:
 def _image(model: BirdModel) -> dict[str, Any]:
     """What ONNX' own metadata in the file say of the input."""
     denotation, axes = denotations(model.proto.graph)
-    texts = {each.key: each.value for each in model.proto.metadata_props if each.key.startswith(PREFIX)}
+    # protobuf gives bytes for a key that is no UTF-8, which others may have written
+    texts = {str(each.key): each.value for each in model.proto.metadata_props}
+    texts = {key: value for key, value in texts.items() if key.startswith(PREFIX)}
     return {"denotation": denotation, "axes": list(axes), **texts}
 
 
