@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from birdsonnx.cli.job import Job, running
+from birdsonnx.cli.next_steps import after_export, as_lines
 from birdsonnx.cli.options import Debug, Json, Tag, one_of
 from birdsonnx.errors import ConfigError
 from birdsonnx.reporting.printable import listed
 
 if TYPE_CHECKING:
     from birdsonnx.keras_io.conversion import Conversion
-    from birdsonnx.keras_io.export import Exported
+    from birdsonnx.keras_io.export import Exported, Request
 
 Source = Annotated[
     Path | None,
@@ -132,7 +133,7 @@ def export(
             tag=tag,
         )
         exported = exporting.export(request, job.console(), lambda found: _show_conversion(job, found))
-        _show(job, exported, request.file)
+        _show(job, exported, request)
 
 
 def _show_conversion(job: Job, converted: "Conversion") -> None:
@@ -145,8 +146,8 @@ def _show_conversion(job: Job, converted: "Conversion") -> None:
     )
 
 
-def _show(job: Job, exported: "Exported", file: Path) -> None:
-    converted = exported.conversion
+def _show(job: Job, exported: "Exported", request: "Request") -> None:
+    converted, file = exported.conversion, request.file
     metadata, rewritten = converted.model.metadata, converted.rewritten
     job.result = {
         "output": str(file),
@@ -159,11 +160,13 @@ def _show(job: Job, exported: "Exported", file: Path) -> None:
         "rewrites": rewritten,
         "not_fused": converted.declined,
         "notes": converted.notes,
+        "next": after_export(file, bool(metadata.trainable), request.labels),
     }
     job.say(
         f"parity         {exported.parity}",
         f"{_written(file)} ({converted.model.num_classes} classes, "
         f"trainable: {listed(metadata.trainable) or 'nothing'})",
+        *as_lines(job.result["next"]),
     )
 
 

@@ -16,6 +16,18 @@ def as_lines(commands: Sequence[str]) -> list[str]:
     return [f"{'next:' if number == 0 else '':<7}{command}" for number, command in enumerate(commands)]
 
 
+def after_export(file: Path, is_trainable: bool, labels: Path | None) -> list[str]:
+    """What to do with a network that was exported for the classes of `labels`: training, where it has layers
+    to train."""
+    from birdsonnx.images import sets
+
+    if not is_trainable:
+        return [f"birdsonnx predict PHOTOS --model {shlex.quote(str(file))}"]
+    is_set = labels is not None and labels.name.lower() in sets.TRAINING
+    data = str(labels.parent) if is_set and labels is not None else "DATA"
+    return [shlex.join(["birdsonnx", "train", "--data", data, "--model", str(file)])]
+
+
 @dataclass(frozen=True)
 class Again:
     """How a training is started once more."""

@@ -118,8 +118,8 @@ def _run(job: Job, settings: "Settings", again: Again, resume: bool, overwrite: 
         if resume:
             agreed(_refuse_resume)
         request = agreed(lambda: Request.from_config(settings))
-        typed = replace(request, overwrite=overwrite, config=again.config, overrides=again.overrides)
-        run_prediction(job, typed)
+        asked = replace(request, overwrite=overwrite, config=again.config, overrides=again.overrides)
+        run_prediction(job, asked)
         return
     from birdsonnx.reporting.training_log import TrainingLog
     from birdsonnx.runtime.interruption import Interrupted

@@ -195,7 +195,9 @@ def test_what_an_export_is_to_be_trained_on_is_said(workspace):
     words = ("export", "--arch", "mobilenetv2", "--weights", "none", "--size", "32", "-o", "m.onnx")
     text = succeed(*words)
     assert "400 classes without names: neither --labels nor --classes is given" in text
-    assert "without names" not in succeed(*words, "--labels", "data/train")
+    text = succeed(*words, "--labels", "data/train")
+    assert "without names" not in text
+    assert text.splitlines()[-1] == "next:  birdsonnx train --data data --model m.onnx"
     assert "without names" not in succeed(*words, "--classes", "5")
 
 
