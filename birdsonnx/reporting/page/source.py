@@ -93,7 +93,7 @@ def _of_config(path: Path, where: Path, own: Path | None) -> Source:
     if settings.data.input_path is None:
         raise DataError(f"{path}: this config trains nothing; give the output_*.h5 of its predictions")
     model = _checkpoint(settings, own)
-    curves = _curves(settings, own, model)
+    curves = _curves(settings, path, own, model)
     if model is None and curves is None:
         raise DataError(
             f"{path}: this training has left neither a checkpoint nor logs; first birdsonnx train {path}"
@@ -119,7 +119,7 @@ def _checkpoint(settings: Settings, own: Path | None) -> Path | None:
     return None
 
 
-def _curves(settings: Settings, own: Path | None, model: Path | None) -> Curves | None:
+def _curves(settings: Settings, config: Path, own: Path | None, model: Path | None) -> Curves | None:
     """The logs of the run that left the model, which need not be the only ones with the config's outfile."""
     outfile = settings.outfile
     if outfile is None:
@@ -127,7 +127,7 @@ def _curves(settings: Settings, own: Path | None, model: Path | None) -> Curves 
     for place in (None if own is None else str(own / Path(outfile).name), outfile):
         if not place:
             continue
-        record = _record(settings, Path(place), model)
+        record = _record(settings, config, Path(place), model)
         stem = training_log.outfile_of(place, record)
         if stem is not None:
             curves = training_log.read_curves(stem)
@@ -135,12 +135,12 @@ def _curves(settings: Settings, own: Path | None, model: Path | None) -> Curves 
     return None
 
 
-def _record(settings: Settings, outfile: Path, model: Path | None) -> str | None:
+def _record(settings: Settings, config: Path, outfile: Path, model: Path | None) -> str | None:
     """What the logs of this training hold; None where that is not known, as of an earlier version's."""
     known = None if model is None else checkpoints.log_of(model)
     if known is not None:
         return known
-    record = run.command_of(settings).record(outfile.parent)
+    record = run.command_of(settings, (str(config),)).record(outfile.parent)
     return record if training_log.outfile_of(str(outfile), record) else None
 
 
