@@ -4,7 +4,7 @@
 # For several ranks in one container, with mpirun:
 #     docker build -t birdsonnx:mpi --build-arg EXTRAS=mpi .
 # EXTRAS takes any of pyproject.toml's, separated by commas: mpi,plot,openvino.
-#     docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" birdsonnx predict photos/ --model birds.onnx
+#     docker run --rm -v "$PWD:/birds" --user "$(id -u):$(id -g)" birdsonnx predict photos/ --model birds.onnx
 
 # 3.12 has wheels of the training runtime, which fine-tunes convolutions.
 ARG PYTHON=3.12
@@ -26,9 +26,9 @@ FROM python:${PYTHON}-slim
 # ONNX Runtime and MPICH bring all that they need but for the C++ library of Debian's slim image, which has it.
 COPY --from=build /opt/birdsonnx /opt/birdsonnx
 ENV PATH=/opt/birdsonnx/bin:$PATH PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/tmp/cache
-RUN useradd --uid 1000 --create-home birds && install -d -o birds /work
+RUN useradd --uid 1000 --create-home birds && install -d -o birds /birds
 USER 1000
-WORKDIR /work
+WORKDIR /birds
 # Ctrl-C and `docker stop` reach birdsonnx itself, which keeps where a training stands before it ends.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["birdsonnx"]

@@ -84,6 +84,21 @@ def parameter_rows(command: Any) -> Iterator[str]:
             yield f"| `{record[0]}` | {cell(record[1])} |"
 
 
+def kind_sections(definitions: dict[str, Any], key: str, level: str) -> list[str]:
+    """A section for each kind of what has this key: its description and its table."""
+    return [
+        line
+        for kind in kinds(definitions, key)
+        for line in (
+            f"{level} {kind}",
+            "",
+            definitions[kind].get("description", ""),
+            "",
+            *table(definitions, kind, "type"),
+        )
+    ]
+
+
 def config() -> str:
     """`config.md`."""
     schema = config_schema()
@@ -93,23 +108,9 @@ def config() -> str:
         lines += [f"## {section}", ""]
         if section == "optimizer":
             lines += [definitions["Settings"]["properties"]["optimizer"]["description"], ""]
-            for kind in kinds(definitions, "learning_rate"):
-                lines += [
-                    f"### {kind}",
-                    "",
-                    definitions[kind].get("description", ""),
-                    "",
-                    *table(definitions, kind, "type"),
-                ]
+            lines += kind_sections(definitions, "learning_rate", "###")
             lines += ["### lr_scheduler", "", "One of these, per epoch:", ""]
-            for kind in kinds(definitions, "verbose"):
-                lines += [
-                    f"#### {kind}",
-                    "",
-                    definitions[kind].get("description", ""),
-                    "",
-                    *table(definitions, kind, "type"),
-                ]
+            lines += kind_sections(definitions, "verbose", "####")
             continue
         lines += [definitions[name].get("description", ""), "", *table(definitions, name)]
         if section == "data":
