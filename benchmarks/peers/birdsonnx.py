@@ -18,6 +18,7 @@ def load(settings: dict[str, Any]) -> Peer:
     from birdsonnx.inference.forms import MANY
     from birdsonnx.inference.forward import answer
     from birdsonnx.model.file_bytes import read_bytes
+    from birdsonnx.model.metadata import OUTPUT
     from birdsonnx.runtime.sessions import in_streams
 
     model, bf16 = Path(settings["model"]), settings.get("bf16", False)
@@ -37,7 +38,7 @@ def load(settings: dict[str, Any]) -> Peer:
     )
 
     def answers(batches: Iterable[Array]) -> Iterable[Array]:
-        return in_streams(classifier.streams, lambda batch: answer(classifier.engine, batch), batches)
+        return in_streams(classifier.streams, lambda batch: answer(classifier.engine, batch)[OUTPUT], batches)
 
     packages = ("numpy", "onnxruntime-training-cpu" if engine == "onnxruntime" else "openvino")
     return Peer(answers, packages, chosen={"streams": classifier.streams})

@@ -12,7 +12,7 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.images.photo_file import Source
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.model.metadata import INPUT
+from birdsonnx.model.metadata import INPUT, KNOWN
 from birdsonnx.runtime.engine import Engine
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
@@ -34,6 +34,8 @@ class Chunk:
     """The network's output, float32 `[len(indices), …]`."""
     refused: tuple[tuple[int, str], ...]
     """Position and reason of each photo that could not be decoded, or has no finite values."""
+    known: npt.NDArray[np.float32] | None = None
+    """The network's output `known`, float32 `[len(indices)]`, where it has one."""
 
 
 def forward(
@@ -47,15 +49,15 @@ def forward(
     ahead: int = 2,
     views: Views | None = None,
 ) -> Generator[Chunk]:
-    """Run `photos[i]` for `i` in `indices` through the engine's one output, in order; with `views`, `photos`
+    """Run `photos[i]` for `i` in `indices` through the engine, in order: to its first output, and to `known`
+    where it has that; with `views`, `photos`
     has each photo for each of its views.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
     nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
     wait to be taken.
     """
-    [output] = engine.outputs
-    width = engine.output_shapes[output][1:]
+    width = engine.output_shapes[engine.outputs[0]][1:]
     seen_bad = False
 
     def run(piece: Sequence[int]) -> Chunk:
@@ -87,29 +89,32 @@ def computed(
     Raises:
         ModelError: the engine cannot compute it.
     """
-    values = answer(engine, pixels)
+    answers = answer(engine, pixels)
+    values, known = answers[engine.outputs[0]], answers.get(KNOWN)
     if values.dtype == np.float16:  # a choice of the training, which says so itself
         return Chunk(tuple(good), values, tuple(refused))
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if known is not None:
+        finite &= np.isfinite(known)
     if not finite.all():
         wrong = [(good[row], f"{source_of(good[row])}: {NOT_FINITE}") for row in np.flatnonzero(~finite)]
         refused = sorted([*refused, *wrong])
         good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]
-    return Chunk(tuple(good), values, tuple(refused))
+        known = None if known is None else known[finite]
+    return Chunk(tuple(good), values, tuple(refused), known)
 
 
-def answer(engine: Engine, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """The network's one output for some photos, float32 `[photos, …]`.
+def answer(engine: Engine, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:
+    """The network's outputs for some photos by name, float32 `[photos, …]` each.
 
     Where an engine takes runs of one size only (OpenVINO), black photos fill up fewer.
     """
-    [output] = engine.outputs
     size = engine.input_shapes[INPUT][0]
     if isinstance(size, int) and len(pixels) < size:
         filled = np.zeros((size, *pixels.shape[1:]), pixels.dtype)
         filled[: len(pixels)] = pixels
-        return engine.run({INPUT: filled})[output][: len(pixels)]
-    return engine.run({INPUT: pixels})[output]
+        return {name: rows[: len(pixels)] for name, rows in engine.run({INPUT: filled}).items()}
+    return engine.run({INPUT: pixels})
 
 
 @dataclass(frozen=True)
@@ -119,25 +124,25 @@ class Named:
     photo: Photo
     log_probs: npt.NDArray[np.float32] | None
     refusal: str = ""
+    known: float | None = None
+    """How much it is like the photos of the trained classes, where the network says so."""
 
 
 def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
     """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
 
-    def chunks() -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float32], tuple[tuple[int, str], ...]]]:
-        for chunk in forward(
-            classifier.engine,
-            classifier.decoder,
-            photos,
-            ranks.share(len(photos)),
-            classifier.streams,
-            classifier.per_run,
-            ahead=CHUNKS_AHEAD,
-        ):
-            yield chunk.indices, chunk.values, chunk.refused
-
-    for indices, values, refused in ranks.merge(chunks()):
-        for index, log_probs in zip(indices, values, strict=True):
-            yield Named(photos[index], log_probs)
-        for index, reason in refused:
+    chunks = forward(
+        classifier.engine,
+        classifier.decoder,
+        photos,
+        ranks.share(len(photos)),
+        classifier.streams,
+        classifier.per_run,
+        ahead=CHUNKS_AHEAD,
+    )
+    for chunk in ranks.merge(chunks):
+        known = [None] * len(chunk.indices) if chunk.known is None else chunk.known.tolist()
+        for index, log_probs, score in zip(chunk.indices, chunk.values, known, strict=True):
+            yield Named(photos[index], log_probs, known=score)
+        for index, reason in chunk.refused:
             yield Named(photos[index], None, reason)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from birdsonnx.errors import ConfigError, InstallationError, ModelError
-from birdsonnx.model.metadata import INPUT, OUTPUT, Metadata
+from birdsonnx.model.metadata import INPUT, KNOWN, OUTPUT, Metadata
 from birdsonnx.model.metadata_props import PREFIX
 
 LARGEST_SIDE = 8192
@@ -32,6 +32,8 @@ def require_contract(
 ) -> tuple[tuple[int, int, int], int]:
     """`(height, width, channels)` of a model's photos, and the number of its classes.
 
+    A second output, `known`, is there where the metadata say so.
+
     Args:
         where: the file's name in messages.
         per_run: how many photos each run takes, where the graph was made for so many.
@@ -39,8 +41,17 @@ def require_contract(
     Raises:
         ModelError: other inputs or outputs than ours; sizes that are not fixed; metadata for others.
     """
-    if [value.name for value in inputs] != [INPUT] or [value.name for value in outputs] != [OUTPUT]:
-        raise ModelError(f"{where}: it does not have the one input '{INPUT}' and the one output '{OUTPUT}'")
+    names = [value.name for value in outputs]
+    if [value.name for value in inputs] != [INPUT] or names not in ([OUTPUT], [OUTPUT, KNOWN]):
+        raise ModelError(
+            f"{where}: it does not have the one input '{INPUT}' and the output '{OUTPUT}', after which only "
+            f"'{KNOWN}' may come"
+        )
+    if (KNOWN in names) != (metadata.known is not None):
+        raise ModelError(
+            f"{where}: its metadata are damaged: {PREFIX}known and the output '{KNOWN}' come together or not "
+            "at all"
+        )
     photos, scores = inputs[0], outputs[0]
     if len(photos.dims) != 4 or len(scores.dims) != 2:
         raise ModelError(f"{where}: '{INPUT}' must have 4 dimensions and '{OUTPUT}' 2")
@@ -51,6 +62,9 @@ def require_contract(
         )
     if not {photos.dims[0], scores.dims[0]} <= {None, per_run}:
         raise ModelError(f"{where}: the first size of '{INPUT}' and '{OUTPUT}' must be free, for any batch")
+    for known in outputs[1:]:
+        if known.kind != "tensor(float)" or len(known.dims) != 1 or known.dims[0] not in (None, per_run):
+            raise ModelError(f"{where}: '{KNOWN}' must be tensor(float) with one number for each photo")
     height, width, channels = (_fixed(dim, LARGEST_SIDE, INPUT, where) for dim in photos.dims[1:])
     count = _fixed(scores.dims[1], MOST_CLASSES, OUTPUT, where)
     if channels not in (1, 3) or channels != len(metadata.preprocessing.scale):
@@ -58,10 +72,10 @@ def require_contract(
             f"{where}: '{INPUT}' has {channels} channels and {PREFIX}preprocessing is for "
             f"{len(metadata.preprocessing.scale)}; both must be 3, or 1 for gray photos"
         )
-    names = metadata.classes
-    if names is not None and len(names) != count:
+    classes = metadata.classes
+    if classes is not None and len(classes) != count:
         raise ModelError(
-            f"{where}: its metadata are damaged: {PREFIX}classes: {len(names)} names for {count} scores"
+            f"{where}: its metadata are damaged: {PREFIX}classes: {len(classes)} names for {count} scores"
         )
     from birdsonnx.images.decoding import (
         decoder,  # not at the top: an export, which reads no photo, starts sooner

@@ -14,6 +14,9 @@ from birdsonnx.model.metadata_props import PREFIX, all_props
 from birdsonnx.model.preprocessing import Preprocessing
 
 INPUT, OUTPUT = "images", "log_probs"
+KNOWN = "known"
+"""Of a graph's optional second output, float32 `[photos]`: how much a photo is like those of the trained
+classes; the higher, the more."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,15 @@ class Metadata:
     quantization: dict[str, Any] | None = None
     """How the float32 network became int8: precision, method, photos, the SHA-256 of its file; None: it is
     float32."""
+    calibration: dict[str, Any] | None = None
+    """How its probabilities were calibrated: the temperature, on how many photos, the expected calibration
+    error before and after, the SHA-256 of the file it was made of; None: they are as trained."""
+    thresholds: dict[str, Any] | None = None
+    """Per class the least probability with which it is named (`values`, in index order), and the share of
+    right answers above it that they were fitted for (`precision`); None: there are none."""
+    known: dict[str, Any] | None = None
+    """Of the output `known`: which `score` it is, the `threshold` below which a photo shows none of the
+    classes, and the share of validation photos above it (`kept`); None: there is no such output."""
     source: dict[str, str] = field(default_factory=dict)
     """Where the weights came from: file name and SHA-256."""
     versions: dict[str, str] = field(default_factory=dict)

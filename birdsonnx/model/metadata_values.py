@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from birdsonnx.config.json_text import decoded
-from birdsonnx.config.section import Finite, NonNegative, PositiveInt, Text
+from birdsonnx.config.section import Finite, NonNegative, Positive, PositiveInt, Text
 from birdsonnx.config.transform_list import parse_transforms
 from birdsonnx.config.wording import shown
 from birdsonnx.errors import ModelError
@@ -71,6 +71,26 @@ class _Quantization(_Object, extra="allow"):
     source_sha256: Text | None = None
 
 
+class _Calibration(_Object, extra="allow"):
+    photos: Count
+    temperature: Positive
+    expected_error_before: Share | None = None
+    expected_error_after: Share | None = None
+    source_sha256: Text | None = None
+
+
+class _Thresholds(_Object, extra="allow"):
+    precision: Share
+    values: Annotated[tuple[Share, ...], Field(min_length=1)]
+
+
+class _Known(_Object, extra="allow"):
+    score: Text
+    threshold: Finite
+    kept: Share
+    photos: Count
+
+
 TYPES: dict[str, Any] = {
     "preprocessing": _Preprocessing,
     "layers": tuple[tuple[Text, Text, PositiveInt | None, bool], ...],
@@ -82,6 +102,9 @@ TYPES: dict[str, Any] = {
     "history": tuple[_Epoch, ...],
     "run": _Run,
     "quantization": _Quantization,
+    "calibration": _Calibration,
+    "thresholds": _Thresholds,
+    "known": _Known,
     "source": dict[str, str],
     "versions": dict[str, str],
     "network": Annotated[str, Field(max_length=MOST_PACKED)],
@@ -149,6 +172,9 @@ def _contradictions(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if len(set(classes)) < len(classes):
         twice = Counter(classes).most_common(1)[0][0]
         yield "classes", f"the name {twice!r} is there twice"
+    limits = values.get("thresholds", {}).get("values")
+    if limits is not None and len(limits) != len(classes):
+        yield "thresholds", f"{len(limits)} for {len(classes)} class names"
     epochs = [entry["epoch"] for entry in values.get("history", ())]
     if epochs != list(range(1, len(epochs) + 1)):
         yield "history", "its epochs are not 1, 2, 3 …"

@@ -53,7 +53,8 @@ def test_a_damaged_photo_is_said_to_be_so_and_the_page_goes_on(server, place, br
 
 def test_keys_alone_reach_the_photos(server, browser):
     with opened(browser, server.url) as page:
-        # From here on Chromium hands file choosers to the test. Asked for with the key press, it may come too late.
+        # From here on Chromium hands file choosers to the test; asked for with the key press, it may come too
+        # late.
         page.on("filechooser", lambda chooser: None)
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "choose"
