@@ -56,7 +56,7 @@ def make_predictions(path: Path, classes: int, per_class: int) -> None:
             for photo in range(per_class):
                 log_probs = np.full(classes, -12, np.float32)
                 log_probs[label if chance.random() < RIGHT else chance.integers(classes)] = -0.1
-                file.add(f"{name}/{photo}.jpg", log_probs)
+                file.put(f"{name}/{photo}.jpg", log_probs)
 
 
 def measured(path: Path, classes: int, form: str) -> Measured:

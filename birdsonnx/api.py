@@ -30,7 +30,7 @@ from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.summary import top_classes
+from birdsonnx.inference.verdicts import top_classes
 from birdsonnx.reporting.console import Console
 from birdsonnx.runtime import interruption, ranks
 from birdsonnx.runtime.ranks import Ranks

@@ -27,7 +27,7 @@ from birdsonnx.inference import engines
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.opening import require_precision
-from birdsonnx.inference.prediction import record
+from birdsonnx.inference.prediction import Files, record
 from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
@@ -270,7 +270,7 @@ class _Bench:
 
         def predict(count: int) -> float:
             cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
-            return record(classifier, cycled, Ranks(), self.folder / "output_1.h5").seconds
+            return record(classifier, cycled, Ranks(), Files(self.folder / "output_1.h5")).seconds
 
         few = 2 * classifier.streams * classifier.per_run
         seconds = predict(few)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from birdsonnx import artifacts
-from birdsonnx.inference.summary import Top
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.verdicts import Judged
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Beginnings of a cell that a spreadsheet may take for a formula, or passes over before one."""
@@ -32,11 +33,14 @@ class CSVWriter:
         columns = [f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability")]
         self._rows.writerow(["name", *columns])
 
-    def add(self, name: str, top: Top) -> None:
+    def add(self, judged: Judged, /) -> None:
         """Write one photo's line. Raises ArtifactError."""
         with artifacts.naming(self._path):
-            cells = (value for best, p in top for value in (self._text(best), f"{p:.6f}"))
-            self._rows.writerow([self._text(name), *cells])
+            cells = (value for best, p in judged.verdict.top for value in (self._text(best), f"{p:.6f}"))
+            self._rows.writerow([self._text(judged.photo.name), *cells])
+
+    def refuse(self, _photo: Photo, _reason: str, /) -> None:
+        """A photo that could not be used has no line."""
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 A photo's dataset has its name, subfolders as groups; h5py lists them in name order. Root attributes:
 `classes` (absent while the model has no class names), `model` (its file as it was named), `model_sha256`,
-`photos`, `refused`, `command` (the record of `artifacts.commands`).
+`photos`, `refused`, `command` (the record of `artifacts.commands`). Where the model has the output `known`,
+each dataset has its score as an attribute of that name.
 """
 
 import contextlib
@@ -18,7 +19,9 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError, ImageError
+from birdsonnx.images.folders import Photo
 from birdsonnx.inference.disk_file import DiskFile
+from birdsonnx.inference.verdicts import Judged
 from birdsonnx.model import foreign_files, h5_safety
 from birdsonnx.runtime import interruption
 
@@ -46,19 +49,27 @@ class PredictionWriter:
         self._compact.set_layout(h5py.h5d.COMPACT)
         self._compact.set_obj_track_times(False)  # the same predictions are the same bytes
 
-    def add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
-        """Store one photo's `log_probs`, float32 `(classes,)`.
+    def put(self, name: str, log_probs: npt.NDArray[np.float32], known: float | None = None) -> None:
+        """Store one photo's `log_probs`, float32 `(classes,)`, and its score `known` as an attribute.
 
         Raises:
             ArtifactError: the disk is full.
         """
         # HDF5 calls our `DiskFile`, and does not survive an exception there, such as that of a signal.
         with interruption.held(), artifacts.naming(self._path):
-            self._add(name, log_probs)
+            self._put(name, log_probs, known)
             self._disk.check()
         self.written += 1
 
-    def _add(self, name: str, log_probs: npt.NDArray[np.float32]) -> None:
+    def add(self, judged: Judged, /) -> None:
+        """Store what the network itself answered about a photo, as `put` does."""
+        self.put(judged.photo.name, judged.log_probs, judged.verdict.known)
+
+    def refuse(self, _photo: Photo, _reason: str, /) -> None:
+        """Count a photo that could not be used."""
+        self.refused += 1
+
+    def _put(self, name: str, log_probs: npt.NDArray[np.float32], known: float | None) -> None:
         if log_probs.nbytes <= MOST_COMPACT:
             space = h5py.h5s.create_simple(log_probs.shape)
             path, kind = name.encode(), h5py.h5t.IEEE_F32LE
@@ -66,6 +77,8 @@ class PredictionWriter:
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(log_probs, np.float32))
         else:
             self._file.create_dataset(name, data=log_probs)
+        if known is not None:
+            self._file[name].attrs["known"] = np.float32(known)
 
 
 def require_storable(name: str) -> None:

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free
-from birdsonnx.inference.summary import Summary, top_classes
+from birdsonnx.inference.summary import Summary
+from birdsonnx.inference.verdicts import Judge, Judged, Keeper
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 
@@ -48,8 +50,9 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
         with audience.progress("photos", len(photos)) as advance:
-            options = (request.top_k, request.csv, advance, request.csv_raw, sorter, made_by)
-            summary = record(classifier, photos, ranks, output, *options)
+            files = Files(output, made_by, request.csv, request.csv_raw)
+            judge = Judge.of(classifier, request.top_k)
+            summary = record(classifier, photos, ranks, files, judge, advance, sorter)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for
             sorter.place(output, audience)
             summary.sorted = sorter.folder
@@ -82,58 +85,74 @@ def _place(request: Request, stack: contextlib.ExitStack, say: Callable[[str], N
     return stack.enter_context(taking(names, made_by, hdf5.command_of, say, request.overwrite))
 
 
+@dataclass(frozen=True)
+class Files:
+    """What a prediction writes."""
+
+    output: Path | None = None
+    """The HDF5 file; None: none is written."""
+    command: str | None = None
+    """The record of the command that makes it."""
+    csv: Path | None = None
+    """None: none is written."""
+    csv_raw: bool = False
+    """Whether texts in it stay as they are."""
+
+
 def record(
     classifier: Classifier,
     photos: Sequence[Photo],
     ranks: Ranks,
-    output: Path | None,
-    top_k: int = 1,
-    csv_path: Path | None = None,
+    files: Files = Files(),
+    judge: Judge | None = None,
     advance: Callable[[int], None] = lambda _: None,
-    csv_raw: bool = False,
     sorter: Sorter | None = None,
-    command: str | None = None,
 ) -> Summary:
-    """Name all photos and keep the log-probabilities in `output`, with the record of the `command`; the
-    summary, and what `sorter` is told, are complete on rank 0.
+    """Name all photos and write `files`; the summary, and what `sorter` is told, are complete on rank 0.
+
+    Args:
+        judge: what is to be said of a photo; None: its likeliest class.
 
     Raises:
-        ArtifactError: `output` or `csv_path` cannot be written.
+        ArtifactError: a file cannot be written.
         DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
-    summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, output, csv_path)
-    top_k = min(top_k, classifier.num_classes)
+    judge = judge or Judge.of(classifier)
+    summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, files.output, files.csv)
     with contextlib.ExitStack() as stack:
-        writer = rows = None
-        if ranks.is_first and output is not None:
-            made_by = (classifier.sha256, classifier.where, command)
-            writer = stack.enter_context(hdf5.writing(output, classifier.metadata.classes, *made_by))
-        if ranks.is_first and csv_path is not None:
-            rows = stack.enter_context(csv_file.writing(csv_path, top_k, csv_raw))
+        keepers: list[Keeper] = [summary]
+        if ranks.is_first:
+            keepers += [stack.enter_context(each) for each in _opened(files, classifier, judge)]
+        if sorter is not None:
+            keepers.append(sorter)
         for named in name_photos(classifier, photos, ranks):
             advance(1)
-            name = named.photo.name
-            refusal = named.refusal or (_unstorable(name) if writer is not None else "")
-            if named.log_probs is None or refusal:
-                summary.refused.append(refusal)
+            unstorable = "" if files.output is None else _unstorable(named.photo.name)
+            if named.log_probs is None or unstorable:
+                for keeper in keepers:
+                    keeper.refuse(named.photo, named.refusal or unstorable)
                 continue
-            top = top_classes(named.log_probs, classifier.class_names, top_k)
-            summary.add(name, top)
-            if writer is not None:
-                writer.add(name, named.log_probs)
-            if rows is not None:
-                rows.add(name, top)
-            if sorter is not None:
-                sorter.add(named.photo, top[0][0])
+            verdict = judge.verdict(named.log_probs, named.known)
+            for keeper in keepers:
+                keeper.add(Judged(named.photo, named.log_probs, verdict))
         _require_some(summary)  # inside, so that older files stay
-        if writer is not None:
-            writer.refused = len(summary.refused)
     index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
     summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
     summary.shown.sort(key=lambda entry: str(entry["name"]))
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _opened(
+    files: Files, classifier: Classifier, judge: Judge
+) -> Iterator[contextlib.AbstractContextManager[Keeper]]:
+    """The files to write, each of which takes its place when its context ends without an error."""
+    if files.output is not None:
+        made_by = (classifier.sha256, classifier.where, files.command)
+        yield hdf5.writing(files.output, classifier.metadata.classes, *made_by)
+    if files.csv is not None:
+        yield csv_file.writing(files.csv, judge.top_k, files.csv_raw)
 
 
 def _unstorable(name: str) -> str:

@@ -11,6 +11,7 @@ from birdsonnx.errors import ArtifactError, ConfigError, DataError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import named_by
 from birdsonnx.images.placing import place, require_place
+from birdsonnx.inference.verdicts import Judged
 from birdsonnx.runtime.audience import Audience
 
 LONGEST_NAME = 255
@@ -32,9 +33,12 @@ class Sorter:
     copies: bool
     places: dict[str, Path] = field(default_factory=dict)
 
-    def add(self, photo: Photo, name: str) -> None:
-        """A photo goes into the folder of the class that it was named, under its name in the results."""
-        self.places[f"{name}/{photo.name}"] = photo.path
+    def add(self, judged: Judged, /) -> None:
+        """A photo goes into the folder of what is said of it, under its name in the results."""
+        self.places[f"{judged.verdict.said}/{judged.photo.name}"] = judged.photo.path
+
+    def refuse(self, _photo: Photo, _reason: str, /) -> None:
+        """A photo that could not be used stays where it is."""
 
     def place(self, output: Path | None, audience: Audience) -> None:
         """Make the folder; the predictions are in `output` already. Raises DataError and ArtifactError, as

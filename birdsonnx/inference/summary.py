@@ -1,25 +1,14 @@
 """What a prediction did: counts of the classes it named, and the first photos one by one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.verdicts import Judged
 
 SHOWN = 50
 """Up to this many photos are listed one by one; of more a summary is enough."""
-
-Top = Sequence[tuple[str, float]]
-"""The likeliest classes of a photo and their probabilities, the likeliest first."""
-
-
-def top_classes(log_probs: npt.NDArray[np.float32], names: Sequence[str], count: int) -> Top:
-    """The `count` likeliest of the classes `names`, by their log-probabilities, float32 `(classes,)`."""
-    # Of 400 classes a sort takes 11 us, and the maximum 0.4.
-    best = [log_probs.argmax()] if count == 1 else np.argsort(-log_probs, kind="stable")[:count]
-    return [(names[int(index)], float(np.exp(log_probs[index]))) for index in best]
 
 
 @dataclass
@@ -40,19 +29,24 @@ class Summary:
     refused: list[str] = field(default_factory=list)
     """Why each photo that could not be used was not."""
     shown: list[dict[str, Any]] = field(default_factory=list)
-    """The first photos: name and top classes with probabilities."""
+    """The first photos: name and what is said of each (`Verdict.as_json`)."""
     says_classes: bool = False
     """Whether the names of these say what they show, so that they can be evaluated."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Photos per named class."""
+    """Photos of which each thing is said: a class, or what is said instead of one."""
     seconds: float = 0.0
 
-    def add(self, name: str, top: Top) -> None:
-        """Count one photo as of its likeliest class."""
+    def add(self, judged: Judged, /) -> None:
+        """Count one photo as of what is said of it."""
         self.photos += 1
-        self.counts[top[0][0]] = self.counts.get(top[0][0], 0) + 1
+        said = judged.verdict.said
+        self.counts[said] = self.counts.get(said, 0) + 1
         if len(self.shown) < SHOWN:
-            self.shown.append({"name": name, "top": top})
+            self.shown.append({"name": judged.photo.name, **judged.verdict.as_json()})
+
+    def refuse(self, _photo: Photo, reason: str, /) -> None:
+        """Keep why a photo could not be used."""
+        self.refused.append(reason)
 
     @property
     def lists_photos(self) -> bool:

@@ -47,11 +47,7 @@ def require_contract(
             f"{where}: it does not have the one input '{INPUT}' and the output '{OUTPUT}', after which only "
             f"'{KNOWN}' may come"
         )
-    if (KNOWN in names) != (metadata.known is not None):
-        raise ModelError(
-            f"{where}: its metadata are damaged: {PREFIX}known and the output '{KNOWN}' come together or not "
-            "at all"
-        )
+    _require_known(outputs[1:], metadata, where, per_run)
     photos, scores = inputs[0], outputs[0]
     if len(photos.dims) != 4 or len(scores.dims) != 2:
         raise ModelError(f"{where}: '{INPUT}' must have 4 dimensions and '{OUTPUT}' 2")
@@ -62,9 +58,6 @@ def require_contract(
         )
     if not {photos.dims[0], scores.dims[0]} <= {None, per_run}:
         raise ModelError(f"{where}: the first size of '{INPUT}' and '{OUTPUT}' must be free, for any batch")
-    for known in outputs[1:]:
-        if known.kind != "tensor(float)" or len(known.dims) != 1 or known.dims[0] not in (None, per_run):
-            raise ModelError(f"{where}: '{KNOWN}' must be tensor(float) with one number for each photo")
     height, width, channels = (_fixed(dim, LARGEST_SIDE, INPUT, where) for dim in photos.dims[1:])
     count = _fixed(scores.dims[1], MOST_CLASSES, OUTPUT, where)
     if channels not in (1, 3) or channels != len(metadata.preprocessing.scale):
@@ -87,6 +80,18 @@ def require_contract(
     except ConfigError as error:
         raise ModelError(f"{where}: its metadata are damaged: {PREFIX}transforms: {error}") from None
     return (height, width, channels), count
+
+
+def _require_known(found: Sequence[Value], metadata: Metadata, where: str, per_run: int | None) -> None:
+    """Raises ModelError where the output `known` and what the metadata say of it do not fit."""
+    if bool(found) != (metadata.known is not None):
+        raise ModelError(
+            f"{where}: its metadata are damaged: {PREFIX}known and the output '{KNOWN}' come together or not "
+            "at all"
+        )
+    for value in found:
+        if value.kind != "tensor(float)" or len(value.dims) != 1 or value.dims[0] not in (None, per_run):
+            raise ModelError(f"{where}: '{KNOWN}' must be tensor(float) with one number for each photo")
 
 
 def _fixed(dim: int | None, most: int, name: str, where: str) -> int:

@@ -1,8 +1,9 @@
 """Predictions as people read them."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from birdsonnx.inference.summary import Summary
 
@@ -23,16 +24,18 @@ def named_lines(summary: Summary) -> list[str]:
     """Each photo and its likeliest classes; of many photos how often each class was named."""
     if summary.lists_photos:
         width = max((len(entry["name"]) for entry in summary.shown), default=0)
-        return [
-            f"{entry['name']:<{width}}  "
-            + "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
-            for entry in summary.shown
-        ]
+        return [f"{entry['name']:<{width}}  {_said_of(entry)}" for entry in summary.shown]
     often = sorted(summary.counts.items(), key=lambda item: (-item[1], item[0]))
     lines = [f"{count:>7} x {name}" for name, count in often[:MOST_CLASSES]]
     if len(often) > MOST_CLASSES:
         lines.append(f"{'':>7}   and {len(often) - MOST_CLASSES} more classes")
     return lines
+
+
+def _said_of(entry: Mapping[str, Any]) -> str:
+    """The likeliest classes of a photo; behind what is said instead of a class, where something is."""
+    classes = "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
+    return f"{entry['said']} ({classes})" if "said" in entry else classes
 
 
 def total_line(summary: Summary) -> str:

@@ -130,7 +130,7 @@ class Results:
         with hdf5.writing(path, classes, digest, model, record) as writer:
             for rows, log_probs in predictions:
                 for row, values in zip(rows, log_probs, strict=True):
-                    writer.add(test.photos[row].name, values)
+                    writer.put(test.photos[row].name, values)
 
     def _model_after(self, place: Mapping[str, int]) -> BirdModel:
         """The model with the weights as they are now, and its history."""

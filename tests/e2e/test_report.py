@@ -37,7 +37,7 @@ def write_predictions(path: Path, names: list[str], classes: list[str], seed: in
         for number, name in enumerate(names):
             scores = generator.normal(0, 1, len(classes))
             scores[number % len(classes)] += generator.normal(4, 2)
-            writer.add(name, log_probs_of(scores))
+            writer.put(name, log_probs_of(scores))
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +263,7 @@ def test_what_lies_outside_the_folder_of_photos_is_not_shown(inside, tmp_path):
     with hdf5.writing(Path("outside.h5"), ["ANT", "BEE"], None) as writer:
         for name in ("1.png", "../secret.png"):
             with contextlib.suppress(ValueError):
-                writer.add(name, log_probs_of(np.zeros(2)))
+                writer.put(name, log_probs_of(np.zeros(2)))
     made = succeed_json("report", "outside.h5", "--photos", tmp_path / "photos")
     assert (made["kind"], made["thumbnails"]) == ("review", 1)
 

@@ -192,7 +192,7 @@ def name_target(folder: Path) -> Callable[[random.Random], None]:
             return  # no path below a folder is called so
         hdf5.require_storable(name)
         with hdf5.writing(path, ("A", "B"), None) as writer:
-            writer.add(name, np.zeros(2, np.float32))
+            writer.put(name, np.zeros(2, np.float32))
         with h5py.File(path) as file:
             assert file[name].shape == (2,)
         with hdf5.reading(path) as found:

@@ -114,7 +114,7 @@ def predictions_of(names: tuple[str, ...], classes: tuple[str, ...] | None):
     path = Path("out.h5")
     with hdf5.writing(path, classes, "0" * 64) as writer:
         for name in names:
-            writer.add(name, np.zeros(3, np.float32))
+            writer.put(name, np.zeros(3, np.float32))
     return hdf5.reading(path)
 
 

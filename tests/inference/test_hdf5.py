@@ -35,7 +35,7 @@ def write(names, classes=CLASSES, refused: int = 0) -> dict[str, np.ndarray]:
     rows = {name: GENERATOR.normal(-2, 1, width).astype(np.float32) for name in names}
     with writing(FILE, classes, "0123abc") as writer:
         for name, row in rows.items():
-            writer.add(name, row)
+            writer.put(name, row)
         writer.refused = refused
     return rows
 
@@ -146,7 +146,7 @@ def test_an_error_keeps_the_old_file_and_leaves_no_litter(kept, error):
 
     def fail() -> None:
         with writing(FILE, CLASSES, "") as writer:
-            writer.add("new.jpg", np.zeros(3, np.float32))
+            writer.put("new.jpg", np.zeros(3, np.float32))
             raise error
 
     with pytest.raises(error):

@@ -13,22 +13,23 @@ from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.decoding import Decoder
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import open_classifier
-from birdsonnx.inference.prediction import record
+from birdsonnx.inference.prediction import Files, record
 from birdsonnx.inference.summary import SHOWN
+from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.ranks import Ranks
 from tests.conftest import disk_of
 from tests.inference.conftest import CLASSES, COUNT, broken
 from tests.tiny import tiny_model
 
 OUTPUT = Path("predictions/output_1.h5")
+BOTH = Files(OUTPUT, csv=Path("named.csv"))
 
 
 def test_output_csv_and_summary_tell_the_same(classifier, photos, expected):
     advanced = []
     mixed = [*photos, broken("x.jpg")]
-    summary = record(
-        classifier, mixed, Ranks(), OUTPUT, top_k=2, csv_path=Path("named.csv"), advance=advanced.append
-    )
+    judge = Judge.of(classifier, 2)
+    summary = record(classifier, mixed, Ranks(), BOTH, judge, advanced.append)
     probabilities = np.exp(expected)
     order = np.argsort(-expected, axis=1)[:, :2]
     names = [entry.name for entry in photos]
@@ -59,7 +60,7 @@ def test_output_csv_and_summary_tell_the_same(classifier, photos, expected):
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 10])
 def test_top_k_is_at_most_the_number_of_classes(classifier, photos, expected, top_k):
-    summary = record(classifier, photos, Ranks(), None, top_k)
+    summary = record(classifier, photos, Ranks(), judge=Judge.of(classifier, top_k))
     for entry, row in zip(summary.shown, expected, strict=True):
         best = sorted(range(3), key=lambda index: -row[index])[: min(top_k, 3)]
         assert [name for name, _ in entry["top"]] == [CLASSES[index] for index in best]
@@ -69,17 +70,17 @@ def test_top_k_is_at_most_the_number_of_classes(classifier, photos, expected, to
 
 def test_only_the_first_photos_are_shown(classifier, photos):
     many = [Photo(photos[0].path, f"{number:03}.png") for number in range(SHOWN + 20)]
-    summary = record(classifier, many, Ranks(), OUTPUT)
+    summary = record(classifier, many, Ranks(), Files(OUTPUT))
     assert [entry["name"] for entry in summary.shown] == [entry.name for entry in many[:SHOWN]]
     assert sum(summary.counts.values()) == summary.photos == SHOWN + 20
 
 
 def test_nothing_but_refused_photos_is_an_error_and_the_old_files_stay(classifier, photos):
-    record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+    record(classifier, photos, Ranks(), BOTH)
     before = OUTPUT.read_bytes(), Path("named.csv").read_bytes()
     bad = [broken("x.jpg"), broken("y.jpg")]
     with pytest.raises(DataError, match="none of the 2 photos can be used") as caught:
-        record(classifier, bad, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+        record(classifier, bad, Ranks(), BOTH)
     assert "x.jpg: not an image" in str(caught.value)
     assert "y.jpg: not an image" in str(caught.value)
     assert (OUTPUT.read_bytes(), Path("named.csv").read_bytes()) == before
@@ -90,10 +91,10 @@ def test_nothing_but_refused_photos_is_an_error_and_the_old_files_stay(classifie
 def test_a_name_that_hdf5_cannot_hold_is_refused_there_and_only_there(classifier, photos):
     odd = Photo(photos[0].path, os.fsdecode(b"bad \xff.png"))
     mixed = [odd, *photos[1:3]]
-    summary = record(classifier, mixed, Ranks(), OUTPUT)
+    summary = record(classifier, mixed, Ranks(), Files(OUTPUT))
     assert summary.photos == 2
     assert "not valid UTF-8" in summary.refused[0]
-    without = record(classifier, mixed, Ranks(), None, csv_path=Path("named.csv"))
+    without = record(classifier, mixed, Ranks(), Files(csv=Path("named.csv")))
     assert (without.photos, without.refused) == (3, [])
     assert b"bad \xff.png" in Path("named.csv").read_bytes()
 
@@ -101,7 +102,7 @@ def test_a_name_that_hdf5_cannot_hold_is_refused_there_and_only_there(classifier
 def test_a_model_without_class_names(photos):
     classifier = open_classifier(tiny_model(3).serialized(), "model", 1, 1)
     assert classifier.class_names == ("class 0", "class 1", "class 2")
-    record(classifier, photos[:2], Ranks(), OUTPUT)
+    record(classifier, photos[:2], Ranks(), Files(OUTPUT))
     with h5py.File(OUTPUT) as file:
         assert "classes" not in file.attrs
 
@@ -114,7 +115,7 @@ def test_a_model_without_class_names(photos):
 )
 @pytest.mark.parametrize("where", ["photos", "progress"])
 def test_an_error_that_is_not_of_the_output_keeps_its_name(classifier, photos, where, error):
-    record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+    record(classifier, photos, Ranks(), BOTH)
     before = OUTPUT.read_bytes(), Path("named.csv").read_bytes()
 
     def fail(*_, **__) -> None:
@@ -124,7 +125,7 @@ def test_an_error_that_is_not_of_the_output_keeps_its_name(classifier, photos, w
         classifier = replace(classifier, decoder=replace_call(classifier.decoder, fail))
     advance = fail if where == "progress" else lambda _: None
     with pytest.raises(type(error)) as caught:
-        record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"), advance=advance)
+        record(classifier, photos, Ranks(), BOTH, advance=advance)
     assert caught.value is error
     assert (OUTPUT.read_bytes(), Path("named.csv").read_bytes()) == before
     assert {path.name for path in Path().iterdir()} == {"predictions", "named.csv"}
@@ -148,12 +149,12 @@ def replace_call(decoder: Decoder, call) -> Decoder:
 def test_a_full_disk_names_the_file_that_did_not_fit(classifier, photos, output, csv_path, count, full):
     many = [Photo(photos[0].path, f"{number:03}.png") for number in range(count)]
     with pytest.raises(ArtifactError, match=f"cannot write {full}: File too large"), disk_of(6000):
-        record(classifier, many, Ranks(), output, csv_path=csv_path)
+        record(classifier, many, Ranks(), Files(output, csv=csv_path))
     assert not [path for path in Path().rglob("*") if path.suffix in (".h5", ".tmp")]
 
 
 def test_a_csv_that_cannot_be_written_is_named(classifier, photos):
     Path("named.csv").mkdir()
     with pytest.raises(ArtifactError, match=r"cannot write named\.csv: "):
-        record(classifier, photos, Ranks(), OUTPUT, csv_path=Path("named.csv"))
+        record(classifier, photos, Ranks(), BOTH)
     assert not OUTPUT.exists()

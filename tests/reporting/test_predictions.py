@@ -2,16 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from birdsonnx.images.folders import Photo
 from birdsonnx.inference.summary import SHOWN, Summary
+from birdsonnx.inference.verdicts import UNKNOWN, Judged, Verdict
 from birdsonnx.reporting.predictions import named_lines, total_line
+
+
+def judged(name: str, verdict: Verdict) -> Judged:
+    return Judged(Photo(Path(name), name), np.log(np.array([0.75, 0.25], np.float32)), verdict)
 
 
 def summary(photos: int, classes: int = 3, refused: int = 0) -> Summary:
     made = Summary("model.onnx", "ONNX Runtime 1.19.2", Path("out/output_1.h5"), seconds=2.0)
     for number in range(photos):
-        made.add(f"{number}.jpg", [(f"CLASS {number % classes}", 0.75), ("OTHER", 0.25)])
+        top = [(f"CLASS {number % classes}", 0.75), ("OTHER", 0.25)]
+        made.add(judged(f"{number}.jpg", Verdict(*top[0], top)))
     made.refused += [f"bad {number}" for number in range(refused)]
     return made
 
@@ -22,6 +30,15 @@ def test_few_photos_are_listed_one_by_one():
     assert lines[0] == "0.jpg   CLASS 0 0.7500   OTHER 0.2500"
     assert lines[10] == "10.jpg  CLASS 1 0.7500   OTHER 0.2500"
     assert len(made.as_json()["predictions"]) == 11
+
+
+def test_what_is_said_instead_of_a_class_comes_first():
+    made = summary(1)
+    made.add(judged("1.jpg", Verdict(UNKNOWN, 0.9, [("CLASS 0", 0.9)], UNKNOWN, -3.5)))
+    assert named_lines(made)[1] == "1.jpg  unknown (CLASS 0 0.9000)"
+    assert made.counts == {"CLASS 0": 1, "unknown": 1}
+    [_, entry] = made.as_json()["predictions"]
+    assert (entry["said"], entry["level"], entry["known"]) == ("unknown", "unknown", -3.5)
 
 
 @pytest.mark.parametrize(("photos", "refused"), [(SHOWN + 1, 0), (SHOWN, 1)])
