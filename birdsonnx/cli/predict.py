@@ -60,6 +60,29 @@ Tune = Annotated[
     typer.Option("--tune", help="First measure how this machine runs the model fastest, and remember it."),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")]
+Occurring = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Classes that can occur, one name a line, or a CSV whose first column they are: the others' "
+        "probability is taken away.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability below which a photo is said to be unsure (default: the model's own thresholds, "
+        "where it has them; 0: none)."
+    ),
+]
+TaxonomyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="CSV of class,genus,family,order: where the class is below the threshold, say the most specific "
+        "level that reaches it.",
+    ),
+]
 CSV = Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")]
 Sort = Annotated[
     Path | None,
@@ -82,6 +105,9 @@ def predict(
     precision: Precision = None,
     tune: Tune = False,
     top_k: TopK = 1,
+    species: Occurring = None,
+    threshold: Threshold = None,
+    taxonomy: TaxonomyFile = None,
     csv: CSV = None,
     csv_raw: CSVRaw = False,
     sort: Sort = None,
@@ -93,12 +119,14 @@ def predict(
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug, ranks="all") as job:
         from birdsonnx.config import reading as configs
+        from birdsonnx.inference.judging.criteria import Criteria
         from birdsonnx.inference.requests import Request
 
         if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
             raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
         agreed(lambda: require_csv(csv_raw, csv))
         agreed(lambda: _require_sort(sort_copy, sort))
+        criteria = agreed(lambda: Criteria(species, threshold, taxonomy))
         if config is None:
             request = Request(inputs or [], output=Path("predictions"))
         else:
@@ -115,6 +143,7 @@ def predict(
             engine=request.engine if engine is None else agreed(lambda: engine_of(engine)),
             tune=tune,
             top_k=top_k,
+            criteria=criteria,
             csv=csv,
             csv_raw=csv_raw,
             sort=sort,
@@ -140,6 +169,7 @@ def run_prediction(job: Job, request: "Request") -> None:
     job.say(
         predictions.model_line(summary.model, summary.model_sha256),
         predictions.total_line(summary),
+        *predictions.species_lines(summary),
         *predictions.sorted_lines(summary, request.sort_copies),
         *([] if summary.csv is None else [artifacts.written(summary.csv)]),
         *predictions.next_lines(summary, request.inputs),

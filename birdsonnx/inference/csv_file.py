@@ -6,7 +6,7 @@ Such a text gets an apostrophe before it, unless it is asked for raw; numbers st
 
 import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +17,9 @@ from birdsonnx.inference.verdicts import Judged
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Beginnings of a cell that a spreadsheet may take for a formula, or passes over before one."""
 
+NUMBERS = ("said_probability", "known")
+"""Columns of what is said that hold numbers, of which a negative one is no formula."""
+
 
 def harmless(text: str) -> str:
     """A text as a cell that no spreadsheet computes."""
@@ -26,26 +29,34 @@ def harmless(text: str) -> str:
 class CSVWriter:
     """An open CSV of predictions."""
 
-    def __init__(self, path: Path, file: TextIO, top_k: int, raw: bool) -> None:
+    def __init__(self, path: Path, file: TextIO, top_k: int, raw: bool, said: Sequence[str] = ()) -> None:
         self._path = path
         self._text = str if raw else harmless
+        self._said = said
         self._rows = csv.writer(file)
         columns = [f"{what}_{k + 1}" for k in range(top_k) for what in ("class", "probability")]
-        self._rows.writerow(["name", *columns])
+        self._rows.writerow(["name", *columns, *said])
 
     def add(self, judged: Judged, /) -> None:
         """Write one photo's line. Raises ArtifactError."""
         with artifacts.naming(self._path):
             cells = (value for best, p in judged.verdict.top for value in (self._text(best), f"{p:.6f}"))
-            self._rows.writerow([self._text(judged.photo.name), *cells])
+            found = judged.verdict.cells
+            said = [found[name] if name in NUMBERS else self._text(found[name]) for name in self._said]
+            self._rows.writerow([self._text(judged.photo.name), *cells, *said])
 
     def refuse(self, _photo: Photo, _reason: str, /) -> None:
         """A photo that could not be used has no line."""
 
 
 @contextlib.contextmanager
-def writing(path: Path, top_k: int, raw: bool = False) -> Iterator[CSVWriter]:
-    """A CSV that takes its place only once it is complete; `raw` leaves every text as it is.
+def writing(path: Path, top_k: int, raw: bool = False, said: Sequence[str] = ()) -> Iterator[CSVWriter]:
+    """A CSV that takes its place only once it is complete.
+
+    Args:
+        top_k: classes of each photo.
+        raw: leave every text as it is.
+        said: the columns of what is said of each photo (`Judge.columns`).
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -55,7 +66,7 @@ def writing(path: Path, top_k: int, raw: bool = False) -> Iterator[CSVWriter]:
             # File names need not be UTF-8: their bytes go through as they are.
             file = temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         try:
-            yield CSVWriter(path, file, top_k, raw)
+            yield CSVWriter(path, file, top_k, raw, said)
         except BaseException:
             with contextlib.suppress(OSError):  # what is not on disk yet: the first error is the cause
                 file.close()

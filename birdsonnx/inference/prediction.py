@@ -36,6 +36,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     if request.settings is not None:
         ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
     sorter = ranks.first(lambda: _sorter(request))
+    criteria = ranks.first(request.criteria.read)
     with audience.progress("listing the photos"):
         photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
     with audience.progress("opening the model"):
@@ -44,14 +45,14 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     settings = request.settings
     if settings is not None:
         ranks.first(lambda: _follow(settings, request, classifier, model, audience.say))
+    judge = ranks.first(lambda: criteria.judge(classifier, request.top_k, audience.say))
     if sorter is not None:
-        ranks.first(lambda: require_folder_names(classifier.class_names))
+        ranks.first(lambda: require_folder_names(judge.labels))
     with contextlib.ExitStack() as stack:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
         with audience.progress("photos", len(photos)) as advance:
             files = Files(output, made_by, request.csv, request.csv_raw)
-            judge = Judge.of(classifier, request.top_k)
             summary = record(classifier, photos, ranks, files, judge, advance, sorter)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for
             sorter.place(output, audience)
@@ -111,7 +112,7 @@ def record(
     """Name all photos and write `files`; the summary, and what `sorter` is told, are complete on rank 0.
 
     Args:
-        judge: what is to be said of a photo; None: its likeliest class.
+        judge: what is to be said of a photo; None: what the model alone lets be said.
 
     Raises:
         ArtifactError: a file cannot be written.
@@ -120,6 +121,7 @@ def record(
     started = time.perf_counter()
     judge = judge or Judge.of(classifier)
     summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, files.output, files.csv)
+    summary.changed = None if judge.species is None else 0
     with contextlib.ExitStack() as stack:
         keepers: list[Keeper] = [summary]
         if ranks.is_first:
@@ -152,7 +154,7 @@ def _opened(
         made_by = (classifier.sha256, classifier.where, files.command)
         yield hdf5.writing(files.output, classifier.metadata.classes, *made_by)
     if files.csv is not None:
-        yield csv_file.writing(files.csv, judge.top_k, files.csv_raw)
+        yield csv_file.writing(files.csv, judge.top_k, files.csv_raw, judge.columns)
 
 
 def _unstorable(name: str) -> str:

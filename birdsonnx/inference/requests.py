@@ -1,7 +1,7 @@
 """What to predict, with what, and where to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
+from birdsonnx.inference.judging.criteria import Criteria
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
@@ -46,6 +47,8 @@ class Request:
     """Whether to measure first how this machine runs the model fastest, and remember it."""
     top_k: int = 1
     """Classes to name for each photo."""
+    criteria: Criteria = field(default_factory=Criteria)
+    """By what it is decided what is said of a photo."""
     csv: Path | None = None
     """None: none is written."""
     csv_raw: bool = False
@@ -65,7 +68,8 @@ class Request:
     @property
     def command(self) -> Command:
         """What makes it the same command: what was typed about photos, model, and what computes. What lies
-        there may have changed: a model that was trained anew gives new answers to the same command."""
+        there may have changed: a model that was trained anew gives new answers to the same command. The
+        criteria are left out: `output_1.h5` has what the network answered, whatever is said of it."""
         options = {
             "--config": self.config,
             "--model": self.model,

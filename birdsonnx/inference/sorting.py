@@ -35,7 +35,7 @@ class Sorter:
 
     def add(self, judged: Judged, /) -> None:
         """A photo goes into the folder of what is said of it, under its name in the results."""
-        self.places[f"{judged.verdict.said}/{judged.photo.name}"] = judged.photo.path
+        self.places[f"{judged.verdict.title}/{judged.photo.name}"] = judged.photo.path
 
     def refuse(self, _photo: Photo, _reason: str, /) -> None:
         """A photo that could not be used stays where it is."""
@@ -70,12 +70,13 @@ def require_free(folder: Path, inputs: Sequence[str], results: Sequence[Path | N
 
 
 def require_folder_names(classes: Sequence[str]) -> None:
-    """Raises ConfigError where a class's name cannot be a folder's, or is another's here."""
+    """Raises ConfigError where the name of a class, or what may be said instead of one, cannot be a folder's,
+    or is another's here."""
     unfit = [(name, why) for name in classes if (why := unfit_for_folder(name, os.name == "nt"))]
     if unfit:
         name, why = unfit[0]
         more = f" ({len(unfit) - 1} more are like it)" if len(unfit) > 1 else ""
-        raise ConfigError(f"--sort: the class {name!r} cannot be a folder: {why}{more}; use --csv instead")
+        raise ConfigError(f"--sort: {name!r} cannot be a folder: {why}{more}; use --csv instead")
     if os.name == "nt" or sys.platform == "darwin":
         _require_apart(classes)
 

@@ -32,6 +32,9 @@ class Summary:
     """The first photos: name and what is said of each (`Verdict.as_json`)."""
     says_classes: bool = False
     """Whether the names of these say what they show, so that they can be evaluated."""
+    changed: int | None = None
+    """Photos of which the network's likeliest class is on no list of the species that can occur; None: there
+    is no such list."""
     counts: dict[str, int] = field(default_factory=dict)
     """Photos of which each thing is said: a class, or what is said instead of one."""
     seconds: float = 0.0
@@ -39,7 +42,9 @@ class Summary:
     def add(self, judged: Judged, /) -> None:
         """Count one photo as of what is said of it."""
         self.photos += 1
-        said = judged.verdict.said
+        said = judged.verdict.title
+        if self.changed is not None and judged.verdict.instead_of is not None:
+            self.changed += 1
         self.counts[said] = self.counts.get(said, 0) + 1
         if len(self.shown) < SHOWN:
             self.shown.append({"name": judged.photo.name, **judged.verdict.as_json()})
@@ -70,5 +75,6 @@ class Summary:
             "csv": self.csv,
             "sorted": self.sorted,
             "predictions": self.shown if self.lists_photos else None,
+            "changed_by_species": self.changed,
             "counts": self.counts,
         }

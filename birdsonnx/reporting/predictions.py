@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.inference.summary import Summary
+from birdsonnx.inference.verdicts import UNKNOWN, UNSURE
 
 MOST_CLASSES = 20
 """Of a summary: so many of the classes that were named most often."""
@@ -35,7 +36,13 @@ def named_lines(summary: Summary) -> list[str]:
 def _said_of(entry: Mapping[str, Any]) -> str:
     """The likeliest classes of a photo; behind what is said instead of a class, where something is."""
     classes = "   ".join(f"{name} {probability:.4f}" for name, probability in entry["top"])
-    return f"{entry['said']} ({classes})" if "said" in entry else classes
+    instead = f"not {entry['instead_of'][0]}: not on the list" if "instead_of" in entry else ""
+    if "said" not in entry:
+        return f"{classes} ({instead})" if instead else classes
+    said = entry["said"]
+    if entry["level"] not in (UNKNOWN, UNSURE):
+        said = f"{entry['level']} {said} {entry['probability']:.4f}"
+    return f"{said} ({'; '.join(filter(None, (classes, instead)))})"
 
 
 def total_line(summary: Summary) -> str:
@@ -46,6 +53,13 @@ def total_line(summary: Summary) -> str:
         f"{summary.photos} photos in {summary.seconds:.2f} s "
         f"({summary.images_per_second:.1f} images/s){where_to}{refused}"
     )
+
+
+def species_lines(summary: Summary) -> list[str]:
+    """How many answers the list of species changed, where there is one."""
+    if summary.changed is None:
+        return []
+    return [f"the list of species changed {summary.changed} of {summary.photos} answers"]
 
 
 def sorted_lines(summary: Summary, copies: bool) -> list[str]:

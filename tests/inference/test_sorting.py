@@ -69,7 +69,7 @@ def test_folders_that_are_refused_before_any_work(folder, said):
 
 def test_a_class_that_cannot_be_a_folder_is_named():
     require_folder_names(["COOT", "WREN"])
-    said = r"the class 'A/B' cannot be a folder: it holds '/' or NUL \(1 more are like it\)"
+    said = r"'A/B' cannot be a folder: it holds '/' or NUL \(1 more are like it\)"
     with pytest.raises(BirdsonnxError, match=said):
         require_folder_names(["COOT", "A/B", ".", "WREN"])
 
