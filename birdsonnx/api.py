@@ -28,9 +28,10 @@ from birdsonnx.inference import evaluation
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.judging.criteria import Criteria
 from birdsonnx.inference.opening import ChosenModel, open_model
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.verdicts import top_classes
+from birdsonnx.inference.verdicts import Verdict
 from birdsonnx.reporting.console import Console
 from birdsonnx.runtime import interruption, ranks
 from birdsonnx.runtime.ranks import Ranks
@@ -54,13 +55,24 @@ class Prediction:
     """The photo's path below the folder that was given; of a photo itself its file name."""
     path: Path
     class_name: str
-    """The likeliest class."""
+    """The likeliest class, of those that can occur."""
     probability: float
     """Of that class, 0 to 1."""
     top: tuple[tuple[str, float], ...]
     """The likeliest classes with their probabilities, the likeliest first; as many as `top_k`."""
     log_probs: npt.NDArray[np.float32]
-    """Of every class, in the order of `Model.classes`: float32 `(classes,)`."""
+    """What the network answered of every class, in the order of `Model.classes`: float32 `(classes,)`."""
+    said: str
+    """What is said of it: the class; or, where `level` is none, what is said instead."""
+    level: str
+    """`class`; or a level of the taxonomy; `unsure`, where nothing reaches its threshold; `unknown`, where
+    the model takes it for none of its classes."""
+    said_probability: float
+    """Of what is said; where that is nothing, of the class."""
+    instead_of: str | None = None
+    """The likeliest class of all, where it cannot occur."""
+    known: float | None = None
+    """How much it is like photos of the classes, where the model says so."""
 
 
 class Predictions(Sequence[Prediction]):
@@ -68,11 +80,16 @@ class Predictions(Sequence[Prediction]):
 
     Attributes:
         refused: why each photo that could not be used was not, one line each.
+        notes: by what was decided what is said of them, and which names in a list of species or a taxonomy
+            the model does not have, one line each.
     """
 
-    def __init__(self, named: Sequence[Prediction], refused: Sequence[str]) -> None:
+    def __init__(
+        self, named: Sequence[Prediction], refused: Sequence[str], notes: Sequence[str] = ()
+    ) -> None:
         self._named = tuple(named)
         self.refused = tuple(refused)
+        self.notes = tuple(notes)
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -113,7 +130,14 @@ class Model:
         self.input_size = first.decoder.height, first.decoder.width, first.decoder.channels
 
     def predict(
-        self, photos: PathLike | Sequence[PathLike], *, tag: str | None = None, top_k: int = 1
+        self,
+        photos: PathLike | Sequence[PathLike],
+        *,
+        tag: str | None = None,
+        top_k: int = 1,
+        species: PathLike | Sequence[str] | None = None,
+        threshold: float | None = None,
+        taxonomy: PathLike | None = None,
     ) -> Predictions:
         """Name photos.
 
@@ -121,25 +145,40 @@ class Model:
             photos: a photo, a folder or a glob pattern, or several of them.
             tag: of a folder only the photos in folders of this name.
             top_k: how many classes `Prediction.top` holds.
+            species: classes that can occur, their names or a file of them; the others' probability is taken
+                away.
+            threshold: probability below which a photo is `unsure`; None: as the model's own thresholds say;
+                0: it never is.
+            taxonomy: CSV of `class,genus,family,order`: what to say where the class is below the threshold.
 
         Raises:
+            ConfigError: a threshold that is none, or a taxonomy without one.
             DataError: an input that is not there, or not one photo that can be used; a few that cannot are
                 listed in the result.
         """
         if top_k < 1:
             raise ConfigError(f"top_k={top_k}: give 1 or more")
+        criteria = Criteria(
+            Path(species) if isinstance(species, str | os.PathLike) else species,
+            threshold,
+            None if taxonomy is None else Path(taxonomy),
+        )
         given = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
         with _joined() as all_ranks:
             found = all_ranks.first(lambda: collect([os.fspath(each) for each in given], tag))
+            read = all_ranks.first(criteria.read)
             classifier = self._for_photos(len(found), all_ranks)
+            notes: list[str] = []
+            judge = all_ranks.first(lambda: read.judge(classifier, top_k, notes.append))
             named: list[Prediction] = []
             refused: list[str] = []
             for each in name_photos(classifier, found, all_ranks):
                 if each.log_probs is None:
                     refused.append(each.refusal)
                 else:
-                    named.append(_prediction(each.photo, each.log_probs, classifier, top_k))
-            return all_ranks.first(lambda: _in_order(named, refused))
+                    verdict = judge.verdict(each.log_probs, each.known)
+                    named.append(_prediction(each.photo, each.log_probs, verdict))
+            return all_ranks.first(lambda: _in_order(named, refused, notes))
 
     def evaluate(self, folder: PathLike, *, tag: str | None = None) -> Evaluation:
         """Compare what the model says of labelled photos with their classes.
@@ -181,17 +220,25 @@ class Model:
         return self._opened[1]
 
 
-def _prediction(
-    photo: Photo, log_probs: npt.NDArray[np.float32], classifier: Classifier, top_k: int
-) -> Prediction:
-    top = tuple(top_classes(log_probs, classifier.class_names, top_k))
-    return Prediction(photo.name, photo.path, *top[0], top, log_probs)
+def _prediction(photo: Photo, log_probs: npt.NDArray[np.float32], verdict: Verdict) -> Prediction:
+    return Prediction(
+        photo.name,
+        photo.path,
+        *verdict.top[0],
+        tuple(verdict.top),
+        log_probs,
+        verdict.said,
+        verdict.level,
+        verdict.probability,
+        None if verdict.instead_of is None else verdict.instead_of[0],
+        verdict.known,
+    )
 
 
-def _in_order(named: list[Prediction], refused: list[str]) -> Predictions:
+def _in_order(named: list[Prediction], refused: list[str], notes: list[str]) -> Predictions:
     if not named:
         raise DataError("not one photo can be used:", refused)
-    return Predictions(sorted(named, key=lambda each: each.name), refused)
+    return Predictions(sorted(named, key=lambda each: each.name), refused, notes)
 
 
 def load(

@@ -48,6 +48,20 @@ def evaluate(
     ] = None,
     csv_raw: CSVRaw = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
+    species: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Classes that can occur, as predict takes them: how much such a list helps.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Also say how many photos reach this probability, and how right these are (default: the "
+            "model's own thresholds, where it has them; 0: none)."
+        ),
+    ] = None,
     threads: Threads = None,
     engine: Engine = "auto",
     precision: Precision = None,
@@ -58,6 +72,7 @@ def evaluate(
     photos that were named wrongly."""
     with running(json, debug, ranks="all") as job:
         from birdsonnx.inference import evaluation
+        from birdsonnx.inference.judging.criteria import Criteria
 
         agreed(lambda: require_csv(csv_raw, csv))
         kind, computed = agreed(lambda: (precision_of(precision), engine_of(engine)))
@@ -65,7 +80,8 @@ def evaluate(
             from birdsonnx.reporting import plots
 
             agreed(lambda: plots.require_drawable(plot))
-        request = evaluation.Request(target, model, tag, labels, threads, kind, computed)
+        criteria = agreed(lambda: Criteria(species, threshold))
+        request = evaluation.Request(target, model, tag, labels, threads, kind, computed, criteria)
         outcome = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
             return
@@ -90,8 +106,14 @@ class Files:
     def command(self) -> str:
         """What is to be typed for the CSV."""
         asked = self.request
-        options = {"--model": asked.model, "--tag": asked.tag, "--labels": asked.labels}
-        given = [word for name, value in options.items() if value for word in (name, str(value))]
+        options = {
+            "--model": asked.model,
+            "--tag": asked.tag,
+            "--labels": asked.labels,
+            "--species": asked.criteria.species,
+            "--threshold": asked.criteria.threshold,
+        }
+        given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
         return shlex.join(["birdsonnx", "evaluate", str(asked.target), *given, "--csv", "table.csv"])
 
 

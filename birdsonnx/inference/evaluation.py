@@ -6,7 +6,7 @@ import csv
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from birdsonnx.inference.answers import Answers
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.judging.coverage import Judging, Sure
+from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
 from birdsonnx.inference.mistakes import Mistakes
 from birdsonnx.inference.opening import choose_model, open_model
+from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 
@@ -48,6 +51,8 @@ class Request:
     precision: Precision | None = None
     """What the model must be, as in a prediction."""
     engine: EngineChoice = "auto"
+    criteria: Criteria = field(default_factory=Criteria)
+    """Species that can occur, and thresholds."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Evaluation:
     """What computed the answers, with its version; None where they come from a file."""
     seconds: float | None = None
     """Of the pass over the photos, decoding included; None where the answers come from a file."""
+    sure: Sure | None = None
+    """The photos whose class reaches its threshold, where there are thresholds."""
 
     @property
     def photos(self) -> int:
@@ -104,6 +111,7 @@ class Evaluation:
             "accuracy": self.accuracy,
             "top5": self.top5,
             "loss": self.loss,
+            **({} if self.sure is None else {"sure": self.sure.as_json()}),
             "per_class": self.per_class(),
             "confusion": self.confusion.matrix().tolist() if whole else None,
             "mistakes": [
@@ -144,12 +152,15 @@ def evaluate_target(
     Raises:
         BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
     """
+    criteria = ranks.first(request.criteria.read)
     if request.target.is_dir():
-        return _evaluate_folder(request, ranks, audience, kept)
-    return ranks.first(lambda: _evaluate_file(request, audience, kept))
+        return _evaluate_folder(request, criteria, ranks, audience, kept)
+    return ranks.first(lambda: _evaluate_file(request, criteria, audience, kept))
 
 
-def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience, kept: Answers | None) -> Outcome:
+def _evaluate_folder(
+    request: Request, criteria: ReadCriteria, ranks: Ranks, audience: Audience, kept: Answers | None
+) -> Outcome:
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
@@ -168,6 +179,7 @@ def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience, kept: A
     names = classifier.metadata.classes
     count = classifier.num_classes
     folder = ranks.first(lambda: fitted(folder, names, count, model.where, say=audience.say))
+    judge = ranks.first(lambda: criteria.judge(classifier, 1, audience.say))
     refused: list[str] = []
 
     def answers() -> Iterator[Answer]:
@@ -180,13 +192,15 @@ def _evaluate_folder(request: Request, ranks: Ranks, audience: Audience, kept: A
                     yield named.photo.name, named.log_probs, named.photo.label
 
     started = time.perf_counter()
-    found = evaluate(answers(), folder.classes, kept)
+    found = _judged(answers(), judge, kept, audience)
     if found is not None:
         found = replace(found, engine=classifier.engine.title, seconds=time.perf_counter() - started)
     return Outcome(found, refused, model.where, classifier.sha256)
 
 
-def _evaluate_file(request: Request, audience: Audience, kept: Answers | None) -> Outcome:
+def _evaluate_file(
+    request: Request, criteria: ReadCriteria, audience: Audience, kept: Answers | None
+) -> Outcome:
     hdf5.require_file(request.target)  # a mistyped folder is no file to which an option does not apply
     for option, given in (
         ("--tag", request.tag is not None),
@@ -200,7 +214,8 @@ def _evaluate_file(request: Request, audience: Audience, kept: Answers | None) -
         with audience.progress(f"reading {request.target}"):
             predictions = stack.enter_context(hdf5.reading(request.target))
             classes, labels = labels_of(predictions, str(request.target), request.labels)
-        return evaluate_predictions(predictions, classes, labels, audience, kept)
+        judge = criteria.judge_of(classes, None, None, 1, audience.say)
+        return evaluate_predictions(predictions, classes, labels, audience, kept, judge)
 
 
 def evaluate_predictions(
@@ -209,6 +224,7 @@ def evaluate_predictions(
     labels: Sequence[int],
     audience: Audience,
     kept: Answers | None = None,
+    judge: Judge | None = None,
 ) -> Outcome:
     """Evaluate an open predictions file by what `labels_of` says. Raises DataError."""
     refused: list[str] = []
@@ -222,8 +238,19 @@ def evaluate_predictions(
                 else:
                     refused.append(predictions.refusal_of(name))
 
-    found = evaluate(answers(), classes, kept)
+    found = _judged(answers(), judge or Judge(classes), kept, audience)
     return Outcome(found, refused, predictions.model, predictions.model_sha256)
+
+
+def _judged(
+    answers: Iterable[Answer], judge: Judge, kept: Answers | None, audience: Audience
+) -> Evaluation | None:
+    """Figures of some photos' answers as a judge sees them."""
+    judging = Judging(judge)
+    found = evaluate(judging.seen(answers), judge.class_names, kept)
+    if judging.off_list:
+        audience.say(f"{judging.off_list} photos show a class that is not on the list: none of them is right")
+    return None if found is None else replace(found, sure=judging.sure)
 
 
 def evaluate(
@@ -239,7 +266,8 @@ def evaluate(
         if kept is not None:
             kept.add(name, log_probs, label)
         counts[label, int(log_probs.argmax())] += 1
-        top5_hits += int((log_probs > log_probs[label]).sum() < 5)
+        # A class without any probability is not among the likeliest, however few of them there are.
+        top5_hits += int(np.isfinite(log_probs[label]) and (log_probs > log_probs[label]).sum() < 5)
         loss -= float(log_probs[label])
     confusion = Confusion.of(counts, len(classes))
     photos = confusion.photos

@@ -109,11 +109,17 @@ class Judge:
         limits = None if found.thresholds is None else Thresholds.of_model(found.thresholds)
         return cls(classifier.class_names, min(top_k, classifier.num_classes), least, thresholds=limits)
 
-    def verdict(self, log_probs: LogProbs, known: float | None = None) -> Verdict:
-        """What is said of a photo by its log-probabilities, float32 `(classes,)`, and its score `known`."""
+    def verdict(self, log_probs: LogProbs, known: float | None = None, top_k: int | None = None) -> Verdict:
+        """What is said of a photo.
+
+        Args:
+            log_probs: float32 `(classes,)`.
+            known: its score of that name.
+            top_k: classes to list, in place of the judge's.
+        """
         left = log_probs if self.species is None else self.species.conditional(log_probs)
         likeliest = int(left.argmax())
-        top = top_classes(left, self.class_names, self.top_k)
+        top = top_classes(left, self.class_names, top_k or self.top_k)
         name, probability = top[0]
         if self.least_known is not None and known is not None and known < self.least_known:
             return Verdict(UNKNOWN, probability, top, UNKNOWN, known, label=self._labels[UNKNOWN])

@@ -10,6 +10,7 @@ from birdsonnx.inference import csv_file
 from birdsonnx.inference.benchmark import Benchmark
 from birdsonnx.inference.confusion import MOST_IN_MATRIX
 from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.judging.coverage import Sure
 from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
 from birdsonnx.model import card, int8_form
@@ -134,6 +135,7 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     lines = [
         f"accuracy {evaluation.accuracy:.4f}   top-5 {evaluation.top5:.4f}   loss {evaluation.loss:.6f}   "
         f"photos {evaluation.photos}",
+        *_sure_lines(evaluation.sure),
         "",
         f"{'class':<{width}}  photos  correct  recall  precision",
     ]
@@ -152,6 +154,16 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             for count, label, named in mistakes[:20]
         ]
     return lines
+
+
+def _sure_lines(sure: Sure | None) -> list[str]:
+    """How many photos are named at the thresholds, and how right these are."""
+    if sure is None:
+        return []
+    limits = sure.thresholds
+    which = f"threshold {limits.of_taxa:g}" if limits.precision is None else "the model's thresholds"
+    right = "" if sure.accuracy is None else f"   accuracy of these {sure.accuracy:.4f}"
+    return [f"sure enough ({which}) {sure.sure} of {sure.photos}   coverage {sure.coverage:.4f}{right}"]
 
 
 def wrong_lines(wrong: Mistakes, where_all: str) -> list[str]:

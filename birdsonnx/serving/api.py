@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from birdsonnx.errors import ImageError, ModelError
 from birdsonnx.images.photo_file import Upload
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.verdicts import top_classes
-from birdsonnx.serving.batcher import Answer, Batcher, FullError, LogProbs
+from birdsonnx.inference.verdicts import Judge
+from birdsonnx.serving.batcher import Answer, Batcher, Computed, FullError
 from birdsonnx.serving.metrics import CONTENT_TYPE, Metrics
 from birdsonnx.serving.uploads import ENVELOPE, Body, LeftError, RefusedError, Room, busy, photos_in
 
@@ -72,6 +72,7 @@ class Service:
 
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self.classifier = classifier
+        self.judge = Judge.of(classifier)
         self.limits = limits
         self.about = {
             "model": Path(classifier.where).name,
@@ -136,7 +137,7 @@ class Service:
             raise
         return self._answer(photos, outcomes, top_k)
 
-    async def _named(self, photos: Sequence[Upload], request: Request) -> list[LogProbs | ImageError]:
+    async def _named(self, photos: Sequence[Upload], request: Request) -> list[Computed | ImageError]:
         """Each photo's outcome. Raises RefusedError; LeftError where the client does not wait for it."""
         try:
             answers = self.batcher.submit(photos)
@@ -154,14 +155,13 @@ class Service:
             _give_up(answers)
 
     def _answer(
-        self, photos: Sequence[Upload], outcomes: Sequence[LogProbs | ImageError], top_k: int
+        self, photos: Sequence[Upload], outcomes: Sequence[Computed | ImageError], top_k: int
     ) -> Response:
         refused = [str(found) for found in outcomes if isinstance(found, ImageError)]
         if len(refused) == len(outcomes):
             raise RefusedError(400, *(refused if len(refused) == 1 else ("no photo can be used:", *refused)))
-        names = self.classifier.class_names
         predictions = [
-            {"name": photo.name, "top": top_classes(found, names, top_k)}
+            {"name": photo.name, **self.judge.verdict(found.log_probs, found.known, top_k).as_json()}
             for photo, found in zip(photos, outcomes, strict=True)
             if not isinstance(found, ImageError)
         ]
@@ -216,12 +216,12 @@ def _top_k(request: Request, classes: int) -> int:
     return min(int(word[:9]), classes)
 
 
-def _outcome(found: Any) -> LogProbs | ImageError:
+def _outcome(found: Any) -> Computed | ImageError:
     if isinstance(found, ModelError):
         raise RefusedError(500, str(found))
     if isinstance(found, BaseException) and not isinstance(found, ImageError):
         raise found
-    answer: LogProbs | ImageError = found
+    answer: Computed | ImageError = found
     return answer
 
 

@@ -21,9 +21,19 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import computed
 from birdsonnx.serving.metrics import Metrics
 
-LogProbs = npt.NDArray[np.float32]
-Answer = Future[LogProbs]
-"""A photo's log-probabilities, float32 `(classes,)`; or its ImageError, or the model's ModelError."""
+
+@dataclass(frozen=True)
+class Computed:
+    """What the network answered about a photo."""
+
+    log_probs: npt.NDArray[np.float32]
+    """float32 `(classes,)`."""
+    known: float | None = None
+    """How much it is like photos of the classes, where the network says so."""
+
+
+Answer = Future[Computed]
+"""Of a photo; or its ImageError, or the model's ModelError."""
 
 
 class FullError(Exception):
@@ -123,8 +133,9 @@ class Batcher:
         if good:
             chunk = computed(self._classifier.engine, pixels, good, refused, photos.__getitem__)
             good, refused = list(chunk.indices), list(chunk.refused)
-            for index, log_probs in zip(good, chunk.values, strict=True):
-                pieces[index].answer.set_result(log_probs)
+            known = [None] * len(good) if chunk.known is None else chunk.known.tolist()
+            for index, log_probs, score in zip(good, chunk.values, known, strict=True):
+                pieces[index].answer.set_result(Computed(log_probs, score))
         for index, reason in refused:
             pieces[index].answer.set_exception(ImageError(reason))
         self._metrics.ran(len(good), len(refused))

@@ -33,5 +33,5 @@ start({
     about: `The model knows ${classes.length} kinds, and gives every photo the likeliest of them. Photos stay on this computer.`,
     note: "model.onnx, named by this browser with ONNX Runtime Web",
   })),
-  name: async (file) => (await model).name(await pixels(file)),
+  name: async (file) => ({ top: await (await model).name(await pixels(file)) }),
 });

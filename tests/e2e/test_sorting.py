@@ -100,7 +100,7 @@ def test_what_is_refused_leaves_everything_as_it_was(cards):
     pattern = ("predict", "card[A]", "--model", "model.onnx", "--sort", "cardA/sorted")
     assert "cardA/sorted: lies in cardA" in refused(*pattern)
     tiny_model(3, ["COOT", "WREN/WREN", "AUK"]).save(Path("model.onnx"))
-    said = refused("predict", *cards, "--sort", "other").partition("the class ")[2]
+    said = refused("predict", *cards, "--sort", "other").partition("--sort: ")[2]
     assert said == "'WREN/WREN' cannot be a folder: it holds '/' or NUL; use --csv instead"
     assert load(Path("model.onnx")).metadata.classes == ("COOT", "WREN/WREN", "AUK")
 

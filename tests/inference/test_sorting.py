@@ -4,12 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference import sorting
 from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free, unfit_for_folder
+from birdsonnx.inference.verdicts import Judged, Verdict
 from birdsonnx.reporting.console import Console
 
 QUIET = Console(speaks=False)
@@ -86,7 +88,8 @@ def test_a_disk_that_fails_leaves_nothing_and_says_where_the_predictions_are(mon
     sorter = Sorter(Path("sorted"), copies=True)
     Path("1.jpg").touch()
     for path in ("1.jpg", "gone.jpg"):
-        sorter.add(Photo(Path(path), f"card/{path}"), "COOT")
+        photo, log_probs = Photo(Path(path), f"card/{path}"), np.zeros(1, np.float32)
+        sorter.add(Judged(photo, log_probs, Verdict("COOT", 1.0, [("COOT", 1.0)])))
     with pytest.raises(BirdsonnxError) as caught:
         sorter.place(Path("predictions/output_1.h5"), QUIET)
     said = "cannot write sorted: No such file or directory; the predictions are in predictions/output_1.h5"

@@ -60,7 +60,7 @@ def test_what_waits_meanwhile_shares_the_next_run(held, uploads):
     assert batcher.waiting == 5
     engine.go.release(3)
     for answer in (*first, *later[0], *later[1]):
-        assert np.exp(answer.result(timeout=30)).sum() == pytest.approx(1)
+        assert np.exp(answer.result(timeout=30).log_probs).sum() == pytest.approx(1)
     assert engine.runs == [1, 4, 1]
 
 
@@ -109,7 +109,7 @@ def test_a_bad_photo_spoils_no_other_of_its_run(held, uploads):
     batcher, engine = held
     engine.go.release(100)
     good, bad, other = batcher.submit([uploads[0], Upload("x", b"no picture"), uploads[1]])
-    assert good.result(30).shape == other.result(30).shape
+    assert good.result(30).log_probs.shape == other.result(30).log_probs.shape
     with pytest.raises(ImageError, match="x: not an image"):
         bad.result(30)
 

@@ -26,7 +26,7 @@ async function name(file) {
     }
     const found = await answer.json();
     if (!answer.ok) throw new Error(found.error);
-    return found.predictions[0].top;
+    return found.predictions[0];
   }
 }
 

@@ -34,13 +34,22 @@ function card(file) {
   return made;
 }
 
-function shown(file, top) {
+/** What is said of a photo, for its heading, and for the line that a screen reader speaks. */
+function words([name, share], level) {
+  if (level === "unknown") return ["Unknown", "unknown"];
+  if (level === "unsure") return [`Unsure, perhaps ${name}`, `unsure, perhaps ${name}, ${percent(share)}`];
+  return share >= SURE
+    ? [name, `${name}, ${percent(share)}`]
+    : [`Perhaps ${name}`, `perhaps ${name}, ${percent(share)}`];
+}
+
+function shown(file, { top, level }) {
   const made = card(file);
-  const [name, share] = top[0];
-  made.querySelector("h2").textContent = share >= SURE ? name : `Perhaps ${name}`;
+  const [heading, said] = words(top[0], level);
+  made.querySelector("h2").textContent = heading;
   made.querySelector("img").alt = `The photo ${file.name}`;
   made.querySelector(".names").append(...top.map(row));
-  return [made, `${file.name}: ${share >= SURE ? "" : "perhaps "}${name}, ${percent(share)}`];
+  return [made, `${file.name}: ${said}`];
 }
 
 function failed(file, error) {
@@ -58,7 +67,8 @@ function failed(file, error) {
 /**
  * Let people drop, choose and paste photos.
  * @param ready a promise of the texts about the model: {about, note}.
- * @param name gives a file's names, [[name, probability], …], the likeliest first, or throws an Error whose message is for people.
+ * @param name gives what is said of a file: {top: [[name, probability], …], level}, the likeliest first, the level where it is
+ *   "unknown" or "unsure"; or throws an Error whose message is for people.
  */
 export function start({ ready, name }) {
   const [drop, choose, status] = ["drop", "choose", "status"].map(find);
@@ -68,7 +78,7 @@ export function start({ ready, name }) {
     status.className = "";
     status.textContent = `Looking at ${file.name} …`;
     const [made, said] = await name(file).then(
-      (top) => shown(file, top),
+      (found) => shown(file, found),
       (error) => failed(file, error),
     );
     document.body.classList.add("used");
