@@ -14,6 +14,7 @@ from birdsonnx.cli.options import (
     Engine,
     Json,
     Precision,
+    SequenceGap,
     Tag,
     Threads,
     engine_of,
@@ -62,6 +63,7 @@ def evaluate(
             "model's own thresholds, where it has them; 0: none)."
         ),
     ] = None,
+    sequence_gap: SequenceGap = None,
     threads: Threads = None,
     engine: Engine = "auto",
     precision: Precision = None,
@@ -71,17 +73,20 @@ def evaluate(
     """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix, and the
     photos that were named wrongly."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.inference import evaluation
+        from birdsonnx.inference import bursts, evaluation
         from birdsonnx.inference.judging.criteria import Criteria
 
         agreed(lambda: require_csv(csv_raw, csv))
+        agreed(lambda: bursts.require_gap(sequence_gap))
         kind, computed = agreed(lambda: (precision_of(precision), engine_of(engine)))
         if plot is not None:
             from birdsonnx.reporting import plots
 
             agreed(lambda: plots.require_drawable(plot))
         criteria = agreed(lambda: Criteria(species, threshold))
-        request = evaluation.Request(target, model, tag, labels, threads, kind, computed, criteria)
+        request = evaluation.Request(
+            target, model, tag, labels, threads, kind, computed, criteria, sequence_gap
+        )
         outcome = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
             return
@@ -112,6 +117,7 @@ class Files:
             "--labels": asked.labels,
             "--species": asked.criteria.species,
             "--threshold": asked.criteria.threshold,
+            "--sequence-gap": asked.sequence_gap_s,
         }
         given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
         return shlex.join(["birdsonnx", "evaluate", str(asked.target), *given, "--csv", "table.csv"])
@@ -140,6 +146,8 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
             plots.plot_confusion(found.confusion, found.classes, files.plot, title)
         written.append(files.plot)
     job.say(predictions.model_line(outcome.model, outcome.model_sha256))
+    asked = files.request
+    job.say(*predictions.sequence_lines(outcome.sequences, outcome.without_time, asked.sequence_gap_s))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
     job.say(*(artifacts.written(path) for path in written))
     if found.wrong and files.csv is not None:

@@ -46,6 +46,15 @@ CSVRaw = Annotated[
     ),
 ]
 
+SequenceGap = Annotated[
+    float | None,
+    typer.Option(
+        "--sequence-gap",
+        metavar="SECONDS",
+        help="Photos of one folder and camera, each taken so many seconds after the one before (EXIF), or "
+        "sooner, are named together, by the mean of their log-probabilities.",
+    ),
+]
 
 Overwrite = Annotated[
     bool,

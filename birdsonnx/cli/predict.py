@@ -13,6 +13,7 @@ from birdsonnx.cli.options import (
     Json,
     Overwrite,
     Precision,
+    SequenceGap,
     Threads,
     engine_of,
     precision_of,
@@ -84,6 +85,14 @@ TaxonomyFile = Annotated[
     ),
 ]
 CSV = Annotated[Path | None, typer.Option(help="Also write name, class, probability as CSV.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="With --csv: more columns, of the photo's EXIF data and its path: some of "
+        "date,camera,place,size,path with commas between them, or all.",
+    ),
+]
 Sort = Annotated[
     Path | None,
     typer.Option(
@@ -110,6 +119,8 @@ def predict(
     taxonomy: TaxonomyFile = None,
     csv: CSV = None,
     csv_raw: CSVRaw = False,
+    columns: Columns = None,
+    sequence_gap: SequenceGap = None,
     sort: Sort = None,
     sort_copy: SortCopy = False,
     overwrite: Overwrite = False,
@@ -119,6 +130,7 @@ def predict(
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug, ranks="all") as job:
         from birdsonnx.config import reading as configs
+        from birdsonnx.inference import bursts, csv_columns
         from birdsonnx.inference.judging.criteria import Criteria
         from birdsonnx.inference.requests import Request
 
@@ -127,6 +139,8 @@ def predict(
         agreed(lambda: require_csv(csv_raw, csv))
         agreed(lambda: _require_sort(sort_copy, sort))
         criteria = agreed(lambda: Criteria(species, threshold, taxonomy))
+        agreed(lambda: _require_columns(columns, csv))
+        agreed(lambda: bursts.require_gap(sequence_gap))
         if config is None:
             request = Request(inputs or [], output=Path("predictions"))
         else:
@@ -146,6 +160,8 @@ def predict(
             criteria=criteria,
             csv=csv,
             csv_raw=csv_raw,
+            columns=agreed(lambda: csv_columns.asked_for(columns or ())),
+            sequence_gap_s=sequence_gap,
             sort=sort,
             sort_copies=sort_copy,
             overwrite=overwrite,
@@ -170,6 +186,7 @@ def run_prediction(job: Job, request: "Request") -> None:
         predictions.model_line(summary.model, summary.model_sha256),
         predictions.total_line(summary),
         *predictions.species_lines(summary),
+        *predictions.sequence_lines(summary.sequences, summary.without_time, request.sequence_gap_s),
         *predictions.sorted_lines(summary, request.sort_copies),
         *([] if summary.csv is None else [artifacts.written(summary.csv)]),
         *predictions.next_lines(summary, request.inputs),
@@ -179,3 +196,8 @@ def run_prediction(job: Job, request: "Request") -> None:
 def _require_sort(copies: bool, folder: Path | None) -> None:
     if copies and folder is None:
         raise ConfigError("--sort-copy is for the folder of --sort, and there is none")
+
+
+def _require_columns(columns: list[str] | None, csv: Path | None) -> None:
+    if columns and csv is None:
+        raise ConfigError("--columns is for the file of --csv, and there is none")

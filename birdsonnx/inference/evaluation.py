@@ -19,8 +19,9 @@ from birdsonnx.errors import ConfigError, DataError, UnlabelledError
 from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.inference import hdf5, requests
 from birdsonnx.inference.answers import Answers
+from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.forward import counted, name_photos
 from birdsonnx.inference.hdf5 import Predictions
 from birdsonnx.inference.judging.coverage import Judging, Sure
 from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
@@ -53,6 +54,8 @@ class Request:
     engine: EngineChoice = "auto"
     criteria: Criteria = field(default_factory=Criteria)
     """Species that can occur, and thresholds."""
+    sequence_gap_s: float | None = None
+    """As in a prediction of a folder."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,16 @@ class Outcome:
     model: str | None
     """The file of the model that answered; None: a predictions file that does not say."""
     model_sha256: str | None
+    sequences: int | None = None
+    """In which the photos were named; None: each by itself."""
+    without_time: int = 0
+    """Photos that are sequences by themselves because they do not say when they were taken."""
 
     def as_json(self) -> dict[str, Any]:
-        made_by = {"model": self.model, "model_sha256": self.model_sha256, "refused": self.refused}
+        made_by: dict[str, Any] = {"model": self.model, "model_sha256": self.model_sha256}
+        made_by["refused"] = self.refused
+        if self.sequences is not None:
+            made_by |= {"sequences": self.sequences, "without_time": self.without_time}
         if self.figures is None:
             return made_by
         return {**self.figures.as_json(), "classes": list(self.figures.classes), **made_by}
@@ -180,22 +190,26 @@ def _evaluate_folder(
     count = classifier.num_classes
     folder = ranks.first(lambda: fitted(folder, names, count, model.where, say=audience.say))
     judge = ranks.first(lambda: criteria.judge(classifier, 1, audience.say))
+    sequences = sequences_of(folder.photos, request.sequence_gap_s, ranks, audience)
     refused: list[str] = []
 
     def answers() -> Iterator[Answer]:
         with audience.progress("photos", len(folder.photos)) as advance:
-            for named in name_photos(classifier, folder.photos, ranks):
-                advance(1)
-                if named.log_probs is None or named.photo.label is None:
+            outcomes = counted(name_photos(classifier, folder.photos, ranks), advance)
+            for named, answer in sharing(outcomes, sequences):
+                if answer is None or named.photo.label is None:
                     refused.append(named.refusal)
                 else:
-                    yield named.photo.name, named.log_probs, named.photo.label
+                    yield named.photo.name, answer.log_probs, named.photo.label
 
     started = time.perf_counter()
     found = _judged(answers(), judge, kept, audience)
     if found is not None:
         found = replace(found, engine=classifier.engine.title, seconds=time.perf_counter() - started)
-    return Outcome(found, refused, model.where, classifier.sha256)
+    outcome = Outcome(found, refused, model.where, classifier.sha256)
+    if sequences is None:
+        return outcome
+    return replace(outcome, sequences=sequences.count, without_time=sequences.without_time)
 
 
 def _evaluate_file(
@@ -207,6 +221,7 @@ def _evaluate_file(
         ("--model", request.model is not None),
         ("--precision", request.precision is not None),
         ("--engine", request.engine != "auto"),
+        ("--sequence-gap", request.sequence_gap_s is not None),
     ):
         if given:
             raise ConfigError(f"{option} is for a folder, and {request.target} is none")

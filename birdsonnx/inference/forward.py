@@ -1,6 +1,6 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +126,8 @@ class Named:
     refusal: str = ""
     known: float | None = None
     """How much it is like the photos of the trained classes, where the network says so."""
+    index: int = -1
+    """Its position in the list of photos."""
 
 
 def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
@@ -143,6 +145,13 @@ def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -
     for chunk in ranks.merge(chunks):
         known = [None] * len(chunk.indices) if chunk.known is None else chunk.known.tolist()
         for index, log_probs, score in zip(chunk.indices, chunk.values, known, strict=True):
-            yield Named(photos[index], log_probs, known=score)
+            yield Named(photos[index], log_probs, known=score, index=index)
         for index, reason in chunk.refused:
-            yield Named(photos[index], None, reason)
+            yield Named(photos[index], None, reason, index=index)
+
+
+def counted(outcomes: Iterable[Named], advance: Callable[[int], None]) -> Iterator[Named]:
+    """The same outcomes; `advance` is told of each as it comes."""
+    for each in outcomes:
+        advance(1)
+        yield each

@@ -63,7 +63,7 @@ class PredictionWriter:
 
     def add(self, judged: Judged, /) -> None:
         """Store what the network itself answered about a photo, as `put` does."""
-        self.put(judged.photo.name, judged.log_probs, judged.verdict.known)
+        self.put(judged.photo.name, judged.log_probs, judged.known)
 
     def refuse(self, _photo: Photo, _reason: str, /) -> None:
         """Count a photo that could not be used."""

@@ -11,10 +11,13 @@ from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference import csv_file, hdf5
+from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.csv_columns import Columns
 from birdsonnx.inference.evaluation import label_in
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.forward import counted, name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free
@@ -39,6 +42,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     criteria = ranks.first(request.criteria.read)
     with audience.progress("listing the photos"):
         photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
+    sequences = sequences_of(photos, request.sequence_gap_s, ranks, audience)
     with audience.progress("opening the model"):
         model = ranks.first(lambda: choose_model(request, audience.say))
         classifier = open_model(model, len(photos), request, ranks, audience)
@@ -52,8 +56,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
         with audience.progress("photos", len(photos)) as advance:
-            files = Files(output, made_by, request.csv, request.csv_raw)
-            summary = record(classifier, photos, ranks, files, judge, advance, sorter)
+            files = Files(output, made_by, request.csv, request.csv_raw, request.columns)
+            summary = record(classifier, photos, ranks, files, judge, advance, sorter, sequences)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for
             sorter.place(output, audience)
             summary.sorted = sorter.folder
@@ -98,6 +102,8 @@ class Files:
     """None: none is written."""
     csv_raw: bool = False
     """Whether texts in it stay as they are."""
+    columns: tuple[str, ...] = ()
+    """What else it says of each photo (`csv_columns`)."""
 
 
 def record(
@@ -108,11 +114,13 @@ def record(
     judge: Judge | None = None,
     advance: Callable[[int], None] = lambda _: None,
     sorter: Sorter | None = None,
+    sequences: Sequences | None = None,
 ) -> Summary:
     """Name all photos and write `files`; the summary, and what `sorter` is told, are complete on rank 0.
 
     Args:
         judge: what is to be said of a photo; None: what the model alone lets be said.
+        sequences: whose photos share what is said of them; None: each photo is by itself.
 
     Raises:
         ArtifactError: a file cannot be written.
@@ -122,22 +130,26 @@ def record(
     judge = judge or Judge.of(classifier)
     summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, files.output, files.csv)
     summary.changed = None if judge.species is None else 0
+    if sequences is not None:
+        summary.sequences, summary.without_time = sequences.count, sequences.without_time
     with contextlib.ExitStack() as stack:
         keepers: list[Keeper] = [summary]
         if ranks.is_first:
-            keepers += [stack.enter_context(each) for each in _opened(files, classifier, judge)]
+            columns = Columns.of(judge, photos, files.columns, sequences is not None)
+            keepers += [stack.enter_context(each) for each in _opened(files, classifier, columns)]
         if sorter is not None:
             keepers.append(sorter)
-        for named in name_photos(classifier, photos, ranks):
-            advance(1)
+        outcomes = counted(name_photos(classifier, photos, ranks), advance)
+        for named, answer in sharing(outcomes, sequences):
             unstorable = "" if files.output is None else _unstorable(named.photo.name)
-            if named.log_probs is None or unstorable:
+            if named.log_probs is None or answer is None or unstorable:
                 for keeper in keepers:
                     keeper.refuse(named.photo, named.refusal or unstorable)
                 continue
-            verdict = judge.verdict(named.log_probs, named.known)
+            verdict = judge.verdict(answer.log_probs, answer.known)
+            judged = Judged(named.photo, named.log_probs, verdict, named.known, answer.sequence)
             for keeper in keepers:
-                keeper.add(Judged(named.photo, named.log_probs, verdict))
+                keeper.add(judged)
         _require_some(summary)  # inside, so that older files stay
     index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
     summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
@@ -147,14 +159,14 @@ def record(
 
 
 def _opened(
-    files: Files, classifier: Classifier, judge: Judge
+    files: Files, classifier: Classifier, columns: Columns
 ) -> Iterator[contextlib.AbstractContextManager[Keeper]]:
     """The files to write, each of which takes its place when its context ends without an error."""
     if files.output is not None:
         made_by = (classifier.sha256, classifier.where, files.command)
         yield hdf5.writing(files.output, classifier.metadata.classes, *made_by)
     if files.csv is not None:
-        yield csv_file.writing(files.csv, judge.top_k, files.csv_raw, judge.columns)
+        yield csv_file.writing(files.csv, columns, files.csv_raw)
 
 
 def _unstorable(name: str) -> str:

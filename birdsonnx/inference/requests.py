@@ -53,7 +53,11 @@ class Request:
     """None: none is written."""
     csv_raw: bool = False
     """Whether texts in it stay as they are, also those that a spreadsheet would take for formulas."""
-
+    columns: tuple[str, ...] = ()
+    """What else it says of each photo (`csv_columns.asked_for`)."""
+    sequence_gap_s: float | None = None
+    """Photos of one camera, each taken so long after the one before, or sooner, share what is said of them;
+    None: each is by itself."""
     sort: Path | None = None
     """Folder to place the photos in, by the classes that they were named; None: nowhere."""
     sort_copies: bool = False

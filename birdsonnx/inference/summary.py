@@ -37,6 +37,10 @@ class Summary:
     is no such list."""
     counts: dict[str, int] = field(default_factory=dict)
     """Photos of which each thing is said: a class, or what is said instead of one."""
+    sequences: int | None = None
+    """Of the photos; None: each of them is named by itself."""
+    without_time: int = 0
+    """Photos that are sequences by themselves because they do not say when they were taken."""
     seconds: float = 0.0
 
     def add(self, judged: Judged, /) -> None:
@@ -46,8 +50,11 @@ class Summary:
         if self.changed is not None and judged.verdict.instead_of is not None:
             self.changed += 1
         self.counts[said] = self.counts.get(said, 0) + 1
+        shown: dict[str, Any] = {"name": judged.photo.name}
+        if judged.sequence is not None:
+            shown["sequence"] = judged.sequence
         if len(self.shown) < SHOWN:
-            self.shown.append({"name": judged.photo.name, **judged.verdict.as_json()})
+            self.shown.append({**shown, **judged.verdict.as_json()})
 
     def refuse(self, _photo: Photo, reason: str, /) -> None:
         """Keep why a photo could not be used."""
@@ -77,4 +84,6 @@ class Summary:
             "predictions": self.shown if self.lists_photos else None,
             "changed_by_species": self.changed,
             "counts": self.counts,
+            "sequences": self.sequences,
+            "without_time": None if self.sequences is None else self.without_time,
         }

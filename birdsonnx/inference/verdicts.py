@@ -181,6 +181,10 @@ class Judged:
     log_probs: LogProbs
     """What the network answered, float32 `(classes,)`."""
     verdict: Verdict
+    known: float | None = None
+    """What the network itself says of how much it is like those of the trained classes."""
+    sequence: int | None = None
+    """The number of the sequence whose photos share the verdict, from 1; None: each photo has its own."""
 
 
 class Keeper(Protocol):

@@ -62,6 +62,15 @@ def species_lines(summary: Summary) -> list[str]:
     return [f"the list of species changed {summary.changed} of {summary.photos} answers"]
 
 
+def sequence_lines(sequences: int | None, without_time: int, gap_s: float | None) -> list[str]:
+    """How many sequences the photos were named in, if they were."""
+    if sequences is None or gap_s is None:
+        return []
+    alone = f"; {without_time:,} photos do not say when they were taken" if without_time else ""
+    plural = "s" * (sequences != 1)
+    return [f"{sequences:,} sequence{plural} of photos at most {gap_s:g} s apart, each named as one{alone}"]
+
+
 def sorted_lines(summary: Summary, copies: bool) -> list[str]:
     """Where the photos were placed, if they were."""
     if summary.sorted is None:
