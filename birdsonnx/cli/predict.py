@@ -1,11 +1,20 @@
 """`birdsonnx predict`."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdsonnx.cli.boxes import (
+    CropPadding,
+    CropSquare,
+    DetectionCategories,
+    DetectionsFile,
+    MinConfidence,
+    boxes_of,
+)
 from birdsonnx.cli.job import Job, agreed, running, same_config
 from birdsonnx.cli.options import (
     CSVRaw,
@@ -93,6 +102,13 @@ Columns = Annotated[
         "date,camera,place,size,path with commas between them, or all.",
     ),
 ]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write the results in MegaDetector's format (JSON), for Timelapse and other tools.",
+    ),
+]
 Sort = Annotated[
     Path | None,
     typer.Option(
@@ -121,6 +137,12 @@ def predict(
     csv_raw: CSVRaw = False,
     columns: Columns = None,
     sequence_gap: SequenceGap = None,
+    results: Results = None,
+    detections: DetectionsFile = None,
+    min_confidence: MinConfidence = None,
+    detection_categories: DetectionCategories = None,
+    crop_padding: CropPadding = None,
+    crop_square: CropSquare = None,
     sort: Sort = None,
     sort_copy: SortCopy = False,
     overwrite: Overwrite = False,
@@ -129,24 +151,16 @@ def predict(
 ) -> None:
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.config import reading as configs
-        from birdsonnx.inference import bursts, csv_columns
+        from birdsonnx.inference import csv_columns
         from birdsonnx.inference.judging.criteria import Criteria
-        from birdsonnx.inference.requests import Request
 
-        if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
-            raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
         agreed(lambda: require_csv(csv_raw, csv))
-        agreed(lambda: _require_sort(sort_copy, sort))
-        criteria = agreed(lambda: Criteria(species, threshold, taxonomy))
         agreed(lambda: _require_columns(columns, csv))
-        agreed(lambda: bursts.require_gap(sequence_gap))
-        if config is None:
-            request = Request(inputs or [], output=Path("predictions"))
-        else:
-            settings = job.ranks.first(lambda: configs.read(config))
-            same_config(job.ranks, config)
-            request = agreed(lambda: Request.from_config(settings, inputs or []))
+        agreed(lambda: _require_gap(sequence_gap, detections))
+        agreed(lambda: _require_sort(sort_copy, sort, detections))
+        agreed(lambda: _require_files(output, csv, results, detections))
+        choices = (min_confidence, detection_categories, crop_padding, crop_square)
+        request = _begun(job, config, inputs or [])
         request = replace(
             request,
             model=model,
@@ -157,17 +171,31 @@ def predict(
             engine=request.engine if engine is None else agreed(lambda: engine_of(engine)),
             tune=tune,
             top_k=top_k,
-            criteria=criteria,
+            criteria=agreed(lambda: Criteria(species, threshold, taxonomy)),
             csv=csv,
             csv_raw=csv_raw,
             columns=agreed(lambda: csv_columns.asked_for(columns or ())),
             sequence_gap_s=sequence_gap,
+            results=results,
+            boxes=agreed(lambda: boxes_of(detections, *choices)),
             sort=sort,
             sort_copies=sort_copy,
             overwrite=overwrite,
             config=config,
         )
         run_prediction(job, request)
+
+
+def _begun(job: Job, config: Path | None, inputs: list[str]) -> "Request":
+    """What is asked for before the options count."""
+    from birdsonnx.config import reading as configs
+    from birdsonnx.inference.requests import Request
+
+    if config is None:
+        return Request(inputs, output=Path("predictions"))
+    settings = job.ranks.first(lambda: configs.read(config))
+    same_config(job.ranks, config)
+    return agreed(lambda: Request.from_config(settings, inputs))
 
 
 def run_prediction(job: Job, request: "Request") -> None:
@@ -188,16 +216,41 @@ def run_prediction(job: Job, request: "Request") -> None:
         *predictions.species_lines(summary),
         *predictions.sequence_lines(summary.sequences, summary.without_time, request.sequence_gap_s),
         *predictions.sorted_lines(summary, request.sort_copies),
-        *([] if summary.csv is None else [artifacts.written(summary.csv)]),
+        *(artifacts.written(path) for path in (summary.csv, summary.results) if path is not None),
         *predictions.next_lines(summary, request.inputs),
     )
 
 
-def _require_sort(copies: bool, folder: Path | None) -> None:
+def _require_sort(copies: bool, folder: Path | None, detections: Path | None) -> None:
     if copies and folder is None:
         raise ConfigError("--sort-copy is for the folder of --sort, and there is none")
+    if folder is not None and detections is not None:
+        raise ConfigError("--sort places whole photos, and --detections names parts of them; leave one out")
 
 
 def _require_columns(columns: list[str] | None, csv: Path | None) -> None:
     if columns and csv is None:
         raise ConfigError("--columns is for the file of --csv, and there is none")
+
+
+def _require_gap(seconds: float | None, detections: Path | None) -> None:
+    from birdsonnx.inference import bursts
+
+    bursts.require_gap(seconds)
+    if seconds is not None and detections is not None:
+        raise ConfigError(
+            "--sequence-gap lets photos share an answer, and --detections names several animals of one "
+            "photo; leave one out"
+        )
+
+
+def _require_files(
+    output: Path | None, csv: Path | None, results: Path | None, detections: Path | None
+) -> None:
+    """Raises ConfigError where one file would be another one."""
+    if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
+        raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
+    others = {"--csv": csv, "--detections": detections}
+    for option, path in others.items():
+        if results is not None and path is not None and os.path.realpath(results) == os.path.realpath(path):
+            raise ConfigError(f"--results {results}: is the file of {option} too; give another name")

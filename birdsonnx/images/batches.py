@@ -23,7 +23,7 @@ def decode(
     if views is None:
         pixels, good, refused = decode_each(decoder, [photos[index].path for index in indices])
         return pixels, [indices[each] for each in good], [(indices[each], why) for each, why in refused]
-    pixels, good, refused = _room_for(decoder, len(indices)), [], []
+    pixels, good, refused = room_for(decoder, len(indices)), [], []
     picture, shown = None, None
     for index in indices:
         photo = photos[index]
@@ -40,7 +40,7 @@ def decode(
 def decode_each(decoder: Decoder, sources: Sequence[Source]) -> Decoded:
     """Pixels, uint8 `[photos, height, width, channels]`, and positions of the good photos; positions and
     reasons of the bad ones."""
-    pixels = _room_for(decoder, len(sources))
+    pixels = room_for(decoder, len(sources))
     good: list[int] = []
     refused: list[tuple[int, str]] = []
     for index, source in enumerate(sources):
@@ -52,5 +52,6 @@ def decode_each(decoder: Decoder, sources: Sequence[Source]) -> Decoded:
     return pixels[: len(good)], good, refused
 
 
-def _room_for(decoder: Decoder, photos: int) -> Pixels:
+def room_for(decoder: Decoder, photos: int) -> Pixels:
+    """Memory for the pixels of so many photos."""
     return np.empty((photos, decoder.height, decoder.width, decoder.channels), np.uint8)

@@ -85,7 +85,7 @@ def _collision(photos: Sequence[Photo]) -> str | None:
     for photo in photos:
         other = names.setdefault(photo.name, photo.path)
         if other is not photo.path:
-            if _absolute(other) == _absolute(photo.path):
+            if absolute(other) == absolute(photo.path):
                 return f"{photo.path} is given twice"
             return f"{other} and {photo.path} would both be called {photo.name!r}"
     for photo in photos:
@@ -100,7 +100,7 @@ def _collision(photos: Sequence[Photo]) -> str | None:
 
 def _with_folders(photos: Sequence[Photo]) -> list[Photo]:
     """The photos, named by their paths relative to the deepest folder that holds all of them."""
-    paths = [_absolute(photo.path) for photo in photos]
+    paths = [absolute(photo.path) for photo in photos]
     try:
         root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
     except ValueError:  # on Windows: several drives
@@ -112,5 +112,6 @@ def _with_folders(photos: Sequence[Photo]) -> list[Photo]:
     return sorted(named, key=lambda photo: photo.name)
 
 
-def _absolute(path: Path) -> str:
+def absolute(path: Path) -> str:
+    """Where a path leads, without a look at the disk."""
     return os.path.abspath(path)  # noqa: PTH100 - links stay distinct photos

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.images.batches import decode
+from birdsonnx.images.crops import Crop, decode_runs, pieces, whole_photos
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.photo_file import Source
@@ -74,6 +75,47 @@ def forward(
     return in_streams(streams, run, slices(indices, per_run), ahead)
 
 
+def forward_crops(
+    engine: Engine,
+    decoder: Decoder,
+    crops: Sequence[Photo],
+    ranks: Ranks,
+    streams: int,
+    per_run: int = PHOTOS_PER_RUN,
+    ahead: int = 2,
+) -> Generator[Chunk]:
+    """The same for this rank's share of parts of photos, of which each photo's follow each other: it is
+    decoded once, by one stream, however many they are."""
+
+    def run(piece: Sequence[range]) -> Chunk:
+        done = [
+            computed(engine, pixels, good, refused, lambda index: crops[index].path)
+            if good
+            else Chunk((), np.empty((0, 0), np.float32), tuple(refused))
+            for pixels, good, refused in decode_runs(decoder, crops, piece, per_run)
+        ]
+        return _joined(done)
+
+    groups = whole_photos(crops)
+    mine = (groups[index] for index in ranks.share(len(groups)))
+    return in_streams(streams, run, pieces(mine, per_run), ahead)
+
+
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    """One of several that follow each other."""
+    with_values = [chunk for chunk in chunks if chunk.indices]
+    refused = tuple(refusal for chunk in chunks for refusal in chunk.refused)
+    if not with_values:
+        return Chunk((), np.empty((0, 0), np.float32), refused)
+    known = [chunk.known for chunk in with_values if chunk.known is not None]
+    return Chunk(
+        tuple(index for chunk in with_values for index in chunk.indices),
+        np.concatenate([chunk.values for chunk in with_values]),
+        refused,
+        np.concatenate(known) if known else None,
+    )
+
+
 def computed(
     engine: Engine,
     pixels: Pixels,
@@ -131,17 +173,14 @@ class Named:
 
 
 def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
-    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work."""
-
-    chunks = forward(
-        classifier.engine,
-        classifier.decoder,
-        photos,
-        ranks.share(len(photos)),
-        classifier.streams,
-        classifier.per_run,
-        ahead=CHUNKS_AHEAD,
-    )
+    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work. They
+    are whole photos, or all are parts of photos (`images.crops`)."""
+    streams, per_run = classifier.streams, classifier.per_run
+    of = (classifier.engine, classifier.decoder, photos)
+    if photos and isinstance(photos[0], Crop):
+        chunks = forward_crops(*of, ranks, streams, per_run, CHUNKS_AHEAD)
+    else:
+        chunks = forward(*of, ranks.share(len(photos)), streams, per_run, ahead=CHUNKS_AHEAD)
     for chunk in ranks.merge(chunks):
         known = [None] * len(chunk.indices) if chunk.known is None else chunk.known.tolist()
         for index, log_probs, score in zip(chunk.indices, chunk.values, known, strict=True):

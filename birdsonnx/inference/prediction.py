@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
+from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.sequences import Sequences
-from birdsonnx.inference import csv_file, hdf5
+from birdsonnx.inference import csv_file, hdf5, results_file
 from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.csv_columns import Columns
@@ -28,6 +29,7 @@ from birdsonnx.runtime.ranks import Ranks
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
+    from birdsonnx.images.detections import Detections
 
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
@@ -41,7 +43,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     sorter = ranks.first(lambda: _sorter(request))
     criteria = ranks.first(request.criteria.read)
     with audience.progress("listing the photos"):
-        photos = ranks.first(lambda: collect(request.inputs, request.tag, audience.say))
+        chosen = _Chosen(request, audience.say)
+        photos, refused = ranks.first(chosen.photos)
     sequences = sequences_of(photos, request.sequence_gap_s, ranks, audience)
     with audience.progress("opening the model"):
         model = ranks.first(lambda: choose_model(request, audience.say))
@@ -56,12 +59,49 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
         with audience.progress("photos", len(photos)) as advance:
-            files = Files(output, made_by, request.csv, request.csv_raw, request.columns)
-            summary = record(classifier, photos, ranks, files, judge, advance, sorter, sequences)
+            files = Files(
+                output,
+                made_by,
+                request.csv,
+                request.csv_raw,
+                request.columns,
+                request.results,
+                request.boxes,
+                chosen.detections,
+            )
+            summary = record(classifier, photos, ranks, files, judge, advance, sorter, sequences, refused)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for
             sorter.place(output, audience)
             summary.sorted = sorter.folder
         return summary
+
+
+@dataclass
+class _Chosen:
+    """What is to be named."""
+
+    request: Request
+    say: Callable[[str], None]
+    detections: "Detections | None" = None
+    """A detector's file, on rank 0 alone: the others need none of its text."""
+
+    def photos(self) -> tuple[Sequence[Photo], Sequence[tuple[Photo, str]]]:
+        """Photos, or the crops of a detector's boxes; and what cannot be named, with the reason.
+
+        Raises:
+            BirdsonnxError: an input or the detector's file cannot be used, or what is there would be lost.
+        """
+        request, boxes = self.request, self.request.boxes
+        if request.results is not None:
+            results_file.require_own(request.results, request.overwrite)
+        if boxes is None:
+            return collect(request.inputs, request.tag, self.say), ()
+        from birdsonnx.images import detections, found_boxes  # not at the top: pydantic takes a while
+
+        self.detections = detections.read(boxes)
+        photos = collect(request.inputs, request.tag, self.say)
+        found = found_boxes.find(self.detections, photos, boxes, self.say)
+        return found.crops, found.refused
 
 
 def _sorter(request: Request) -> Sorter | None:
@@ -69,7 +109,7 @@ def _sorter(request: Request) -> Sorter | None:
     if request.sort is None:
         return None
     output = None if request.output is None else _output_file(request.output, 1)
-    require_free(request.sort, request.inputs, (output, request.csv))
+    require_free(request.sort, request.inputs, (output, request.csv, request.results))
     return Sorter(request.sort, request.sort_copies)
 
 
@@ -104,6 +144,12 @@ class Files:
     """Whether texts in it stay as they are."""
     columns: tuple[str, ...] = ()
     """What else it says of each photo (`csv_columns`)."""
+    results: Path | None = None
+    """The file in MegaDetector's format; None: none is written."""
+    boxes: BoxRequest | None = None
+    """Which of a detector's boxes are named; None: whole photos."""
+    detections: "Detections | None" = None
+    """The detector's file, on rank 0."""
 
 
 def record(
@@ -115,12 +161,14 @@ def record(
     advance: Callable[[int], None] = lambda _: None,
     sorter: Sorter | None = None,
     sequences: Sequences | None = None,
+    refused: Sequence[tuple[Photo, str]] = (),
 ) -> Summary:
     """Name all photos and write `files`; the summary, and what `sorter` is told, are complete on rank 0.
 
     Args:
         judge: what is to be said of a photo; None: what the model alone lets be said.
         sequences: whose photos share what is said of them; None: each photo is by itself.
+        refused: photos and boxes that cannot be named, as is known already, and why.
 
     Raises:
         ArtifactError: a file cannot be written.
@@ -132,16 +180,21 @@ def record(
     summary.changed = None if judge.species is None else 0
     if sequences is not None:
         summary.sequences, summary.without_time = sequences.count, sequences.without_time
+    summary.results, summary.boxes = files.results, None if files.boxes is None else 0
     with contextlib.ExitStack() as stack:
         keepers: list[Keeper] = [summary]
         if ranks.is_first:
             columns = Columns.of(judge, photos, files.columns, sequences is not None)
-            keepers += [stack.enter_context(each) for each in _opened(files, classifier, columns)]
+            keepers += [stack.enter_context(each) for each in _opened(files, classifier, judge, columns)]
         if sorter is not None:
             keepers.append(sorter)
+        for photo, reason in refused:
+            for keeper in keepers:
+                keeper.refuse(photo, reason)
         outcomes = counted(name_photos(classifier, photos, ranks), advance)
         for named, answer in sharing(outcomes, sequences):
-            unstorable = "" if files.output is None else _unstorable(named.photo.name)
+            is_kept = files.output is not None or files.results is not None
+            unstorable = _unstorable(named.photo.name) if is_kept else ""
             if named.log_probs is None or answer is None or unstorable:
                 for keeper in keepers:
                     keeper.refuse(named.photo, named.refusal or unstorable)
@@ -159,7 +212,7 @@ def record(
 
 
 def _opened(
-    files: Files, classifier: Classifier, columns: Columns
+    files: Files, classifier: Classifier, judge: Judge, columns: Columns
 ) -> Iterator[contextlib.AbstractContextManager[Keeper]]:
     """The files to write, each of which takes its place when its context ends without an error."""
     if files.output is not None:
@@ -167,6 +220,10 @@ def _opened(
         yield hdf5.writing(files.output, classifier.metadata.classes, *made_by)
     if files.csv is not None:
         yield csv_file.writing(files.csv, columns, files.csv_raw)
+    if files.results is not None:
+        made_with = (classifier.where, classifier.sha256, judge.class_names)
+        origin = results_file.Origin(*made_with, files.boxes, files.detections)
+        yield results_file.writing(files.results, origin)
 
 
 def _unstorable(name: str) -> str:

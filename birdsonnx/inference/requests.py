@@ -9,6 +9,7 @@ from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
+from birdsonnx.images.crops import BoxRequest
 from birdsonnx.inference.judging.criteria import Criteria
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Request:
     sequence_gap_s: float | None = None
     """Photos of one camera, each taken so long after the one before, or sooner, share what is said of them;
     None: each is by itself."""
+    results: Path | None = None
+    """File in MegaDetector's format; None: none is written."""
+    boxes: BoxRequest | None = None
+    """Which of a detector's boxes are named; None: whole photos."""
     sort: Path | None = None
     """Folder to place the photos in, by the classes that they were named; None: nowhere."""
     sort_copies: bool = False
@@ -79,10 +84,12 @@ class Request:
             "--model": self.model,
             "--engine": None if self.engine == "auto" else self.engine,
             "--precision": self.precision,
+            **({} if self.boxes is None else self.boxes.options),
         }
         given = {name: str(value) for name, value in options.items() if value is not None}
         overrides = [word for each in self.overrides for word in ("--set", each)]
-        words = ("predict", *self.inputs, *(word for option in given.items() for word in option), *overrides)
+        typed = (word for option in given.items() for word in option if word)
+        words = ("predict", *self.inputs, *typed, *overrides)
         settings = None if self.config is not None else repr(self.settings)
         return Command(words, ["predict", sorted(self.inputs), self.tag, given, sorted(overrides), settings])
 

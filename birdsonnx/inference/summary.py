@@ -22,10 +22,13 @@ class Summary:
     """What computed it, with its version."""
     output: Path | None = None
     csv: Path | None = None
+    results: Path | None = None
     sorted: Path | None = None
     """Folder that the photos were placed in, by class."""
     photos: int = 0
     """Named, so without the refused ones."""
+    boxes: int | None = None
+    """Named in those photos; None: the photos as a whole were."""
     refused: list[str] = field(default_factory=list)
     """Why each photo that could not be used was not."""
     shown: list[dict[str, Any]] = field(default_factory=list)
@@ -42,10 +45,15 @@ class Summary:
     without_time: int = 0
     """Photos that are sequences by themselves because they do not say when they were taken."""
     seconds: float = 0.0
+    _last: Path | None = None
+    """The photo of the last box: those of one follow each other."""
 
     def add(self, judged: Judged, /) -> None:
-        """Count one photo as of what is said of it."""
-        self.photos += 1
+        """Count one photo, or one of its boxes, as of what is said of it."""
+        is_next = self.boxes is None or judged.photo.path != self._last
+        self.photos += is_next
+        if self.boxes is not None:
+            self.boxes, self._last = self.boxes + 1, judged.photo.path
         said = judged.verdict.title
         if self.changed is not None and judged.verdict.instead_of is not None:
             self.changed += 1
@@ -57,17 +65,24 @@ class Summary:
             self.shown.append({**shown, **judged.verdict.as_json()})
 
     def refuse(self, _photo: Photo, reason: str, /) -> None:
-        """Keep why a photo could not be used."""
-        self.refused.append(reason)
+        """Keep why a photo could not be used; of its boxes that follow each other, once."""
+        if self.refused[-1:] != [reason]:
+            self.refused.append(reason)
+
+    @property
+    def named(self) -> int:
+        """Photos, or boxes, that have an answer."""
+        return self.photos if self.boxes is None else self.boxes
 
     @property
     def lists_photos(self) -> bool:
         """Whether the photos are few enough to be listed one by one."""
-        return self.photos + len(self.refused) <= SHOWN
+        return self.named + len(self.refused) <= SHOWN
 
     @property
     def images_per_second(self) -> float:
-        return self.photos / self.seconds
+        """Photos, or boxes, that were named."""
+        return self.named / self.seconds
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -75,11 +90,13 @@ class Summary:
             "model_sha256": self.model_sha256,
             "engine": self.engine,
             "photos": self.photos,
+            "boxes": self.boxes,
             "refused": self.refused,
             "seconds": self.seconds,
             "images_per_second": self.images_per_second,
             "output": self.output,
             "csv": self.csv,
+            "results": self.results,
             "sorted": self.sorted,
             "predictions": self.shown if self.lists_photos else None,
             "changed_by_species": self.changed,

@@ -49,10 +49,10 @@ def total_line(summary: Summary) -> str:
     """How many photos, how fast, where to."""
     where_to = f" -> {summary.output}" if summary.output else ""
     refused = f", {len(summary.refused)} refused" if summary.refused else ""
-    return (
-        f"{summary.photos} photos in {summary.seconds:.2f} s "
-        f"({summary.images_per_second:.1f} images/s){where_to}{refused}"
-    )
+    what, each = f"{summary.photos} photos", "images"
+    if summary.boxes is not None:
+        what, each = f"{summary.boxes} boxes of {what}", "boxes"
+    return f"{what} in {summary.seconds:.2f} s ({summary.images_per_second:.1f} {each}/s){where_to}{refused}"
 
 
 def species_lines(summary: Summary) -> list[str]:
@@ -87,6 +87,6 @@ def next_lines(summary: Summary, inputs: Sequence[str]) -> list[str]:
         return []
     if summary.says_classes:
         return [f"next: birdsonnx evaluate {shlex.quote(str(summary.output))}"]
-    if len(inputs) != 1 or not Path(inputs[0]).is_dir():
+    if summary.boxes is not None or len(inputs) != 1 or not Path(inputs[0]).is_dir():
         return []
     return [f"next: birdsonnx {shlex.join(['report', str(summary.output), '--photos', inputs[0]])}"]
