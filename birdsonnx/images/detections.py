@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from birdsonnx.artifacts.regular_files import read_bytes
 from birdsonnx.config.json_pieces import Piece, pieces
 from birdsonnx.config.json_text import UnmeantError
-from birdsonnx.config.section import Text, as_tuple
+from birdsonnx.config.section import Finite, Text, as_tuple
 from birdsonnx.config.wording import nearest, nearest_path, refusal, shown
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.crops import Box, BoxRequest
@@ -55,10 +55,7 @@ class Detection(BaseModel):
     conf: Annotated[float, Field(ge=-1, le=1)]
     """Below 0 where a tool has taken it for a thing that comes again and again."""
     bbox: Annotated[
-        tuple[float, float, float, float],
-        BeforeValidator(as_tuple),
-        Field(allow_inf_nan=False),
-        AfterValidator(_inside),
+        tuple[Finite, Finite, Finite, Finite], BeforeValidator(as_tuple), AfterValidator(_inside)
     ]
 
 
@@ -85,6 +82,8 @@ class Entry:
     """Where it stands in the text."""
     boxes: list[tuple[int, str, Box]]
     """Those to be named: each one's place among the image's detections, its category, and where it is."""
+    is_photo: bool
+    """Whether it is no video, and the detector could read it."""
     name: str | None = None
     """The photo's in results, where it is among those that were given."""
 
@@ -162,8 +161,8 @@ def _take(found: Detections, piece: Piece, min_confidence: float) -> None:
     is_video = any(key in piece.value for key in VIDEO_KEYS)
     found.failed += image.failure is not None
     found.videos += is_video
-    usable = [] if is_video or image.failure is not None else boxes
-    found.entries.append(Entry(image.file, piece.start, piece.end, usable))
+    is_photo = not is_video and image.failure is None
+    found.entries.append(Entry(image.file, piece.start, piece.end, boxes if is_photo else [], is_photo))
 
 
 def _place(piece: Piece) -> str:

@@ -97,7 +97,7 @@ def _report(
             found.refused.append((Photo(Path(entry.file), entry.file), reason))
     if others:
         say(f"{where} does not mention {_counted(others, 'photo')}: left out")
-    without = sum(1 for entry in missing if not entry.boxes)
+    without = sum(entry.is_photo and not entry.boxes for entry in missing)
     if without:
         say(f"{where}: {without:,} of its images without boxes to name are not among the photos")
     if detections.failed:
