@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.reading import parse
 from birdsonnx.config.settings import Settings
@@ -16,6 +18,7 @@ from birdsonnx.runtime import gradient_builder
 from birdsonnx.training.audience import Facts
 from birdsonnx.training.boundary_choice import Choice
 from birdsonnx.training.epochs import Batch, Epoch
+from birdsonnx.training.losses import Loss
 from birdsonnx.training.partition import Boundary
 from tests.tiny import FEATURES, tiny_model
 
@@ -78,6 +81,7 @@ def facts_of_a_run(**changes: Any) -> Facts:
         model=tiny_model(3),
         train=LabelledFolder(Path("train"), names, photos),
         test=None,
+        loss=Loss.of(parse('{"neural_network": {}}', "config.json"), np.ones(3, np.int64)),
         choice=Choice(Boundary(("squeeze/Squeeze:0",), ((FEATURES,),))),
         cache=Path("cache"),
         dropouts=(),

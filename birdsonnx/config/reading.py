@@ -117,12 +117,9 @@ def _first_line(error: ValidationError) -> str:
     first = problems[0]
     # A union's location names the class that was tried; only keys and indices say where.
     classes = {*kinds_of(ScheduleSettings), *kinds_of(OptimizerSettings)}
+    tried = ("function-", "constrained", "literal", "str", "tuple[")
     parts = ["neural_network"]
-    parts += [
-        str(part)
-        for part in first["loc"]
-        if part not in classes and not str(part).startswith(("function-", "constrained", "literal", "str"))
-    ]
+    parts += [str(part) for part in first["loc"] if part not in classes and not str(part).startswith(tried)]
     where = ".".join(parts)
     if first["type"] == "unknown_key":
         path = ".".join([*parts[1:], first["ctx"]["key"]])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from birdsonnx.config.loss import BALANCED
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import RandomTransform
 from birdsonnx.images.folders import LabelledFolder
@@ -27,6 +28,7 @@ def summary(facts: Facts) -> dict[str, str]:
         "preprocessing": model.metadata.preprocessing.name,
         "parameters": _parameters(facts),
         **learning(settings),
+        "loss": _loss(settings, _range_of(facts)),
         "train": f"{len(facts.train.photos):,} photos of {len(facts.train.classes)} classes "
         f"in {facts.train.where}{_left_out(facts.train)}",
         "test": "none" if facts.test is None else f"{len(facts.test.photos):,} photos in {facts.test.where}",
@@ -96,11 +98,24 @@ def _schedule(settings: Settings) -> str:
     return f"{schedule.type} ({_pairs(schedule.model_dump(exclude={'type', 'verbose'}))}), per epoch"
 
 
-def _loss(settings: Settings) -> str:
+def _range_of(facts: Facts) -> str:
+    """The smallest and the largest class weight, and whose they are."""
+    weight = facts.loss.weight
+    ends = (int(weight.argmin()), int(weight.argmax()))
+    return " to ".join(f"{weight[label]:.3g} ({facts.train.classes[label]})" for label in ends)
+
+
+def _loss(settings: Settings, extent: str = "") -> str:
+    """Args:
+    extent: of balanced weights, which follow from the photos.
+    """
     loss, own = settings.loss, settings.birdsonnx
     name = "negative log-likelihood" if loss.function == "NLL" else f"gamma {loss.gamma:g}"
+    weights = "" if loss.weight is None else f"{len(loss.weight)} class weights"
+    if loss.weight == BALANCED:
+        weights = f"balanced class weights{f' from {extent}' * bool(extent)}"
     extras = [
-        f"{len(loss.weight)} class weights" if loss.weight is not None else "",
+        weights,
         f"label smoothing {own.label_smoothing:g}" if own.label_smoothing else "",
         f"gradient norm at most {own.clip_norm:g}" if own.clip_norm else "",
     ]

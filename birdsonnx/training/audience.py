@@ -11,6 +11,7 @@ from birdsonnx.model.metadata import Dropout
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training.boundary_choice import Choice
 from birdsonnx.training.loop import Listener
+from birdsonnx.training.losses import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Facts:
     model: BirdModel
     train: LabelledFolder
     test: LabelledFolder | None
+    loss: Loss
     choice: Choice
     """Where the network is divided."""
     cache: Path | None

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from birdsonnx.config.loss import BALANCED
 from birdsonnx.config.settings import Settings
 from birdsonnx.model.edits import copy_of, set_constant, set_outputs
 from birdsonnx.model.metadata import OUTPUT
@@ -22,6 +23,23 @@ its power has no derivative."""
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+
+def balanced(photos: npt.NDArray[np.int64]) -> Floats:
+    """Weights with which each class counts as much as any other, however few photos it has: as scikit-learn
+    defines `class_weight="balanced"`, all photos / (classes * photos of the class), over the classes that
+    have photos (G. King and L. Zeng, "Logistic regression in rare events data", Political Analysis 9 (2001),
+    137-163). Over all photos their mean is 1, which is also the weight of a class without photos.
+
+    Args:
+        photos: of each class, int64 `[classes]`.
+
+    Returns:
+        float32 `[classes]`.
+    """
+    there = photos > 0
+    weight = photos.sum() / (np.count_nonzero(there) * np.where(there, photos, 1))
+    return np.where(there, weight, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -40,10 +58,13 @@ class Loss:
     """0: no focal factor."""
 
     @classmethod
-    def of(cls, settings: Settings, classes: int) -> "Loss":
-        """The loss that a config asks for, over so many classes."""
+    def of(cls, settings: Settings, photos: npt.NDArray[np.int64]) -> "Loss":
+        """The loss that a config asks for; `photos`, int64 `[classes]`: how many to train on."""
         loss = settings.loss
-        weight = np.ones(classes, np.float32) if loss.weight is None else np.array(loss.weight, np.float32)
+        if loss.weight is None:
+            weight = np.ones(len(photos), np.float32)
+        else:
+            weight = balanced(photos) if loss.weight == BALANCED else np.array(loss.weight, np.float32)
         gamma = loss.gamma if loss.function == "Focal" else 0.0
         return cls(weight, settings.birdsonnx.label_smoothing, gamma)
 

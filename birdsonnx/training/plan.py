@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from birdsonnx.config.data import Data
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import ConfigError, DataError
@@ -97,7 +99,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     network = ranks.together(lambda: Network(source, trainable))
     ranks.together(lambda: gradients.require(network))
     model = _of_this_run(source, found, trainable, settings)
-    loss = ranks.together(lambda: _loss(settings, model))
+    loss = ranks.together(lambda: _loss(settings, model, found.train))
     share = threads.share(ranks, own.threads)
     if share.note:
         say(share.note)
@@ -233,11 +235,12 @@ def _of_this_run(
     return BirdModel(model.proto, metadata, model.where)
 
 
-def _loss(settings: Settings, model: BirdModel) -> Loss:
+def _loss(settings: Settings, model: BirdModel, train: LabelledFolder) -> Loss:
     weight = settings.loss.weight
-    if weight is not None and len(weight) != model.num_classes:
+    if isinstance(weight, tuple) and len(weight) != model.num_classes:
         raise ConfigError(
             f"neural_network.loss.weight: {len(weight)} numbers for {model.num_classes} classes; give one "
             "for each"
         )
-    return Loss.of(settings, model.num_classes)
+    labels = [photo.label for photo in train.photos]
+    return Loss.of(settings, np.bincount(np.array(labels, np.int64), minlength=model.num_classes))

@@ -130,6 +130,7 @@ def facts_of(settings: Settings, ranks: Ranks, plan: Plan, command: Command) -> 
         model=plan.model,
         train=plan.train,
         test=plan.test,
+        loss=plan.loss,
         choice=plan.choice,
         cache=plan.cache,
         dropouts=plan.part.dropouts,

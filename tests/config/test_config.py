@@ -194,6 +194,7 @@ def test_optimizers_and_schedules(optimizer, expected):
         ({"function": "FOCAL"}, Loss(function="Focal", gamma=2)),
         ({"Function": "focal", "Gamma": 0, "Weight": [1]}, Loss(function="Focal", gamma=0, weight=(1,))),
         ({"weight": None}, Loss()),
+        ({"weight": "Balanced"}, Loss(weight="balanced")),
     ],
 )
 def test_losses(loss, expected):
@@ -551,6 +552,9 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest(network, said):
         ),
         ({"loss": []}, "loss", "[]"),
         ({"loss": {"weight": 1}}, "loss.weight", "1"),
+        ({"loss": {"weight": {"balanced": 1}}}, "loss.weight", '{"balanced": 1}'),
+        ({"loss": {"weight": ["balanced"]}}, "loss.weight.0", '"balanced"'),
+        ({"loss": {"weight": "blanced"}}, "loss.weight", "\"blanced\"; did you mean 'balanced'?"),
         ({"loss": {"weight": [1, -1]}}, "loss.weight.1", "-1"),
         ({"loss": {"weight": [True]}}, "loss.weight.0", "true"),
         ({"loss": {"function": "Focal", "gamma": -1}}, "loss.gamma", "-1"),

@@ -4,15 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from birdsonnx.config.reading import parse
 from birdsonnx.images.folders import Photo
 from birdsonnx.model.metadata import INPUT
-from birdsonnx.reporting.training_summary import summary
+from birdsonnx.reporting.training_summary import learning, summary
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import plan, run
 from birdsonnx.training.boundary_choice import Choice
+from birdsonnx.training.losses import Loss
 from birdsonnx.training.partition import Boundary
 from tests.conftest import needs_training_runtime
 from tests.runs import facts_of_a_run
@@ -89,6 +91,14 @@ def test_of_the_loss(planned):
     assert lines["loss"] == (
         "NLL (negative log-likelihood), 3 class weights, label smoothing 0.1, gradient norm at most 2"
     )
+
+
+def test_of_balanced_weights():
+    settings = parse('{"neural_network": {"loss": {"weight": "balanced"}}}', "config.json")
+    facts = facts_of_a_run(settings=settings, loss=Loss(np.array([1, 0.5, 7.25], np.float32), 0, 0))
+    words = "NLL (negative log-likelihood), balanced class weights"
+    assert summary(facts)["loss"] == f"{words} from 0.5 (BEE) to 7.25 (COOT)"
+    assert learning(settings)["loss"] == words
 
 
 def features(boundary, precision="fp32", folder=Path("cache"), measured_on=None):

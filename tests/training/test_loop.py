@@ -91,7 +91,7 @@ def head():
 def training(train, test=None, ranks=None, listener=None, keeper=None, threads=1, **options):
     network = {"num_epochs": 2, "data": {"batch_size": 8, "test_batch_size": 3}, **options}
     settings = parse(json.dumps({"neural_network": network}), "c")
-    part, loss = head(), Loss.of(settings, 3)
+    part, loss = head(), Loss.of(settings, np.ones(3, np.int64))
     weights = FlatWeights(part.weights)
     weights.set(part.weights)
     gradients = Gradients(part, loss, weights, threads)

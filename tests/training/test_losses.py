@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from birdsonnx.training.gradients import gradient_graph
-from birdsonnx.training.losses import LOSS, TARGETS, Loss
+from birdsonnx.training.losses import LOSS, TARGETS, Loss, balanced
 from tests.graphs import operators
 
 CLASSES = 4
@@ -41,6 +41,17 @@ def by_formula(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> float:
             target = loss.smoothing / CLASSES + (1 - loss.smoothing) * (number == label)
             total -= float(loss.weight[number]) * target * (1 - p) ** loss.gamma * math.log(p)
     return total
+
+
+@pytest.mark.parametrize("counts", [[100, 8, 8, 100], [1, 1, 1], [5, 0, 3, 0], [7], [1, 10**6]])
+def test_balanced_weights_are_those_of_the_definition(counts):
+    """n_samples / (n_classes * count), where the classes are those that occur among the samples."""
+    there = [count for count in counts if count]
+    expected = [sum(counts) / (len(there) * count) if count else 1 for count in counts]
+    weight = balanced(np.array(counts, np.int64))
+    assert weight.dtype == np.float32
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    assert np.dot(weight, counts) == pytest.approx(sum(counts), rel=1e-6)
 
 
 def log_probs_of(logits: np.ndarray) -> np.ndarray:
