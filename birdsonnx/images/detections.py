@@ -54,9 +54,7 @@ class Detection(BaseModel):
     category: str
     conf: Annotated[float, Field(ge=-1, le=1)]
     """Below 0 where a tool has taken it for a thing that comes again and again."""
-    bbox: Annotated[
-        tuple[Finite, Finite, Finite, Finite], BeforeValidator(as_tuple), AfterValidator(_inside)
-    ]
+    bbox: Annotated[tuple[Finite, Finite, Finite, Finite], BeforeValidator(as_tuple), AfterValidator(_inside)]
 
 
 class Image(BaseModel):

@@ -1,5 +1,5 @@
-"""How right predictions are: accuracy, top-5, loss, per class, which class is taken for which, and which
-photos were named wrongly."""
+"""How right predictions are: accuracy, top-5, loss, per class and as means over the classes, how sure these
+figures are, which class is taken for which, and which photos were named wrongly."""
 
 import contextlib
 import csv
@@ -27,6 +27,7 @@ from birdsonnx.inference.judging.coverage import Judging, Sure
 from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
 from birdsonnx.inference.mistakes import Mistakes
 from birdsonnx.inference.opening import choose_model, open_model
+from birdsonnx.inference.reliability import Sums, wilson_interval
 from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -69,6 +70,9 @@ class Evaluation:
     """Mean negative log-likelihood of the right class."""
     wrong: Mistakes
     """The photos that were named wrongly."""
+    calibration_error: float
+    """The expected one: by how much probabilities miss the share of right answers (`inference.reliability`).
+    """
     engine: str | None = None
     """What computed the answers, with its version; None where they come from a file."""
     seconds: float | None = None
@@ -88,8 +92,32 @@ class Evaluation:
     def top5(self) -> float:
         return self.top5_hits / self.photos
 
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Where the true accuracy lies with 95 % certainty."""
+        return wilson_interval(int(self.confusion.right.sum()), self.photos)
+
+    @property
+    def macro_accuracy(self) -> float:
+        """The mean recall of the classes that have photos, each counting alike (scikit-learn's
+        `balanced_accuracy_score`)."""
+        shown = self.confusion.shown
+        return float((self.confusion.right[shown > 0] / shown[shown > 0]).mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the classes that have photos or were named, each counting alike (scikit-learn's
+        `f1_score` with `average="macro"`)."""
+        both = self.confusion.shown + self.confusion.said
+        return float((2 * self.confusion.right[both > 0] / both[both > 0]).mean())
+
     def per_class(self) -> list[dict[str, Any]]:
-        """Per class: photos, correct, recall, precision; None where there is nothing to divide by."""
+        """Per class: photos, correct, recall with its 95 % interval, precision, F1; None where there is
+        nothing to divide by.
+
+        F1 is the harmonic mean of recall and precision, `2 correct / (photos + named)`: 0 where no photo of
+        the class was named rightly, also where one of the two has nothing to divide by.
+        """
         counts = (self.confusion.shown, self.confusion.right, self.confusion.said)
         return [
             {
@@ -98,6 +126,8 @@ class Evaluation:
                 "correct": correct,
                 "recall": correct / photos if photos else None,
                 "precision": correct / named if named else None,
+                "f1": 2 * correct / (photos + named) if photos + named else None,
+                "recall_interval": list(wilson_interval(correct, photos)) if photos else None,
             }
             for name, photos, correct, named in zip(
                 self.classes, *(each.tolist() for each in counts), strict=True
@@ -114,6 +144,10 @@ class Evaluation:
             "accuracy": self.accuracy,
             "top5": self.top5,
             "loss": self.loss,
+            "accuracy_interval": list(self.accuracy_interval),
+            "macro_accuracy": self.macro_accuracy,
+            "macro_f1": self.macro_f1,
+            "calibration_error": self.calibration_error,
             **({} if self.sure is None else {"sure": self.sure.as_json()}),
             "per_class": self.per_class(),
             "confusion": self.confusion.matrix().tolist() if whole else None,
@@ -276,17 +310,23 @@ def evaluate(
     top5_hits = 0
     loss = 0.0
     wrong = Mistakes(classes)
+    sums = Sums()
     for name, log_probs, label in answers:
         wrong.add(name, log_probs, label)
         if kept is not None:
             kept.add(name, log_probs, label)
-        counts[label, int(log_probs.argmax())] += 1
+        said = int(log_probs.argmax())
+        counts[label, said] += 1
+        sums.add(min(1.0, float(np.exp(log_probs[said]))), said == label)  # rounding may leave more than 1
         # A class without any probability is not among the likeliest, however few of them there are.
         top5_hits += int(np.isfinite(log_probs[label]) and (log_probs > log_probs[label]).sum() < 5)
         loss -= float(log_probs[label])
     confusion = Confusion.of(counts, len(classes))
     photos = confusion.photos
-    return Evaluation(tuple(classes), confusion, top5_hits, loss / photos, wrong) if photos else None
+    if not photos:
+        return None
+    error = sums.reliability().expected_error
+    return Evaluation(tuple(classes), confusion, top5_hits, loss / photos, wrong, error)
 
 
 def labels_of(

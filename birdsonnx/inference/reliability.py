@@ -1,7 +1,8 @@
 """How far figures can be trusted: the interval of a share, and whether probabilities mean what they say."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,11 +78,37 @@ def reliability(
         right: whether it was the right one, bool `[photos]`.
         bins: how many.
     """
-    edges = np.linspace(0, 1, bins + 1)
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     photos = np.bincount(place, minlength=bins)
+    return _of_sums(photos, np.bincount(place, right, bins), np.bincount(place, confidence, bins))
+
+
+class Sums:
+    """What `reliability` needs, summed up as the answers come, without a number for each photo.
+
+    In lists: an addition to an element of an array takes 10 times as long.
+    """
+
+    def __init__(self, bins: int = BINS) -> None:
+        self._photos, self._right, self._confidence = [0] * bins, [0] * bins, [0.0] * bins
+
+    def add(self, confidence: float, right: bool) -> None:
+        """Add one answer, of a probability in [0, 1]."""
+        bins = len(self._photos)
+        place = min(max(ceil(confidence * bins) - 1, 0), bins - 1)
+        self._photos[place] += 1
+        self._right[place] += right
+        self._confidence[place] += confidence
+
+    def reliability(self) -> Reliability:
+        """Of all answers so far."""
+        return _of_sums(*map(np.array, (self._photos, self._right, self._confidence)))
+
+
+def _of_sums(
+    photos: npt.NDArray[np.int64], right: npt.NDArray[Any], confidence: npt.NDArray[Any]
+) -> Reliability:
+    edges = np.linspace(0, 1, len(photos) + 1)
     divisor = np.maximum(photos, 1)
-    accuracy = np.bincount(place, right, bins) / divisor
-    mean = np.bincount(place, confidence, bins) / divisor
-    columns = (edges[:-1], edges[1:], photos, accuracy, mean)
+    columns = (edges[:-1], edges[1:], photos, right / divisor, confidence / divisor)
     return Reliability(tuple(Bin(*row) for row in zip(*(each.tolist() for each in columns), strict=True)))

@@ -113,6 +113,9 @@ def _precision(quantization: dict[str, Any] | None) -> str:
 MOST_WRONG = 20
 """Photos that were named wrongly, of those listed for people."""
 
+WIDEST_CLASS = 26
+"""Characters up to which classes' names make a column: beside it, 54 are left of the 80 of a line."""
+
 WIDEST_NAME = 40
 """Characters up to which photos' names make a column."""
 
@@ -130,22 +133,19 @@ def _made_of(info: dict[str, Any]) -> list[str]:
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """Figures, the per-class table, and which classes were taken for which."""
-    width = max(len(name) for name in ("class", *evaluation.classes))
+    """Figures, the per-class table, and which classes were taken for which; names apart, none of the lines is
+    longer than 80."""
+    low, high = evaluation.accuracy_interval
     lines = [
         f"accuracy {evaluation.accuracy:.4f}   top-5 {evaluation.top5:.4f}   loss {evaluation.loss:.6f}   "
         f"photos {evaluation.photos}",
+        f"accuracy between {low:.4f} and {high:.4f} (95 %)   calibration error "
+        f"{evaluation.calibration_error:.4f}",
+        f"mean over the classes: recall {evaluation.macro_accuracy:.4f}   F1 {evaluation.macro_f1:.4f}",
         *_sure_lines(evaluation.sure),
         "",
-        f"{'class':<{width}}  photos  correct  recall  precision",
+        *_class_lines(evaluation),
     ]
-    for row in evaluation.per_class():
-        recall, precision = (
-            "-" if row[name] is None else f"{row[name]:.3f}" for name in ("recall", "precision")
-        )
-        lines.append(
-            f"{row['class']:<{width}}  {row['photos']:>6}  {row['correct']:>7}  {recall:>6}  {precision:>9}"
-        )
     mistakes = evaluation.confusion.mistakes()
     if mistakes:
         lines += ["", "taken for another:"]
@@ -164,6 +164,26 @@ def _sure_lines(sure: Sure | None) -> list[str]:
     which = f"threshold {limits.of_taxa:g}" if limits.precision is None else "the model's thresholds"
     right = "" if sure.accuracy is None else f"   accuracy of these {sure.accuracy:.4f}"
     return [f"sure enough ({which}) {sure.sure} of {sure.photos}   coverage {sure.coverage:.4f}{right}"]
+
+
+def _class_lines(evaluation: Evaluation) -> list[str]:
+    """The table of the classes. A name that is longer than its column has a line of its own."""
+    width = min(WIDEST_CLASS, max(len(name) for name in ("class", *evaluation.classes)))
+    lines = [f"{'class':<{width}}  photos  correct  recall       95 %  precision     F1"]
+    for row in evaluation.per_class():
+        recall, precision, f1 = (
+            "-" if row[name] is None else f"{row[name]:.3f}" for name in ("recall", "precision", "f1")
+        )
+        interval = "-" if row["recall_interval"] is None else "{:.2f}-{:.2f}".format(*row["recall_interval"])
+        name = row["class"]
+        if len(name) > width:
+            lines.append(name)
+            name = ""
+        lines.append(
+            f"{name:<{width}}  {row['photos']:>6}  {row['correct']:>7}  {recall:>6}  {interval:>9}  "
+            f"{precision:>9}  {f1:>5}"
+        )
+    return lines
 
 
 def wrong_lines(wrong: Mistakes, where_all: str) -> list[str]:
@@ -199,17 +219,20 @@ def quantization_lines(comparison: Comparison) -> list[str]:
 
 def write_evaluation(evaluation: Evaluation, path: Path, raw: bool = False) -> None:
     """Per class: figures, then the confusion matrix, one column per named class, up to `MOST_IN_MATRIX` of
-    them. Unless `raw`, the names are made harmless to spreadsheets. Raises ArtifactError."""
+    them, then F1 and the interval of the recall. Unless `raw`, the names are made harmless to spreadsheets.
+    Raises ArtifactError."""
     names = evaluation.classes
     whole = len(names) <= MOST_IN_MATRIX
     matrix = evaluation.confusion.matrix().tolist() if whole else [[]] * len(names)
     with artifacts.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         figures = ("class", "photos", "correct", "recall", "precision")
-        rows.writerow([*figures, *(f"named {name}" for name in names if whole)])
+        more = ("f1", "recall_low", "recall_high")  # behind the matrix, where older readers expect no figures
+        rows.writerow([*figures, *(f"named {name}" for name in names if whole), *more])
         for row, counts in zip(evaluation.per_class(), matrix, strict=True):
             shown = row["class"] if raw else csv_file.harmless(row["class"])
-            rows.writerow([shown, *(row[name] for name in figures[1:]), *counts])
+            interval = row["recall_interval"] or (None, None)
+            rows.writerow([shown, *(row[name] for name in figures[1:]), *counts, row["f1"], *interval])
 
 
 def benchmark_lines(benchmark: Benchmark) -> list[str]:

@@ -9,6 +9,7 @@ from birdsonnx.errors import DataError
 from birdsonnx.inference import hdf5
 from birdsonnx.inference.confusion import Confusion
 from birdsonnx.inference.evaluation import evaluate, labels_of
+from birdsonnx.inference.reliability import reliability, wilson_interval
 
 CLASSES = ("COOT", "COOT BLACK", "ANT BIRD")
 CSV = Path("labels.csv")
@@ -51,6 +52,7 @@ def test_figures_equal_plain_loops(photos, classes):
     assert found.loss == pytest.approx(loss / photos)
     assert found.confusion.matrix().tolist() == confusion
 
+    recalls, f1s = [], []
     for index, row in enumerate(found.per_class()):
         is_it = sum(label == index for label in labels)
         named = sum(best == index for best in log_probs.argmax(1))
@@ -58,6 +60,31 @@ def test_figures_equal_plain_loops(photos, classes):
         assert (row["class"], row["photos"], row["correct"]) == (names[index], is_it, both)
         assert row["recall"] == (pytest.approx(both / is_it) if is_it else None)
         assert row["precision"] == (pytest.approx(both / named) if named else None)
+        assert row["recall_interval"] == (list(wilson_interval(both, is_it)) if is_it else None)
+        recall, precision = both / is_it if is_it else 0, both / named if named else 0
+        f1 = 2 * recall * precision / (recall + precision) if both else 0
+        assert row["f1"] == (pytest.approx(f1) if is_it or named else None)
+        recalls += [recall] if is_it else []
+        f1s += [f1] if is_it or named else []
+    assert found.macro_accuracy == pytest.approx(np.mean(recalls))
+    assert found.macro_f1 == pytest.approx(np.mean(f1s))
+    assert found.accuracy_interval == wilson_interval(right, photos)
+    best = np.exp(log_probs.max(1).astype(np.float64))
+    trust = reliability(np.minimum(best, 1), log_probs.argmax(1) == labels)
+    assert found.calibration_error == pytest.approx(trust.expected_error, abs=1e-7)
+
+
+def test_a_class_without_photos_or_never_named_is_as_scikit_learn_has_it():
+    """Classes: right and wrong; never named; without photos but named; neither. The means are
+    `balanced_accuracy_score(y, said)` and `f1_score(y, said, average="macro", zero_division=0)` of
+    scikit-learn 1.7 for y = [0, 0, 0, 1, 1], said = [0, 0, 2, 0, 2]."""
+    log_probs = np.log(0.1 + 0.6 * np.eye(4)[[0, 0, 2, 0, 2]]).astype(np.float32)
+    found = evaluate(answers(log_probs, [0, 0, 0, 1, 1]), "ABCD")
+    assert [row["recall"] for row in found.per_class()] == [2 / 3, 0, None, None]
+    assert [row["precision"] for row in found.per_class()] == [2 / 3, None, 0, None]
+    assert [row["f1"] for row in found.per_class()] == [pytest.approx(2 / 3), 0, 0, None]
+    assert found.macro_accuracy == pytest.approx(1 / 3)
+    assert found.macro_f1 == pytest.approx(2 / 9)
 
 
 def test_as_json_holds_the_same_figures():
@@ -68,6 +95,10 @@ def test_as_json_holds_the_same_figures():
         "accuracy": found.accuracy,
         "top5": 1.0,
         "loss": found.loss,
+        "accuracy_interval": list(found.accuracy_interval),
+        "macro_accuracy": found.macro_accuracy,
+        "macro_f1": found.macro_f1,
+        "calibration_error": found.calibration_error,
         "per_class": found.per_class(),
         "confusion": found.confusion.matrix().tolist(),
         "mistakes": [

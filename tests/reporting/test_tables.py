@@ -13,6 +13,7 @@ from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.inference.confusion import Confusion
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.mistakes import Mistakes
+from birdsonnx.inference.reliability import wilson_interval
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.tables import evaluation_lines, info_lines, model_info, write_evaluation
@@ -27,11 +28,19 @@ def confusion_of(matrix: np.ndarray) -> Confusion:
     return Confusion.of({cell: int(count) for cell, count in np.ndenumerate(matrix)}, len(matrix))
 
 
-EVALUATION = Evaluation(CLASSES, confusion_of(MATRIX), top5_hits=24, loss=0.1234567, wrong=Mistakes(CLASSES))
+EVALUATION = Evaluation(
+    CLASSES,
+    confusion_of(MATRIX),
+    top5_hits=24,
+    loss=0.1234567,
+    wrong=Mistakes(CLASSES),
+    calibration_error=0.0625,
+)
 
 
 def evaluation_of(classes: tuple[str, ...], matrix: np.ndarray) -> Evaluation:
-    return Evaluation(classes, confusion_of(matrix), top5_hits=1, loss=1.0, wrong=Mistakes(classes))
+    confusion, wrong = confusion_of(matrix), Mistakes(classes)
+    return Evaluation(classes, confusion, top5_hits=1, loss=1.0, wrong=wrong, calibration_error=0.0)
 
 
 def info(**metadata) -> dict:
@@ -123,18 +132,31 @@ def test_info_of_a_frozen_model():
 def test_evaluation_for_people():
     assert evaluation_lines(EVALUATION) == [
         "accuracy 0.6800   top-5 0.9600   loss 0.123457   photos 25",
+        "accuracy between 0.4841 and 0.8279 (95 %)   calibration error 0.0625",
+        "mean over the classes: recall 0.5667   F1 0.5115",
         "",
-        "class      photos  correct  recall  precision",
-        "ANT BIRD       10        8   0.800      0.889",
-        "BEE-EATER      10        9   0.900      0.562",
-        "COOT            5        0   0.000          -",
-        "DODO            0        0       -          -",
+        "class      photos  correct  recall       95 %  precision     F1",
+        "ANT BIRD       10        8   0.800  0.49-0.94      0.889  0.842",
+        "BEE-EATER      10        9   0.900  0.60-0.98      0.562  0.692",
+        "COOT            5        0   0.000  0.00-0.43          -  0.000",
+        "DODO            0        0       -          -          -      -",
         "",
         "taken for another:",
         "   5 x COOT -> BEE-EATER",
         "   2 x ANT BIRD -> BEE-EATER",
         "   1 x BEE-EATER -> ANT BIRD",
     ]
+
+
+def test_a_table_fits_a_line_of_80_whatever_the_names_are_called():
+    names = ("A" * 26, "B" * 27, "C" * 80, "D")
+    lines = evaluation_lines(evaluation_of(names, 10**5 * (np.ones((4, 4), int) + np.eye(4, dtype=int))))
+    table = lines[: lines.index("taken for another:")]
+    assert max(map(len, table)) == 80
+    assert {"B" * 27, "C" * 80} < set(table)
+    figures = [line[26:] for line in table if line.endswith("0.400")]
+    assert len(figures) == 4
+    assert len(set(figures)) == 1
 
 
 def test_an_evaluation_without_mistakes_lists_none():
@@ -162,6 +184,11 @@ def test_evaluation_as_csv():
     assert [row["correct"] for row in rows] == ["8", "9", "0", "0"]
     assert [row["recall"] for row in rows] == ["0.8", "0.9", "0.0", ""]
     assert [row["precision"] for row in rows] == [str(8 / 9), str(9 / 16), "", ""]
+    assert [row["f1"] for row in rows] == [str(16 / 19), str(18 / 26), "0.0", ""]
+    assert list(rows[0])[-3:] == ["f1", "recall_low", "recall_high"]
+    for row, (right, photos) in zip(rows, ((8, 10), (9, 10), (0, 5)), strict=False):
+        assert (float(row["recall_low"]), float(row["recall_high"])) == wilson_interval(right, photos)
+    assert (rows[3]["recall_low"], rows[3]["recall_high"]) == ("", "")
 
 
 def test_csv_keeps_any_class_name():

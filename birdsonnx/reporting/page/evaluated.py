@@ -80,6 +80,7 @@ class ClassRow:
     recall: float | None
     interval: tuple[float, float]
     precision: float | None
+    f1: float | None
     taken_for: str
     """The class that it was most often taken for, and how often."""
 
@@ -111,6 +112,8 @@ class Evaluated:
     right: int
     accuracy: float
     interval: tuple[float, float]
+    macro_accuracy: float
+    macro_f1: float
     top5: float
     loss: float
     classes: int
@@ -152,7 +155,9 @@ def evaluated(found: Evaluation, answers: Answers, where: str, thumbnails: "dict
         photos=found.photos,
         right=right,
         accuracy=found.accuracy,
-        interval=wilson_interval(right, found.photos),
+        interval=found.accuracy_interval,
+        macro_accuracy=found.macro_accuracy,
+        macro_f1=found.macro_f1,
         top5=found.top5,
         loss=found.loss,
         classes=len(names),
@@ -224,6 +229,7 @@ def _rows(
                 entry["recall"],
                 wilson_interval(entry["correct"], entry["photos"]),
                 entry["precision"],
+                entry["f1"],
                 f"{names[named]} ({count})" if count else "",
             )
         )

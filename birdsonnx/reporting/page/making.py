@@ -197,6 +197,8 @@ def _of_evaluation(
         "interval": [low, high],
         "top5": content.top5,
         "loss": content.loss,
+        "macro_accuracy": content.macro_accuracy,
+        "macro_f1": content.macro_f1,
         "calibration_error": content.reliability.expected_error,
         "images_per_second": None if measured is None else measured.images_per_second,
         "refused": list(refused),
