@@ -22,6 +22,7 @@ VERBS = (
     "plot",
     "report",
     "benchmark",
+    "compare",
     "serve",
     "info",
     "configs",

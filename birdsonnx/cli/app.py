@@ -8,6 +8,7 @@ import typer
 
 from birdsonnx import __version__
 from birdsonnx.cli.benchmark import benchmark
+from birdsonnx.cli.compare import compare
 from birdsonnx.cli.configs import configs
 from birdsonnx.cli.demo import demo
 from birdsonnx.cli.doctor import doctor
@@ -72,6 +73,7 @@ VERBS: dict[Callable[..., None], str] = {
     plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",
     report: "birdsonnx report runs/train_1, or birdsonnx report predictions/output_1.h5 --photos photos/",
     benchmark: "birdsonnx benchmark models/resnet50_birds.onnx --data data/test --plot speed.png",
+    compare: "birdsonnx compare config.json --arch resnet50 mobilenetv2 --plot front.png",
     serve: "birdsonnx serve models/resnet50_birds.onnx --port 8000",
     info: "birdsonnx info models/resnet50_birds.onnx",
     doctor: "birdsonnx doctor",

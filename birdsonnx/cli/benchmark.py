@@ -1,6 +1,5 @@
 """`birdsonnx benchmark`."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birdsonnx.cli.job import running
-from birdsonnx.cli.options import Debug, Engine, Json, Precision, engine_of, precision_of
+from birdsonnx.cli.options import Debug, Engine, Json, Precision, engine_of, precision_of, seconds_of
 from birdsonnx.errors import ConfigError
 
 LARGEST_BATCH = 1024
@@ -63,7 +62,7 @@ def benchmark(
         request = measuring.Request(
             model,
             data,
-            _seconds(seconds),
+            seconds_of(seconds),
             _whole_numbers("--batch-sizes", batch_sizes.split(","), LARGEST_BATCH),
             _whole_numbers("--threads", threads, cores, " (the cores of this process)") if threads else None,
             precision_of(precision),
@@ -82,16 +81,6 @@ def benchmark(
             plots.plot_benchmark(found, plot, f"{found.model}, {environment['cpu']}, {cores} cores")
         job.say(*(artifacts.written(path) for path in (output, plot) if path))
         job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(found.model)}")
-
-
-def _seconds(word: str) -> float:
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"--seconds {word!r}: give a number above 0")
-    return seconds
 
 
 def _whole_numbers(option: str, words: Sequence[str], most: int, why: str = "") -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Options that several verbs have."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -98,6 +99,17 @@ def one_of(option: str, value: str, names: Sequence[Name]) -> Name:
     if found is None:
         raise ConfigError(f"{option} {value!r} is none of {', '.join(names)}{nearest(value, names)}")
     return found
+
+
+def seconds_of(word: str) -> float:
+    """What `--seconds` says. Raises ConfigError where that is no number above 0."""
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--seconds {word!r}: give a number above 0")
+    return seconds
 
 
 def require_csv(raw: bool, csv: Path | None) -> None:

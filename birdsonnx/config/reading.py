@@ -30,6 +30,11 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
     Raises:
         ConfigError: the file is missing, not JSON, or asks for something birdsonnx does not know.
     """
+    return parse(text_of(path), str(path), overrides)
+
+
+def text_of(path: Path) -> str:
+    """The text of a config file. Raises ConfigError."""
     try:
         text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except FileNotFoundError:
@@ -43,11 +48,20 @@ def read(path: Path, overrides: Iterable[str] = ()) -> Settings:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read as a JSON config ({error})") from None
-    return parse(text, str(path), overrides)
+    return text
 
 
 def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
     """Validate the JSON `text`; `source` names it in messages. Raises ConfigError."""
+    try:
+        return Settings.model_validate(assigned(text, source, overrides))
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_line(error)}") from None
+
+
+def assigned(text: str, source: str, overrides: Iterable[str]) -> Any:
+    """The object `neural_network` of the JSON `text`, after the `overrides`; what is in it may be anything.
+    Raises ConfigError."""
     root = _json(text, source)
     if not isinstance(root, dict):
         raise ConfigError(f'{source}: the root must be an object {{"neural_network": {{…}}}}')
@@ -64,10 +78,7 @@ def parse(text: str, source: str, overrides: Iterable[str] = ()) -> Settings:
     network = sections["neural_network"]
     for override in overrides:
         assign(network, override)
-    try:
-        return Settings.model_validate(network)
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_line(error)}") from None
+    return network
 
 
 def _json(text: str, source: str) -> Any:

@@ -23,11 +23,11 @@ from birdsonnx.images.decoding import Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.photo_file import write_jpeg
-from birdsonnx.inference import engines
+from birdsonnx.inference import engines, speed
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.opening import require_precision
-from birdsonnx.inference.prediction import Files, record
+from birdsonnx.inference.speed import MANY_PHOTOS
 from birdsonnx.inference.timing import Timing, timed
 from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
 from birdsonnx.model.file_bytes import read_bytes
@@ -39,9 +39,6 @@ from birdsonnx.runtime.ranks import Ranks
 
 FIRST_ENDS, LOAD_ENDS, BARE_ENDS = 0.1, 0.15, 0.75
 """Shares of the budget after which each part has to end; prediction from files gets the rest."""
-
-MANY_PHOTOS = 10**6
-"""What is measured is what `predict` does with so many that starting no longer counts."""
 
 PHOTOS = 64
 """At most so many photos, spread evenly over those given, are predicted over and over."""
@@ -266,16 +263,7 @@ class _Bench:
     def from_files(
         self, classifier: Classifier, photos: Sequence[Photo], source: str, bare: Sequence[BareSession]
     ) -> FromFiles:
-        """Predict a few photos as warm-up, then in one go as many as the time left will hold."""
-
-        def predict(count: int) -> float:
-            cycled = [Photo(photos[number % len(photos)].path, f"{number:08}") for number in range(count)]
-            return record(classifier, cycled, Ranks(), Files(self.folder / "output_1.h5")).seconds
-
-        few = 2 * classifier.streams * classifier.per_run
-        seconds = predict(few)
-        images = max(few, int(few / seconds * (self.ends(1) - perf_counter())))
-        seconds = predict(images)
+        images, seconds = speed.from_files(classifier, photos, self.folder, self.ends(1))
         rate = images / seconds
         ratio = rate / max(setting.images_per_second for setting in bare)
         return FromFiles(source, classifier.streams, classifier.per_run, images, seconds, rate, ratio)

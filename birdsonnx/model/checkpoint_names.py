@@ -18,14 +18,16 @@ CHECKPOINTS = Path("model_checkpoints_save")
 RUNS = Path("runs")
 """Of the trainings that were given no config: `train_<N>`, each with its `CHECKPOINTS_OF_RUN`."""
 RUN_PREFIX = "train_"
+COMPARISON_PREFIX = "compare_"
+"""Of the comparisons of architectures in the same folder: each holds a run for each of them."""
 CHECKPOINTS_OF_RUN = "checkpoints"
 
 
-def numbered_runs() -> dict[int, Path]:
-    """The runs in `RUNS` by number, in their order."""
+def numbered_runs(prefix: str = RUN_PREFIX) -> dict[int, Path]:
+    """The runs in `RUNS` by number, in their order; or what else is numbered there, by its `prefix`."""
     found = {}
-    for path in RUNS.glob(f"{RUN_PREFIX}*"):
-        number = re.fullmatch(r"[1-9]\d*", path.name.removeprefix(RUN_PREFIX))
+    for path in RUNS.glob(f"{prefix}*"):
+        number = re.fullmatch(r"[1-9]\d*", path.name.removeprefix(prefix))
         if number is not None and path.is_dir():
             found[int(number[0])] = path
     return dict(sorted(found.items()))

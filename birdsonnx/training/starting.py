@@ -139,20 +139,25 @@ def unless_refused(config: Path) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _next_folder() -> Iterator[Path]:
-    """A new folder with the next free number, which goes where the block fails. Raises ArtifactError."""
+def next_folder(prefix: str = RUN_PREFIX) -> Path:
+    """A new folder in `RUNS` with the next free number. Raises ArtifactError."""
     with naming(RUNS):
         RUNS.mkdir(exist_ok=True)
-        number = max(numbered_runs(), default=0)
+        number = max(numbered_runs(prefix), default=0)
         while True:  # another run may take the number in the meantime
             number += 1
-            folder = RUNS / f"{RUN_PREFIX}{number}"
+            folder = RUNS / f"{prefix}{number}"
             try:
                 folder.mkdir()
             except FileExistsError:
                 continue
-            break
+            return folder
+
+
+@contextlib.contextmanager
+def _next_folder() -> Iterator[Path]:
+    """`next_folder`, which goes where the block fails. Raises ArtifactError."""
+    folder = next_folder()
     try:
         yield folder
     except BaseException:
