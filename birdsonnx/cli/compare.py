@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from birdsonnx.training.audience import TrainingAudience
     from birdsonnx.training.comparing import Comparison, Listening
 
-Words = Annotated[
-    list[str],
-    typer.Argument(metavar="CONFIG [ARCH]...", help="The JSON config; more networks of --arch."),
-]
+Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="The JSON config.")]
+More = Annotated[list[str] | None, typer.Argument(metavar="ARCH", help="More networks of --arch.")]
 Arch = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,7 +38,8 @@ Overrides = Annotated[
 
 
 def compare(
-    words: Words,
+    config: Config = None,
+    more: More = None,
     arch: Arch = None,
     weights: Weights = "imagenet",
     overrides: Overrides = None,
@@ -61,14 +60,15 @@ def compare(
     with running(json, debug, ranks="all") as job:
         from birdsonnx.training import comparing
 
-        config, archs = agreed(lambda: _parted(words, arch or ()))
+        words = [*([] if config is None else [config]), *(more or ())]
+        path, archs = agreed(lambda: _parted(words, arch or ()))
         spent = agreed(lambda: seconds_of(seconds))
         if plot is not None:
             from birdsonnx.reporting import plots
 
             agreed(lambda: plots.require_drawable(plot))
-        same_config(job.ranks, config)
-        request = comparing.Request(config, archs, weights, tuple(overrides or ()), spent)
+        same_config(job.ranks, path)
+        request = comparing.Request(path, archs, weights, tuple(overrides or ()), spent)
         found = comparing.compare(request, job.ranks, job.console(), _listening(job))
         if not job.speaks:
             return
@@ -85,13 +85,13 @@ def _report(job: Job, found: "Comparison", plot: Path | None) -> None:
     from birdsonnx.reporting import comparison
     from birdsonnx.training.comparing import RESULT, TABLE
 
-    written = [found.folder / RESULT, found.folder / TABLE]
+    written = [f"wrote {found.folder / name}" for name in (RESULT, TABLE)]
     if plot is not None:
         from birdsonnx.reporting import plots
 
         plots.plot_comparison(found, plot, f"{found.config}: {found.test_photos:,} test photos")
-        written.append(plot)
-    job.say("", *comparison.comparison_lines(found), *(artifacts.written(path) for path in written))
+        written.append(artifacts.written(plot))
+    job.say("", *comparison.comparison_lines(found), *written)
     job.say(f"next: birdsonnx predict PHOTOS --model {shlex.quote(str(found.rows[0].model))}")
 
 

@@ -23,6 +23,7 @@ def comparison_figure(comparison: Comparison, title: str) -> "Figure":
     """
     figure = drawing.blank(title, 7.5, 5)
     axis = figure.subplots()
+    fastest = max(row.images_per_second for row in comparison.rows)
     for row in comparison.rows:
         low, high = row.accuracy_interval
         color = "tab:blue" if row.on_front else "tab:gray"
@@ -32,7 +33,8 @@ def comparison_figure(comparison: Comparison, title: str) -> "Figure":
             row.arch,
             (row.images_per_second, row.accuracy),
             textcoords="offset points",
-            xytext=(6, 4),
+            xytext=(6, 4) if row.images_per_second < 0.75 * fastest else (-6, 4),  # inside the axes
+            ha="left" if row.images_per_second < 0.75 * fastest else "right",
             fontsize="small",
         )
     front = sorted((row.images_per_second, row.accuracy) for row in comparison.rows if row.on_front)
