@@ -17,6 +17,7 @@ VERBS = (
     "predict",
     "evaluate",
     "quantize",
+    "calibrate",
     "split",
     "sample",
     "plot",

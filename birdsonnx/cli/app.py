@@ -8,6 +8,7 @@ import typer
 
 from birdsonnx import __version__
 from birdsonnx.cli.benchmark import benchmark
+from birdsonnx.cli.calibrate import calibrate
 from birdsonnx.cli.compare import compare
 from birdsonnx.cli.configs import configs
 from birdsonnx.cli.demo import demo
@@ -68,6 +69,8 @@ VERBS: dict[Callable[..., None], str] = {
     evaluate: "birdsonnx evaluate data/test --model model_checkpoints_save/model_checkpoint_6.onnx",
     quantize: "birdsonnx quantize model_checkpoints_save/model_checkpoint_6.onnx "
     "--calibrate data/train --validate data/valid",
+    calibrate: "birdsonnx calibrate model_checkpoints_save/model_checkpoint_6.onnx --validate data/valid "
+    "--precision 0.95",
     split: "birdsonnx split photos data --keep-sequences",
     sample: "birdsonnx sample data/test test_samples",
     plot: "birdsonnx plot out_classifier.txt, or birdsonnx plot --augmented config_train.json",

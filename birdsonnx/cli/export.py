@@ -206,8 +206,10 @@ def _export_to_keras(
         "preprocessing": returned.preprocessing.as_json(),
         "parity": getattr(returned.parity, "differences", None),
         "parity_not_checked": getattr(returned.parity, "reason", None),
+        "notes": list(returned.notes),
     }
     job.say(
+        *(f"note           {note}" for note in returned.notes),
         f"preprocessing  {returned.preprocessing.name}; not in the Keras file, its input must have it",
         f"parity         {returned.parity}",
         _written(output),

@@ -55,13 +55,14 @@ def quantize(
     with running(json, debug, ranks="first") as job:
         from birdsonnx import artifacts
         from birdsonnx.inference import quantizing
-        from birdsonnx.model.checkpoint_names import default_folder, newest_checkpoint
+        from birdsonnx.model import calibrated_form
+        from birdsonnx.model.checkpoint_names import default_folder
         from birdsonnx.passes import quantization
         from birdsonnx.reporting import tables
         from birdsonnx.runtime import threads as sharing
 
         method = one_of("--method", method, quantization.METHODS)
-        source = model or newest_checkpoint(default_folder(job.say))
+        source = model or calibrated_form.newest_in(default_folder(job.say), job.say)
         request = quantizing.Request(
             source, calibrate, output, photos, method, validate, max_drop, min_agreement, tag
         )

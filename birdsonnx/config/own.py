@@ -60,6 +60,9 @@ class Own(Section):
 
     quantize: bool = False
     """Also write the last checkpoint as an int8 model, calibrated on training photos."""
+    calibrate: bool = False
+    """Also write the last checkpoint with calibrated probabilities, by its answers about the test photos; the
+    int8 model of `quantize` is made of it then."""
     model_card: bool = False
     """Also write labels.txt and model_card.md beside the last checkpoint: its class names, and what it is,
     for people who get it."""

@@ -12,8 +12,8 @@ from birdsonnx.inference import engines, forms, tuning
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forms import Form
 from birdsonnx.inference.requests import Request
-from birdsonnx.model import int8_form
-from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, default_folder, newest_checkpoint
+from birdsonnx.model import calibrated_form, int8_form
+from birdsonnx.model.checkpoint_names import HOW_TO_QUANTIZE, default_folder
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.runtime import threads
@@ -53,8 +53,8 @@ def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:
     path = request.model
     if path is None:
         saved = None if settings is None else settings.checkpoints.save
-        newest = int8_form.newest_in if request.precision == "int8" else newest_checkpoint
-        path = newest(Path(saved) if saved is not None else default_folder(say))
+        folder = Path(saved) if saved is not None else default_folder(say)
+        path = calibrated_form.newest_in(folder, say, int8=request.precision == "int8")
     else:
         source = int8_form.source_beside(path)
         why = int8_form.misfit(path, source) if source is not None else ""
@@ -67,7 +67,7 @@ def choose_model(request: Request, say: Callable[[str], None]) -> ChosenModel:
     from birdsonnx.model import model_file
 
     model = model_file.parse(chosen.read(), chosen.where)
-    return ChosenModel(loading.with_normalize(model, settings).serialized(), chosen.where)
+    return ChosenModel(loading.with_normalize(model, settings, say).serialized(), chosen.where)
 
 
 def open_model(

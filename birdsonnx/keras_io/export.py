@@ -19,6 +19,7 @@ from birdsonnx.keras_io.tf2onnx_road.keras_network import layers_json
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing
+from birdsonnx.passes import temperature
 from birdsonnx.runtime.audience import NOBODY, Audience
 
 DEFAULT_ARCH = "resnet50"
@@ -212,6 +213,8 @@ class Returned:
 
     preprocessing: Preprocessing
     parity: Parity | NotChecked
+    notes: tuple[str, ...] = ()
+    """About the calibration."""
 
 
 def to_keras(request: BackToKeras, audience: Audience = NOBODY) -> Returned:
@@ -232,13 +235,22 @@ def to_keras(request: BackToKeras, audience: Audience = NOBODY) -> Returned:
         )
     from birdsonnx.keras_io import oracle, way_back  # imports TensorFlow's helpers
 
+    notes = []
+    undivided = temperature.without_division(model.proto)
+    if undivided is not None:
+        model = BirdModel(undivided, model.metadata, model.where)
+        notes.append("its temperature is a node of the .onnx alone: the Keras network is not calibrated")
+    elif model.metadata.calibration is not None:
+        notes.append("its weights hold the temperature: the Keras network is calibrated too")
+    if model.metadata.thresholds is not None:
+        notes.append("its thresholds are not in the Keras file")
     with audience.progress(f"reading {source}"):
         file = way_back.returned(model, *_network_of(model, request.layers))
     with audience.progress("comparing with Keras"):
         found = parity.compare(model, file, lambda: oracle.model_like(file))
     with audience.progress(f"writing {output}"):
         way_back.save(file, output)
-    return Returned(model.metadata.preprocessing, found)
+    return Returned(model.metadata.preprocessing, found, tuple(notes))
 
 
 def _network_of(model: BirdModel, layers: Path | None) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ from birdsonnx import artifacts
 from birdsonnx.config.transforms import Normalize
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.images.folders import quiet
 from birdsonnx.keras_io import conversion
 from birdsonnx.keras_io.reading import building, containers, read
 from birdsonnx.keras_io.reading.fitting import read_into
@@ -15,6 +16,7 @@ from birdsonnx.keras_io.reading.parsing import parse
 from birdsonnx.keras_io.reading.paths import paths_of
 from birdsonnx.keras_io.reading.records import leaves
 from birdsonnx.model import model_file, transfer
+from birdsonnx.model.after_change import without_fitted
 from birdsonnx.model.metadata import Layer, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.preprocessing import Preprocessing, of_normalize
@@ -54,7 +56,7 @@ def to_train(settings: "Settings", say: Say) -> BirdModel:
         raise ModelError(
             f"{model.where}: an int8 model cannot be trained; train the float32 model and quantise it again"
         )
-    return model
+    return without_fitted(model, "since its training changes its weights", say)
 
 
 def to_predict(settings: "Settings", say: Say) -> tuple[Path | bytes, str]:
@@ -79,11 +81,12 @@ def _load(path: Path, settings: "Settings", say: Say, may_differ: bool = False) 
             model = _transferred(model, settings, say)
         elif differences:
             raise ModelError(differences[0])
-    return with_normalize(model, settings)
+    return with_normalize(model, settings, say)
 
 
-def with_normalize(model: BirdModel, settings: "Settings") -> BirdModel:
-    """The model with the preprocessing of the config's `normalize`, if it has one.
+def with_normalize(model: BirdModel, settings: "Settings", say: Say = quiet) -> BirdModel:
+    """The model with the preprocessing of the config's `normalize`, if it has one. `say` takes a line where
+    something was fitted to its answers with another.
 
     Raises:
         ConfigError: a list of another length than the network's channels.
@@ -93,9 +96,10 @@ def with_normalize(model: BirdModel, settings: "Settings") -> BirdModel:
     if normalize is None:
         return model
     try:
-        return with_preprocessing(model, of_normalize(normalize, model.input_size[2]))
+        changed = with_preprocessing(model, of_normalize(normalize, model.input_size[2]))
     except ValueError as error:
         raise ConfigError(f"neural_network.data.transforms: {error}") from None
+    return model if changed is model else without_fitted(changed, "since 'normalize' changes its input", say)
 
 
 def _normalize(settings: "Settings") -> Normalize | None:

@@ -11,6 +11,8 @@ from birdsonnx.model.metadata_props import PREFIX, read_metadata_prop
 HOW_TO_QUANTIZE = "make one first: birdsonnx quantize MODEL --calibrate PHOTOS"
 
 INT8_SUFFIX = ".int8.onnx"
+CALIBRATED_SUFFIX = ".calibrated.onnx"
+"""Of a model, float32 or int8, whose probabilities were calibrated."""
 
 CHECKPOINTS = Path("model_checkpoints_save")
 """Where a model is looked for first when none is named: the tutorial's folder."""
@@ -53,7 +55,7 @@ def default_folder(say: Callable[[str], None]) -> Path:
 
 def newest_checkpoint(folder: Path, int8: bool = False) -> Path:
     """The newest `model_checkpoint_*.onnx` of a folder, by the run and epoch in its own metadata; of the
-    float32 ones, or of their int8 forms (`*.int8.onnx`).
+    float32 ones, or of their int8 forms (`*.int8.onnx`). Calibrated ones count where there are no others.
 
     Raises:
         ModelError: no readable checkpoint there.
@@ -73,13 +75,15 @@ def has_checkpoint(folder: Path) -> bool:
 
 def _newest(folder: Path, int8: bool) -> Path | None:
     found = []
-    for path in sorted(folder.glob("model_checkpoint_*.onnx")):
-        if path.name.endswith(INT8_SUFFIX) != int8:
+    for path in folder.glob("model_checkpoint_*.onnx"):
+        name = path.name.removesuffix(CALIBRATED_SUFFIX) + ".onnx"
+        is_calibrated = path.name.endswith(CALIBRATED_SUFFIX)
+        if (name if is_calibrated else path.name).endswith(INT8_SUFFIX) != int8:
             continue
         run = run_record(path)
         if run is not None:
-            found.append((run["run"], run["epoch"], path))
-    return max(found)[2] if found else None
+            found.append((not is_calibrated, run["run"], run["epoch"], path))
+    return max(found)[3] if found else None
 
 
 def run_record(path: Path) -> dict[str, int] | None:

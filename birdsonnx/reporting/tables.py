@@ -13,6 +13,7 @@ from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.judging.coverage import Sure
 from birdsonnx.inference.mistakes import Mistake, Mistakes
 from birdsonnx.inference.quantizing import Comparison
+from birdsonnx.inference.thresholds import NEVER
 from birdsonnx.model import card, int8_form
 from birdsonnx.model.graph import opset_of
 from birdsonnx.model.image_metadata import PREFIX, denotations
@@ -45,6 +46,8 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "history": list(metadata.history),
         "run": metadata.run,
         "quantization": metadata.quantization,
+        "calibration": metadata.calibration,
+        "thresholds": metadata.thresholds,
         "float32": None
         if beside is None
         else {"file": str(beside), "misfit": int8_form.misfit(path, beside) or None},
@@ -75,6 +78,8 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         f"operators      {', '.join(f'{count} {name}' for name, count in info['operators'].items())}",
         f"precision      {_precision(info['quantization'])}",
         *_made_of(info),
+        f"probabilities  {_probabilities(info['calibration'])}",
+        f"thresholds     {_thresholds(info['thresholds'])}",
         f"opset, IR      {info['opset']}, {info['ir_version']}",
         f"Keras network  {'kept, for export --to keras' if info['keras_network'] else 'not kept'}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
@@ -108,6 +113,26 @@ def _precision(quantization: dict[str, Any] | None) -> str:
         return "float32"
     method = f" ({quantization['method']})" if quantization.get("method") else ""
     return f"int8, calibrated on {quantization['photos']} photos{method}"
+
+
+def _probabilities(calibration: dict[str, Any] | None) -> str:
+    if calibration is None:
+        return "as trained"
+    before, after = (calibration.get(f"expected_error_{when}") for when in ("before", "after"))
+    errors = "" if before is None or after is None else f", error {before:.4f} before, {after:.4f} after"
+    found = f"temperature {calibration['temperature']:.4g}, by {calibration['photos']:,} photos"
+    return f"calibrated: {found}{errors}"
+
+
+def _thresholds(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "none"
+    named = [value for value in found["values"] if value < NEVER]
+    shown = f"from {min(named):.4f} to {max(named):.4f}" if named else "no class is ever named"
+    never = len(found["values"]) - len(named)
+    return f"for {found['precision']:g} of right answers: {shown}" + (
+        f"; {never} of {len(found['values'])} classes are never named" if never and named else ""
+    )
 
 
 MOST_WRONG = 20

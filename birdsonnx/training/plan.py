@@ -198,6 +198,15 @@ def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
             "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"
         )
     own = settings.birdsonnx
+    if own.calibrate and settings.checkpoints.save is None:
+        raise ConfigError(
+            "neural_network.birdsonnx.calibrate: there is no checkpoint without checkpoints.save"
+        )
+    if own.calibrate and test is None:
+        raise ConfigError(
+            "neural_network.birdsonnx.calibrate: there are no photos to calibrate on without "
+            "data.test_input_path"
+        )
     if own.feature_precision in ("bf16", "int8") and own.cache is False:
         raise ConfigError(
             f"neural_network.birdsonnx.feature_precision: {own.feature_precision} features are cached; "

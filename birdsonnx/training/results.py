@@ -59,6 +59,7 @@ class Results:
         self.epochs: list[Epoch] = []
         """Those of this process."""
         self.checkpoints: list[Path] = []
+        self._predictions: list[Predictions] = []
 
     @property
     def history(self) -> list[Epoch]:
@@ -102,18 +103,25 @@ class Results:
 
     @property
     def keeps_predictions(self) -> bool:
-        """Whether `keep_predictions` writes anything."""
-        return self._settings.data.test_output_path is not None and self._plan.test is not None
+        """Whether anything comes of `keep_predictions`."""
+        wanted = self._settings.data.test_output_path is not None or self._settings.birdsonnx.calibrate
+        return wanted and self._plan.test is not None
 
     def keep_predictions(self, epoch: int, predictions: Iterator[Predictions]) -> None:
-        """Write `output_<epoch>.h5` with the test predictions of all ranks; these are this rank's.
-        It names the hash of the epoch's checkpoint, where there is one.
+        """Keep this rank's test predictions until the next epoch's; write `output_<epoch>.h5` with those of
+        all ranks, where it is asked for. It names the hash of the epoch's checkpoint, where there is one.
 
         Raises:
             ArtifactError: it cannot be written; the checkpoints so far are intact.
         """
-        every = list(self._ranks.merge(predictions))  # as much as one rank alone has in memory
-        self._ranks.first(lambda: self._write_predictions(epoch, every))
+        self._predictions = list(predictions)
+        if self._settings.data.test_output_path is not None:
+            every = self.last_predictions()
+            self._ranks.first(lambda: self._write_predictions(epoch, every))
+
+    def last_predictions(self) -> list[Predictions]:
+        """Those of all ranks for the test photos after the last epoch, on rank 0; every rank calls this."""
+        return list(self._ranks.merge(iter(self._predictions)))  # as much as one rank alone has in memory
 
     def _write_predictions(self, epoch: int, predictions: Sequence[Predictions]) -> None:
         folder, test = self._settings.data.test_output_path, self._plan.test

@@ -22,7 +22,7 @@ from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import checkpoints, feature_table, features, int8_backbone, resuming
+from birdsonnx.training import calibration, checkpoints, feature_table, features, int8_backbone, resuming
 from birdsonnx.training import plan as plans
 from birdsonnx.training.audience import Facts, TrainingAudience
 from birdsonnx.training.backbone import Backbone
@@ -111,16 +111,32 @@ def _train(
     seconds = {"startup": planned - began, "features": prepared - planned, "epochs": trained - prepared}
     if settings.birdsonnx.early_stopping is not None:
         _say_the_best(settings, results, audience)
-    if settings.birdsonnx.model_card and results.checkpoints:
-        written = ranks.first(lambda: _write_card(results.checkpoints[-1], plan))
-        audience.say(f"card {written}")
+    if results.checkpoints:
+        _write_forms(settings, ranks, plan, results, test_set, audience)
     if settings.birdsonnx.quantize and results.checkpoints:
-        twin = ranks.first(lambda: _quantize(results.checkpoints[-1], plan, audience))
-        results.checkpoints.append(twin)
-        audience.say(f"int8 {twin}")
         seconds["quantize"] = time.perf_counter() - trained
     seconds["total"] = time.perf_counter() - began
     return Outcome(results.epochs, results.checkpoints, seconds)
+
+
+def _write_forms(
+    settings: Settings, ranks: Ranks, plan: Plan, results: Results, test: Dataset | None, audience: Audience
+) -> None:
+    """What is to lie beside the last checkpoint: its card, its calibrated form, and the int8 form of that."""
+    own, checkpoint = settings.birdsonnx, results.checkpoints[-1]
+    if own.model_card:
+        card_path = ranks.first(lambda: _write_card(checkpoint, plan))
+        audience.say(f"card {card_path}")
+    if own.calibrate:
+        assert test is not None, "the plan has seen to it"
+        labels, predictions = test.labels, results.last_predictions()
+        path = ranks.first(lambda: calibration.write(checkpoint, predictions, labels, audience.say))
+        results.checkpoints.append(path)
+        audience.say(f"calibrated {path}")
+    if own.quantize:
+        twin = ranks.first(lambda: _quantize(results.checkpoints[-1], plan, audience))
+        results.checkpoints.append(twin)
+        audience.say(f"int8 {twin}")
 
 
 def facts_of(settings: Settings, ranks: Ranks, plan: Plan, command: Command) -> Facts:

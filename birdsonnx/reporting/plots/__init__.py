@@ -6,6 +6,7 @@ from birdsonnx.reporting.plots.confusion import plot_confusion
 from birdsonnx.reporting.plots.curves import plot_curves
 from birdsonnx.reporting.plots.drawing import command_of, require_drawable
 from birdsonnx.reporting.plots.preview import plot_preview
+from birdsonnx.reporting.plots.reliability import plot_reliability
 
 __all__ = [
     "command_of",
@@ -14,5 +15,6 @@ __all__ = [
     "plot_confusion",
     "plot_curves",
     "plot_preview",
+    "plot_reliability",
     "require_drawable",
 ]

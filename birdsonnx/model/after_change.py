@@ -1,0 +1,35 @@
+"""What a model says of its answers, which is not true any more once its weights or its input change."""
+
+from collections.abc import Callable
+from typing import Any
+
+from birdsonnx.model.edits import copy_of, drop_unused, set_outputs
+from birdsonnx.model.metadata import KNOWN
+from birdsonnx.model.model_file import BirdModel
+
+FITTED = {
+    "calibration": "the calibration of its probabilities",
+    "thresholds": "its thresholds",
+    "known": "its output 'known'",
+}
+"""What was fitted to a model's answers about validation photos, by its key in the metadata."""
+
+
+def without_fitted(model: BirdModel, why: str, say: Callable[[str], None]) -> BirdModel:
+    """The model without what was fitted to its answers; a line says what that was.
+
+    Args:
+        why: what changes, as the end of a sentence: `which its training changes`.
+    """
+    held = {key: words for key, words in FITTED.items() if getattr(model.metadata, key) is not None}
+    if not held:
+        return model
+    *others, last = held.values()
+    say(f"{model.where}: {' and '.join(filter(None, (', '.join(others), last)))} are left out, {why}")
+    proto = model.proto
+    if "known" in held:
+        proto = copy_of(proto)
+        set_outputs(proto.graph, [each for each in proto.graph.output if each.name != KNOWN])
+        drop_unused(proto.graph)
+    nothing: dict[str, Any] = dict.fromkeys(held)
+    return BirdModel(proto, model.metadata.having(**nothing), model.where)
