@@ -25,7 +25,9 @@ def without_fitted(model: BirdModel, why: str, say: Callable[[str], None]) -> Bi
     if not held:
         return model
     *others, last = held.values()
-    say(f"{model.where}: {' and '.join(filter(None, (', '.join(others), last)))} are left out, {why}")
+    listed = " and ".join(filter(None, (", ".join(others), last)))
+    plural = "are" if others or "thresholds" in held else "is"
+    say(f"{model.where}: {listed} {plural} left out, {why}")
     proto = model.proto
     if "known" in held:
         proto = copy_of(proto)
