@@ -39,9 +39,10 @@ def lines_of(path: Path, what: str) -> list[str]:
 def first_cell(line: str, separator: str) -> str:
     """The first cell of a line. A quotation mark that nothing closes swallows no other lines."""
     try:
-        return next(csv.reader([line], delimiter=separator), [""])[0].strip()
+        cells = next(csv.reader([line], delimiter=separator), [])
     except csv.Error:  # a cell beyond the limit of Python's reader
-        return line.partition(separator)[0].strip()
+        cells = line.split(separator)
+    return cells[0].strip() if cells else ""
 
 
 def alike(name: str) -> str:
