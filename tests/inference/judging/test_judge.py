@@ -47,13 +47,19 @@ def test_a_list_takes_probability_away_and_says_where_that_changed_the_answer():
     assert verdict.cells["instead_of"] == "COOT"
 
 
-@pytest.mark.parametrize(("threshold", "level"), [(0.5, "class"), (0.5000001, "unsure"), (1.0, "unsure")])
-def test_a_probability_that_is_the_threshold_reaches_it(threshold, level):
-    judge = Judge(NAMES, thresholds=Thresholds.same(threshold, 4))
-    assert math.exp(math.log(0.5)) == 0.5
-    log_probs = np.array([math.log(0.5), -1.0, -4.0, -5.0], np.float32)
-    log_probs[0] = np.nextafter(log_probs[0], np.float32(0))  # float32 of log 0.5 may lie below it
-    assert judge.verdict(log_probs).level == level
+def test_a_probability_that_is_the_threshold_reaches_it():
+    """Compared is the float64 exponential of the float32 logarithm."""
+    log_probs = logs(0.1, 0.2, 0.4, 0.3)
+    probability = math.exp(float(log_probs[2]))
+    for threshold, level in (
+        (probability, "class"),
+        (math.nextafter(probability, 1), "unsure"),
+        (math.nextafter(probability, 0), "class"),
+    ):
+        assert Judge(NAMES, thresholds=Thresholds.same(threshold, 4)).verdict(log_probs).level == level
+    assert (
+        Judge(NAMES, thresholds=Thresholds.same(1, 4)).verdict(np.array([0, -9, -9, -9.0])).level == "class"
+    )
 
 
 def test_each_class_has_its_threshold_and_taxa_the_precision():
