@@ -66,7 +66,7 @@ def sequence_lines(sequences: int | None, without_time: int, gap_s: float | None
     """How many sequences the photos were named in, if they were."""
     if sequences is None or gap_s is None:
         return []
-    alone = f"; {without_time:,} photos do not say when they were taken" if without_time else ""
+    alone = f"; {without_time:,} photo{'s' * (without_time > 1)} without a time" if without_time else ""
     plural = "s" * (sequences != 1)
     return [f"{sequences:,} sequence{plural} of photos at most {gap_s:g} s apart, each named as one{alone}"]
 
