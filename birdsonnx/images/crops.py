@@ -79,26 +79,31 @@ class Crop(Photo):
         """Left, top, right and bottom, in pixels, of what is cut out of an upright photo of this size; at
         least one pixel.
 
-        What would reach over the photo's edge is moved inwards where it is to be square, and is cut off
-        where not, or where the photo is shorter.
+        A box that reaches over the photo's edge is cut off there. What padding or a square adds beyond an
+        edge is cut off too where it is not to be square; else the square moves inwards, as long as the photo
+        has room for it.
         """
-        across, down = self.box.width * width, self.box.height * height
-        margin = 2 * self.cutting.padding * max(across, down)
-        wide, high = across + margin, down + margin
+        x, right = _cut_off(self.box.left, self.box.width, width)
+        y, bottom = _cut_off(self.box.top, self.box.height, height)
+        margin = 2 * self.cutting.padding * max(right - x, bottom - y)
+        wide, high = right - x + margin, bottom - y + margin
         if self.cutting.square:
             wide = high = max(wide, high)
-        left, right = self._side(self.box.left * width + across / 2, wide, width)
-        top, bottom = self._side(self.box.top * height + down / 2, high, height)
+        left, right = self._side((x + right) / 2, wide, width)
+        top, bottom = self._side((y + bottom) / 2, high, height)
         return left, top, right, bottom
 
     def _side(self, middle: float, length: float, whole: int) -> tuple[int, int]:
-        length = min(length, whole)
-        first, last = middle - length / 2, middle + length / 2
         if self.cutting.square:
-            first = min(max(first, 0.0), whole - length)
-            last = first + length
-        start = min(max(round(first), 0), whole - 1)
-        return start, min(max(round(last), start + 1), whole)
+            length = min(length, whole)
+            middle = min(max(middle, length / 2), whole - length / 2)
+        start = min(max(round(middle - length / 2), 0), whole - 1)
+        return start, min(max(round(middle + length / 2), start + 1), whole)
+
+
+def _cut_off(start: float, length: float, whole: int) -> tuple[float, float]:
+    """Where a side begins and ends, in pixels."""
+    return max(start, 0.0) * whole, min(start + length, 1.0) * whole
 
 
 def whole_photos(crops: Sequence[Photo]) -> list[range]:

@@ -188,7 +188,7 @@ def record(
             keepers += [stack.enter_context(each) for each in _opened(files, classifier, judge, columns)]
         if sorter is not None:
             keepers.append(sorter)
-        for photo, reason in refused:
+        for photo, reason in refused if ranks.is_first else ():
             for keeper in keepers:
                 keeper.refuse(photo, reason)
         outcomes = counted(name_photos(classifier, photos, ranks), advance)
