@@ -15,6 +15,7 @@ from birdsonnx.cli.options import (
     Json,
     Precision,
     SequenceGap,
+    SpeciesFile,
     Tag,
     Threads,
     engine_of,
@@ -26,43 +27,44 @@ if TYPE_CHECKING:
     from birdsonnx.inference.evaluation import Evaluation, Outcome, Request
 
 
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        help="The .onnx for a folder (default: the newest checkpoint in model_checkpoints_save/, else in "
+        "runs/)."
+    ),
+]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV of name,class for an .h5 whose names do not begin with a class.")
+]
+CSV = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the table of the classes with the confusion matrix, and beside it FILE_mistakes.csv: "
+        "the photos that were named wrongly.",
+        metavar="FILE",
+    ),
+]
+Plot = Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Also say how many photos reach this probability, and how right these are (default: the "
+        "model's own thresholds, where it has them; 0: none)."
+    ),
+]
+
+
 def evaluate(
     target: Annotated[Path, typer.Argument(help="A folder of class folders, or an output_*.h5.")],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            help="The .onnx for a folder (default: the newest checkpoint in model_checkpoints_save/, else in "
-            "runs/)."
-        ),
-    ] = None,
+    model: Model = None,
     tag: Tag = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV of name,class for an .h5 whose names do not begin with a class.")
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the table of the classes with the confusion matrix, and beside it FILE_mistakes.csv: "
-            "the photos that were named wrongly.",
-            metavar="FILE",
-        ),
-    ] = None,
+    labels: Labels = None,
+    csv: CSV = None,
     csv_raw: CSVRaw = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")] = None,
-    species: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Classes that can occur, as predict takes them: how much such a list helps.",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Also say how many photos reach this probability, and how right these are (default: the "
-            "model's own thresholds, where it has them; 0: none)."
-        ),
-    ] = None,
+    plot: Plot = None,
+    species: SpeciesFile = None,
+    threshold: Threshold = None,
     sequence_gap: SequenceGap = None,
     threads: Threads = None,
     engine: Engine = "auto",

@@ -83,6 +83,17 @@ Engine = Annotated[
 ]
 
 
+SpeciesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--species",
+        metavar="FILE",
+        help="Classes that can occur, one name a line, or a CSV whose first column they are: the others' "
+        "probability is taken away.",
+    ),
+]
+
+
 def engine_of(value: str) -> EngineChoice:
     """In any case. Raises ConfigError where `--engine` is none that there is."""
     return one_of("--engine", value, ENGINE_CHOICES)

@@ -23,6 +23,7 @@ from birdsonnx.cli.options import (
     Overwrite,
     Precision,
     SequenceGap,
+    SpeciesFile,
     Threads,
     engine_of,
     precision_of,
@@ -70,14 +71,6 @@ Tune = Annotated[
     typer.Option("--tune", help="First measure how this machine runs the model fastest, and remember it."),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Classes to name for each photo.")]
-Occurring = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Classes that can occur, one name a line, or a CSV whose first column they are: the others' "
-        "probability is taken away.",
-    ),
-]
 Threshold = Annotated[
     float | None,
     typer.Option(
@@ -130,7 +123,7 @@ def predict(
     precision: Precision = None,
     tune: Tune = False,
     top_k: TopK = 1,
-    species: Occurring = None,
+    species: SpeciesFile = None,
     threshold: Threshold = None,
     taxonomy: TaxonomyFile = None,
     csv: CSV = None,
@@ -151,39 +144,98 @@ def predict(
 ) -> None:
     """Name photos; keep the log-probabilities in predictions/output_1.h5."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.inference import csv_columns
-        from birdsonnx.inference.judging.criteria import Criteria
+        begun = _begun(job, config, inputs or [])
 
-        agreed(lambda: require_csv(csv_raw, csv))
-        agreed(lambda: _require_columns(columns, csv))
-        agreed(lambda: _require_gap(sequence_gap, detections))
-        agreed(lambda: _require_sort(sort_copy, sort, detections))
-        agreed(lambda: _require_files(output, csv, results, detections))
-        choices = (min_confidence, detection_categories, crop_padding, crop_square)
-        request = _begun(job, config, inputs or [])
-        request = replace(
-            request,
-            model=model,
-            output=output or request.output,
-            threads=threads or request.threads,
-            per_run=batch_size,
-            precision=agreed(lambda: precision_of(precision)),
-            engine=request.engine if engine is None else agreed(lambda: engine_of(engine)),
-            tune=tune,
-            top_k=top_k,
-            criteria=agreed(lambda: Criteria(species, threshold, taxonomy)),
-            csv=csv,
-            csv_raw=csv_raw,
-            columns=agreed(lambda: csv_columns.asked_for(columns or ())),
-            sequence_gap_s=sequence_gap,
-            results=results,
-            boxes=agreed(lambda: boxes_of(detections, *choices)),
-            sort=sort,
-            sort_copies=sort_copy,
-            overwrite=overwrite,
-            config=config,
+        def asked() -> "Request":
+            request = _computed(
+                replace(begun, model=model, tune=tune), threads, batch_size, engine, precision
+            )
+            request = _judged(request, top_k, species, threshold, taxonomy, sequence_gap)
+            request = _kept(request, output, csv, csv_raw, columns, results)
+            request = replace(request, sort=sort, sort_copies=sort_copy, overwrite=overwrite)
+            boxes = boxes_of(detections, min_confidence, detection_categories, crop_padding, crop_square)
+            return _whole(replace(request, boxes=boxes))
+
+        run_prediction(job, agreed(asked))
+
+
+def _computed(
+    request: "Request",
+    threads: int | None,
+    batch_size: int | None,
+    engine: str | None,
+    precision: str | None,
+) -> "Request":
+    """With what is asked for about the computation. Raises ConfigError."""
+    return replace(
+        request,
+        threads=threads or request.threads,
+        per_run=batch_size,
+        engine=request.engine if engine is None else engine_of(engine),
+        precision=precision_of(precision),
+    )
+
+
+def _judged(
+    request: "Request",
+    top_k: int,
+    species: Path | None,
+    threshold: float | None,
+    taxonomy: Path | None,
+    sequence_gap: float | None,
+) -> "Request":
+    """With what is asked for about what is said of photos. Raises ConfigError."""
+    from birdsonnx.inference import bursts
+    from birdsonnx.inference.judging.criteria import Criteria
+
+    bursts.require_gap(sequence_gap)
+    criteria = Criteria(species, threshold, taxonomy)
+    return replace(request, top_k=top_k, criteria=criteria, sequence_gap_s=sequence_gap)
+
+
+def _kept(
+    request: "Request",
+    output: Path | None,
+    csv: Path | None,
+    csv_raw: bool,
+    columns: list[str] | None,
+    results: Path | None,
+) -> "Request":
+    """With what is asked for about files. Raises ConfigError."""
+    from birdsonnx.inference import csv_columns
+
+    require_csv(csv_raw, csv)
+    if columns and csv is None:
+        raise ConfigError("--columns is for the file of --csv, and there is none")
+    if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
+        raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
+    return replace(
+        request,
+        output=output or request.output,
+        csv=csv,
+        csv_raw=csv_raw,
+        columns=csv_columns.asked_for(columns or ()),
+        results=results,
+    )
+
+
+def _whole(request: "Request") -> "Request":
+    """The same, where its parts go together. Raises ConfigError where they do not."""
+    if request.sort_copies and request.sort is None:
+        raise ConfigError("--sort-copy is for the folder of --sort, and there is none")
+    detections = None if request.boxes is None else request.boxes.file
+    if detections is not None and request.sort is not None:
+        raise ConfigError("--sort places whole photos, and --detections names parts of them; leave one out")
+    if detections is not None and request.sequence_gap_s is not None:
+        raise ConfigError(
+            "--sequence-gap lets photos share an answer, and --detections names several animals of one "
+            "photo; leave one out"
         )
-        run_prediction(job, request)
+    results = request.results
+    for option, path in {"--csv": request.csv, "--detections": detections}.items():
+        if results is not None and path is not None and os.path.realpath(results) == os.path.realpath(path):
+            raise ConfigError(f"--results {results}: is the file of {option} too; give another name")
+    return request
 
 
 def _begun(job: Job, config: Path | None, inputs: list[str]) -> "Request":
@@ -219,38 +271,3 @@ def run_prediction(job: Job, request: "Request") -> None:
         *(artifacts.written(path) for path in (summary.csv, summary.results) if path is not None),
         *predictions.next_lines(summary, request.inputs),
     )
-
-
-def _require_sort(copies: bool, folder: Path | None, detections: Path | None) -> None:
-    if copies and folder is None:
-        raise ConfigError("--sort-copy is for the folder of --sort, and there is none")
-    if folder is not None and detections is not None:
-        raise ConfigError("--sort places whole photos, and --detections names parts of them; leave one out")
-
-
-def _require_columns(columns: list[str] | None, csv: Path | None) -> None:
-    if columns and csv is None:
-        raise ConfigError("--columns is for the file of --csv, and there is none")
-
-
-def _require_gap(seconds: float | None, detections: Path | None) -> None:
-    from birdsonnx.inference import bursts
-
-    bursts.require_gap(seconds)
-    if seconds is not None and detections is not None:
-        raise ConfigError(
-            "--sequence-gap lets photos share an answer, and --detections names several animals of one "
-            "photo; leave one out"
-        )
-
-
-def _require_files(
-    output: Path | None, csv: Path | None, results: Path | None, detections: Path | None
-) -> None:
-    """Raises ConfigError where one file would be another one."""
-    if output is not None and output.suffix.lower() in (".h5", ".hdf5"):
-        raise ConfigError(f"-o {output}: name a folder; output_1.h5 is written into it")
-    others = {"--csv": csv, "--detections": detections}
-    for option, path in others.items():
-        if results is not None and path is not None and os.path.realpath(results) == os.path.realpath(path):
-            raise ConfigError(f"--results {results}: is the file of {option} too; give another name")

@@ -95,12 +95,13 @@ def test_what_only_some_models_say_has_columns_only_there():
     ]
     judge = Judge(CLASSES, least_known=0.5)
     columns = Columns.of(judge, [], (), in_sequences=True)
-    assert columns.names()[3:] == ["said", "level", "known", "sequence"]
+    assert columns.names()[3:] == ["said", "level", "said_probability", "known", "sequence"]
     given = [Photo(Path("x"), "x.jpg")]
+    said = table(given, columns, judge, 0.25)[0]["probability_1"]
     [row] = table(given, columns, judge, 0.25)
-    assert [row[name] for name in columns.names()[3:]] == ["unknown", "unknown", "0.250000", "7"]
+    assert [row[name] for name in columns.names()[3:]] == ["unknown", "unknown", said, "0.250000", "7"]
     [row] = table(given, columns, judge, 0.75)
-    assert [row[name] for name in columns.names()[3:]] == ["'=ANT", "class", "0.750000", "7"]
+    assert [row[name] for name in columns.names()[3:]] == ["'=ANT", "class", said, "0.750000", "7"]
 
 
 # --- What -----------------------------------------------------------------------------------------------
