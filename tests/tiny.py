@@ -79,6 +79,15 @@ def tiny_model(
     return BirdModel(proto, metadata, "tiny")
 
 
+def with_known(model: BirdModel, threshold: float) -> BirdModel:
+    """The same with the output `known`: here the largest log-probability, which must reach `threshold`."""
+    graph = model.proto.graph
+    graph.node.append(helper.make_node("ReduceMax", ["log_probs"], ["known"], axes=[1], keepdims=0))
+    graph.output.append(helper.make_tensor_value_info("known", TensorProto.FLOAT, ["batch"]))
+    score = {"score": "largest", "threshold": threshold, "kept": 0.95, "photos": 100}
+    return BirdModel(model.proto, model.metadata.having(known=score), model.where)
+
+
 def residual_model(
     num_classes: int = 3, seed: int = 0, activation: str = "Relu", size: int = SIZE
 ) -> BirdModel:

@@ -13,7 +13,7 @@ import birdsonnx as api
 from birdsonnx.model.model_file import BirdModel
 from tests.command import birdsonnx, refused, succeed, succeed_json
 from tests.conftest import REAL_DATA, needs_real_data
-from tests.tiny import make_class_folders, tiny_model
+from tests.tiny import make_class_folders, tiny_model, with_known
 
 CLASSES = ("ANT BIRD", "BEE-EATER", "COOT", "DUCK")
 PREDICT = ("predict", "photos", "--model", "model.onnx")
@@ -178,6 +178,40 @@ def test_a_model_brings_thresholds_of_its_own():
         "threshold": None,
     }
     assert "sure" not in succeed_json("evaluate", "photos", "--model", "model.onnx", "--threshold", "0")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_model_may_say_unknown(ranks):
+    """Here the score is the largest log-probability, so that a plain loop knows what is to be said."""
+    least = math.log(0.45)
+    with_known(having(thresholds={"precision": 0.9, "values": [0.6] * 4}), least).save(Path("model.onnx"))
+    words = (*PREDICT, "--species", "here.txt", "--csv", "named.csv", "--sort", "sorted")
+    result = succeed_json(*words, ranks=ranks)
+    levels = []
+    for entry, row in zip(result["predictions"], rows().values(), strict=True):
+        said, level, _, instead = oracle(row, [0, 2], 0.6)
+        if level != "class":
+            said, level = "unsure", "unsure"
+        if max(row) < least:
+            said, level, instead = "unknown", "unknown", ""
+        levels.append(level)
+        assert entry.get("level", "class") == level
+        assert entry.get("said", entry["top"][0][0]) == said
+        assert entry.get("instead_of", [""])[0] == instead
+        assert entry["known"] == pytest.approx(max(row), abs=1e-6)
+        if level == "unknown":
+            assert entry["probability"] == entry["top"][0][1]
+    assert {"unknown", "class"} < set(levels)
+    with Path("named.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["level"] for row in table] == levels
+    assert [float(row["known"]) for row in table] == pytest.approx(
+        [max(row) for row in rows().values()], abs=1e-6
+    )
+    with h5py.File("predictions/output_1.h5") as file:
+        for entry in result["predictions"]:
+            assert file[entry["name"]].attrs["known"] == np.float32(entry["known"])
+    assert len(list(Path("sorted/unknown").rglob("*.png"))) == levels.count("unknown")
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
