@@ -133,10 +133,12 @@ def numbered(
         begins[1:] = (np.diff(ordered) > gap // MICROSECOND) | (np.diff(cameras[order]) != 0)
     begins |= ordered == NO_TIME
     begins[1:] |= ordered[:-1] == NO_TIME
-    groups = np.empty(times.size, np.int64)
-    groups[order] = np.cumsum(begins) - 1
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first, kind="stable"), kind="stable")[inverse.reshape(-1)]
+    first = np.minimum.reduceat(order, np.flatnonzero(begins))
+    rank = np.empty(first.size, np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    numbers = np.empty(times.size, np.int64)
+    numbers[order] = rank[np.cumsum(begins) - 1]
+    return numbers
 
 
 def _looked_at(photo: Photo) -> Shot | None:
