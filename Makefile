@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-train bench-serve keras2 examples clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-crops bench-train bench-serve keras2 examples clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -78,6 +78,10 @@ bench-road: .venv/all
 
 bench-classes: .venv/all
 	$(BIN)/python -m benchmarks.many_classes
+
+# make bench-crops MODELS='file.onnx file.int8.onnx'
+bench-crops: .venv/all
+	$(BIN)/python -m benchmarks.crops $(MODELS)
 
 bench-train: .venv/bench
 	$(BIN)/python benchmarks/finetune.py
