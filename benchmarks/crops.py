@@ -4,8 +4,8 @@ Makes photos of invented birds, three in each, with the grain of a camera, and a
 For each model, in interleaved rounds: the yardstick of benchmarks/bare.py (a session with default options,
 batch 8, no decoding); the streams alone, which predict computes with, fed with crops that lie in memory; and
 what `predict --detections` does, from the files to HDF5 and to MegaDetector's format. Medians, and those of
-each round's own ratios, go to stdout as Markdown; the ratio of CPU time, to the streams alone, tells more where
-other programs run beside.
+each round's own ratios, go to stdout as Markdown; the ratio of CPU time, to the streams alone, tells more
+where other programs run beside.
 
     python -m benchmarks.crops MODEL... [--photos 1000] [--rounds 5]
 

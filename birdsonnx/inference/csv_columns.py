@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError, ImageError
+from birdsonnx.images.crops import Crop
 from birdsonnx.images.exif import Header, header_of, iso_time
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.verdicts import Judge, Judged
@@ -60,7 +61,7 @@ class Columns:
         cls, judge: Judge, photos: Sequence[Photo], asked: tuple[str, ...] = (), in_sequences: bool = False
     ) -> "Columns":
         """Those that all photos need."""
-        deepest = max((photo.name.count("/") for photo in photos), default=0) if PATH in asked else 0
+        deepest = max((_file_of(photo).count("/") for photo in photos), default=0) if PATH in asked else 0
         return cls(judge.top_k, judge.columns, in_sequences, asked, deepest)
 
     def names(self) -> list[str]:
@@ -89,12 +90,17 @@ class Columns:
         header = _header_of(judged.photo) if any(what in OF_HEADER for what in self.asked) else None
         for what in self.asked:
             if what == PATH:
-                *folders, file = judged.photo.name.split("/")
+                *folders, file = _file_of(judged.photo).split("/")
                 yield from map(text, (*folders, *[""] * (self.folders - len(folders)), file))
             elif header is None:
                 yield from [""] * len(OF_HEADER[what])
             else:
                 yield from _told_by(header, what, text)
+
+
+def _file_of(photo: Photo) -> str:
+    """The name of the photo's file in results, also where only a part of it is named."""
+    return photo.name.rpartition("/")[0] if isinstance(photo, Crop) else photo.name
 
 
 def _header_of(photo: Photo) -> Header | None:

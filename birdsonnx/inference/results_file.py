@@ -93,7 +93,7 @@ class ResultsWriter:
         top = [[str(self._ids[each]), round(probability, DIGITS)] for each, probability in verdict.top]
         self._answers[name] = json.dumps(top)
         if verdict.level != CLASS:
-            self._instead[name] = (verdict.said, round(verdict.probability, DIGITS))
+            self._instead[name] = (verdict.title, round(verdict.probability, DIGITS))
 
     def refuse(self, photo: Photo, reason: str, /) -> None:
         """Note why a photo or box has no answer."""

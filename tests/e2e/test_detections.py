@@ -112,6 +112,15 @@ def test_a_detectors_boxes_are_named(card, ranks):
     }
 
 
+def test_the_columns_of_a_boxs_path_are_its_photos(card):
+    succeed("predict", *OPTIONS, "--csv", "named.csv", "--columns", "path,size")
+    with Path("named.csv").open(newline="") as file:
+        rows = {row.pop("name"): row for row in csv.DictReader(file)}
+    row = rows["night/IMG_0001.JPG/0"]
+    assert (row["folder_1"], row["file"], list(row)[-2:]) == ("night", "IMG_0001.JPG", ["width", "height"])
+    assert "folder_2" not in row
+
+
 def test_any_number_of_ranks_writes_the_same_bytes(card):
     content = []
     for ranks in (1, 2):
