@@ -75,7 +75,7 @@ class Origin:
 @dataclass
 class ResultsWriter:
     """What is known of each photo or box so far. It is written when all is known: photos come in the order
-    in which ranks finish them, and a million of them take 0.3 GB."""
+    in which ranks finish them, and a million of them take 0.2 GB."""
 
     origin: Origin
     _answers: dict[str, str] = field(default_factory=dict)
