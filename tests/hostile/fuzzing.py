@@ -23,8 +23,13 @@ from PIL import Image
 from birdsonnx.config.reading import parse
 from birdsonnx.config.transforms import Resize
 from birdsonnx.errors import BirdsonnxError
+from birdsonnx.images import detections, found_boxes
+from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.decoding import decoder
+from birdsonnx.images.folders import Photo
 from birdsonnx.inference import hdf5
+from birdsonnx.inference.results_file import Origin, ResultsWriter
+from birdsonnx.inference.verdicts import Judged, Verdict
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.reporting.printable import printable
@@ -179,6 +184,49 @@ def config_target(folder: Path) -> Callable[[random.Random], None]:
     return one
 
 
+def detections_target(folder: Path) -> Callable[[random.Random], None]:
+    """A damaged file of a detector is refused; or what comes of it, with our classes in it, is one again, and
+    has the same boxes."""
+    box = {"category": "1", "conf": 0.9, "bbox": [0.1, 0.2, 0.3, 0.4]}
+    images = [
+        {"file": "a.jpg", "detections": [box, {**box, "category": "2"}]},
+        {"file": "b\\c.jpg", "detections": [{**box, "classifications": [["0", 0.9]]}], "sequence": 7},
+        {"file": "d.jpg", "failure": "unreadable", "detections": None},
+        {
+            "file": "e.mp4",
+            "detections": [{**box, "frame_number": 3}],
+            "frame_rate": 20,
+            "frames_processed": [3],
+        },
+    ]
+    categories = {"1": "animal", "2": "person"}
+    content = {"images": images, "detection_categories": categories, "info": {"format_version": "1.5"}}
+    request, again = BoxRequest(folder / "found.json"), BoxRequest(folder / "again.json")
+    photos = [Photo(folder / name, name) for name in ("a.jpg", "b/c.jpg")]
+    answer = np.zeros(1, np.float32), Verdict("COOT", 1.0, [("COOT", 1.0)])
+
+    def one(chance: random.Random) -> None:
+        request.file.write_bytes(json_text(chance, content).encode(errors="surrogateescape"))
+        read = detections.read(request)
+        found = found_boxes.find(read, photos, request, lambda line: None)
+        for crop in found.crops:
+            left, top, right, bottom = crop.region(80, 60)
+            assert 0 <= left < right <= 80
+            assert 0 <= top < bottom <= 60
+        writer = ResultsWriter(Origin("m.onnx", "", ("COOT",), request, read))
+        for crop in found.crops:
+            writer.add(Judged(crop, *answer))
+        for photo, reason in found.refused:
+            writer.refuse(photo, reason)
+        with again.file.open("w", encoding="utf-8") as file:
+            writer.write(file)
+        assert [crop.box for crop in found_boxes.find(detections.read(again), photos, again, str).crops] == [
+            crop.box for crop in found.crops
+        ]
+
+    return one
+
+
 def name_target(folder: Path) -> Callable[[random.Random], None]:
     """A photo's name is refused, or comes back from HDF5 as it was; and is one line on a terminal."""
     path = folder / "names.h5"
@@ -207,6 +255,7 @@ TARGETS: Mapping[str, Callable[[Path], Callable[[random.Random], None]]] = {
     "metadata": metadata_target,
     "config": config_target,
     "name": name_target,
+    "detections": detections_target,
 }
 
 

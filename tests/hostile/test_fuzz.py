@@ -7,7 +7,14 @@ import pytest
 
 from tests.hostile.fuzzing import IN_MEMORY, TARGETS, Target
 
-INPUTS = {"photo": 35_000, "model": 25_000, "metadata": 20_000, "config": 15_000, "name": 5_000}
+INPUTS = {
+    "photo": 35_000,
+    "model": 25_000,
+    "metadata": 20_000,
+    "config": 15_000,
+    "name": 5_000,
+    "detections": 5_000,
+}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, which `decoding` ignores; pytest forgets that

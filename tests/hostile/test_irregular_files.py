@@ -61,6 +61,7 @@ KINDS = [pipe, link_to_pipe, endless, listening, Path.mkdir]
         ("evaluate", "photos", "--model", "odd.onnx"),
         ("train", "odd.json"),
         ("predict", "--config", "odd.json"),
+        ("predict", "photos", "--detections", "odd.json"),
         ("plot", "--augmented", "odd.json", "-o", "out.png"),
         ("evaluate", "odd.h5"),
         ("evaluate", "predictions/output_1.h5", "--labels", "odd.csv"),
