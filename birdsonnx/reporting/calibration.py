@@ -45,7 +45,7 @@ def lines(outcome: Outcome, found: Calibration) -> list[str]:
 def _threshold_lines(limits: Thresholds) -> list[str]:
     classes = len(limits.values)
     pooled = f"{limits.pooled:.4f}" if limits.pooled < 1 else "there is none"
-    others = f", the others, with fewer than {FEWEST} answers, that of all photos ({pooled})"
+    others = f", {classes - limits.own} that of all photos ({pooled}), with fewer than {FEWEST} answers each"
     never = f"; {limits.never} are never named, since too few of their answers were right"
     right = "" if limits.right is None else f", {limits.right:.4f} of them rightly"
     return [

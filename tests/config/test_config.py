@@ -394,6 +394,7 @@ DEFAULTS = {
     "birdsonnx.clip_norm": None,
     "birdsonnx.rank_timeout": None,
     "birdsonnx.quantize": False,
+    "birdsonnx.calibrate": False,
     "birdsonnx.model_card": False,
 }
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
