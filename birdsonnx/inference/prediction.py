@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
+from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
+from birdsonnx.images.detections import Detections
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.sequences import Sequences
@@ -29,7 +31,6 @@ from birdsonnx.runtime.ranks import Ranks
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
-    from birdsonnx.images.detections import Detections
 
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
@@ -82,7 +83,7 @@ class _Chosen:
 
     request: Request
     say: Callable[[str], None]
-    detections: "Detections | None" = None
+    detections: Detections | None = None
     """A detector's file, on rank 0 alone: the others need none of its text."""
 
     def photos(self) -> tuple[Sequence[Photo], Sequence[tuple[Photo, str]]]:
@@ -96,8 +97,6 @@ class _Chosen:
             results_file.require_own(request.results, request.overwrite)
         if boxes is None:
             return collect(request.inputs, request.tag, self.say), ()
-        from birdsonnx.images import detections, found_boxes  # not at the top: pydantic takes a while
-
         self.detections = detections.read(boxes)
         photos = collect(request.inputs, request.tag, self.say)
         found = found_boxes.find(self.detections, photos, boxes, self.say)
@@ -148,7 +147,7 @@ class Files:
     """The file in MegaDetector's format; None: none is written."""
     boxes: BoxRequest | None = None
     """Which of a detector's boxes are named; None: whole photos."""
-    detections: "Detections | None" = None
+    detections: Detections | None = None
     """The detector's file, on rank 0."""
 
 

@@ -14,18 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import birdsonnx
 from birdsonnx import artifacts
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.crops import BoxRequest
+from birdsonnx.images.detections import Detections, Entry
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.verdicts import CLASS, Judged
-
-if TYPE_CHECKING:
-    from birdsonnx.images.detections import Detections, Entry
 
 VERSION = "1.5"
 """Of a file of whole photos."""
@@ -59,7 +57,7 @@ class Origin:
     """In index order."""
     boxes: BoxRequest | None = None
     """How a detector's boxes were chosen and cut; None: whole photos."""
-    detections: "Detections | None" = None
+    detections: Detections | None = None
     """The detector's file."""
 
     def metadata(self) -> dict[str, Any]:
@@ -138,7 +136,7 @@ class ResultsWriter:
                 box = {"category": ANIMAL, "conf": 1.0, "bbox": WHOLE}
                 yield {"file": name, DETECTIONS: [box | {CLASSIFICATIONS: self._classifications(name)}]}
 
-    def _detected(self, detections: "Detections") -> Iterator[dict[str, Any]]:
+    def _detected(self, detections: Detections) -> Iterator[dict[str, Any]]:
         for entry in detections.entries:
             image = detections.image(entry)
             found = self._failure_of(entry)
@@ -152,7 +150,7 @@ class ResultsWriter:
                     detection[CLASSIFICATIONS] = self._classifications(name)
             yield image
 
-    def _failure_of(self, entry: "Entry") -> str | None:
+    def _failure_of(self, entry: Entry) -> str | None:
         """Why none of an image's boxes has an answer, where some were to be named; else None."""
         if entry.name is None:
             return self._refused.get(entry.file)

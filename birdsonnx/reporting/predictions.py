@@ -87,6 +87,6 @@ def next_lines(summary: Summary, inputs: Sequence[str]) -> list[str]:
         return []
     if summary.says_classes:
         return [f"next: birdsonnx evaluate {shlex.quote(str(summary.output))}"]
-    if summary.boxes is not None or len(inputs) != 1 or not Path(inputs[0]).is_dir():
+    if len(inputs) != 1 or not Path(inputs[0]).is_dir():
         return []
     return [f"next: birdsonnx {shlex.join(['report', str(summary.output), '--photos', inputs[0]])}"]

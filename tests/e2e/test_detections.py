@@ -286,6 +286,13 @@ def test_other_options_make_another_command(card):
     assert "replacing predictions/output_2.h5" in succeed("predict", *OPTIONS, "--no-crop-square")
 
 
+def test_a_report_of_boxes_shows_their_photos(card):
+    said = succeed("predict", *OPTIONS)
+    assert "next: birdsonnx report predictions/output_1.h5 --photos card\n" in said
+    said = succeed("report", "predictions/output_1.h5", "--photos", "card")
+    assert "2 thumbnails" in said
+
+
 VALIDATE = """
 import json, sys
 from megadetector.postprocessing.validate_batch_results import validate_batch_results

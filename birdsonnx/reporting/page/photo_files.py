@@ -7,14 +7,20 @@ from birdsonnx.errors import DataError
 
 
 def paths_of(names: Sequence[str], folder: Path) -> list[Path | None]:
-    """Their files below the folder that was predicted; None for those that are not there.
+    """Their files below the folder that was predicted, of boxes those of their photos; None where there are
+    none.
 
     A predictions file may come from anywhere: what it names outside the folder stays outside the page.
     """
-    return [
-        path if ".." not in PurePosixPath(name).parts and (path := folder / name).is_file() else None
-        for name in names
-    ]
+    return [_path_of(name, folder) for name in names]
+
+
+def _path_of(name: str, folder: Path) -> Path | None:
+    if ".." in PurePosixPath(name).parts:
+        return None
+    path = folder / name
+    # A box of a detector lies in its photo: `IMG_0001.JPG/0`.
+    return next((each for each in (path, path.parent) if each.is_file()), None)
 
 
 def require_some(names: Sequence[str], folder: Path) -> list[str]:
