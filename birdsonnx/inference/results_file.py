@@ -186,18 +186,11 @@ def writing(path: Path, origin: Origin) -> Iterator[ResultsWriter]:
     """
     with artifacts.completing(path) as temporary:
         with artifacts.naming(path):
-            file = temporary.open("w", encoding="utf-8", newline="\n")
-        try:
-            writer = ResultsWriter(origin)
-            yield writer
-            with artifacts.naming(path):
-                writer.write(file)
-        except BaseException:
-            with contextlib.suppress(OSError):  # what is not on disk yet: the first error is the cause
-                file.close()
-            raise
-        with artifacts.naming(path):
-            file.close()
+            temporary.touch()  # what cannot be written is said before the first photo
+        writer = ResultsWriter(origin)
+        yield writer
+        with artifacts.naming(path), temporary.open("w", encoding="utf-8", newline="\n") as file:
+            writer.write(file)
 
 
 def _text(value: Any) -> str:
