@@ -101,8 +101,8 @@ class Calibration:
             notes.append(f"{self.photos} photos are few to calibrate with; {FEW} or more tell more")
         if self.at_bound and self.before.accuracy == 1:
             notes.append(
-                f"the temperature is {self.temperature:g}, the lowest that is tried: all {self.photos} "
-                "photos are named rightly, which does not say where to end; calibrate with more of them"
+                f"all {self.photos} photos are named rightly, so none says how sure is too sure; the answers "
+                "are made as sure as so many photos prove at most; calibrate with more of them"
             )
         elif self.at_bound:
             end = "lowest" if self.temperature < 1 else "highest"

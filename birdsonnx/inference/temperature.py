@@ -23,8 +23,7 @@ Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Temperatures that are tried. Where all photos are named rightly, the lower the better: no photo says where
-to end."""
+"""Temperatures that are tried."""
 STEPS = 100
 CLOSE = 1e-10
 """Relative to it, the step of the inverse temperature that is not taken any more."""
@@ -38,12 +37,12 @@ class Fit:
 
     temperature: float
     at_bound: bool
-    """Whether it would be beyond `LOWEST` or `HIGHEST`."""
+    """Whether the likelihood has no end within `LOWEST` and `HIGHEST`."""
 
 
 def fit(log_probs: LogProbs, labels: Labels) -> Fit:
     """The temperature with the lowest mean negative log-likelihood, in [`LOWEST`, `HIGHEST`]; 1 where none
-    changes anything.
+    changes anything; as `_of_right_ones` says where all photos are named rightly.
 
     Args:
         log_probs: finite, float32 `[photos, classes]`, of one photo or more.
@@ -56,7 +55,7 @@ def fit(log_probs: LogProbs, labels: Labels) -> Fit:
         return Fit(1.0, at_bound=False)
     # At the far end the slope can be 0 in floating point alone, as of photos that are all right and sure.
     if slope < 0 and _derivatives(log_probs, labels, high)[0] <= 0:
-        return Fit(LOWEST, at_bound=True)
+        return Fit(_of_right_ones(log_probs), at_bound=True)
     if slope > 0 and _derivatives(log_probs, labels, low)[0] >= 0:
         return Fit(HIGHEST, at_bound=True)
     for _ in range(STEPS):
@@ -67,6 +66,28 @@ def fit(log_probs: LogProbs, labels: Labels) -> Fit:
         if abs(slope) <= CLOSE * inverse * curvature or high - low <= CLOSE * high:
             break
     return Fit(1 / inverse, at_bound=False)
+
+
+def _of_right_ones(log_probs: LogProbs) -> float:
+    """The temperature where all `n` photos are named rightly: the likelihood asks for ever lower ones, so the
+    mean probability of the answers becomes what such photos prove, `(n + 1) / (n + 2)`; 1 where it is as high
+    already. Source: Laplace's rule of succession, which J. Platt, "Probabilistic outputs for support vector
+    machines", 1999, section 2.2, takes for the same purpose."""
+    photos = len(log_probs)
+    proved = (photos + 1) / (photos + 2)
+
+    def confidence(inverse: float) -> float:
+        return float(answered(log_probs, np.zeros(photos, np.int64), 1 / inverse).probability.mean())
+
+    low, high = 1.0, 1 / LOWEST
+    if confidence(low) >= proved:
+        return 1.0
+    if confidence(high) <= proved:
+        return LOWEST
+    while high - low > CLOSE * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if confidence(middle) < proved else (low, middle)
+    return 2 / (low + high)
 
 
 def _derivatives(log_probs: LogProbs, labels: Labels, inverse: float) -> tuple[float, float]:

@@ -61,12 +61,19 @@ def test_a_fit_is_its_own_fit():
     assert temperature.fit(divided, labels).temperature == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [1.0, 50.0, 100.0])
-def test_all_right_ends_at_the_bound(size):
+@pytest.mark.parametrize("photos", [4, 40])
+def test_all_right_are_as_sure_as_they_prove(photos):
+    log_probs = log_softmax(np.eye(4)[np.arange(photos) % 4]).astype(np.float32)
+    found = temperature.fit(log_probs, np.arange(photos) % 4)
+    assert found.at_bound
+    sure = 1 / (1 + 3 * np.exp(-1 / found.temperature))
+    assert sure == pytest.approx((photos + 1) / (photos + 2), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [9.0, 100.0])
+def test_all_right_and_sure_stay_as_they_are(size):
     log_probs = log_softmax(np.eye(4) * size).astype(np.float32)
-    found = temperature.fit(log_probs, np.arange(4))
-    # Where float32 holds nothing but 0 for the right class, nothing is left to be gained.
-    assert found == temperature.Fit(0.05, at_bound=True)
+    assert temperature.fit(log_probs, np.arange(4)) == temperature.Fit(1.0, at_bound=True)
 
 
 def test_all_wrong_ends_at_the_other_bound():

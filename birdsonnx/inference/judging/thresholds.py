@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 
@@ -20,8 +21,12 @@ class Thresholds:
     def of_model(cls, fitted: Mapping[str, Any]) -> "Thresholds":
         """Those that a model brings (`Metadata.thresholds`). A taxon has none that was fitted: it must be as
         probable as the answers were to be right. The largest of its classes' would be no measure: two species
-        that are taken for each other have high ones, and their genus is what can be said of them."""
-        return cls(tuple(fitted["values"]), fitted["precision"], fitted["precision"])
+        that are taken for each other have high ones, and their genus is what can be said of them.
+
+        A class with 1 is never said: no photo proved one. Probabilities can be 1 by rounding.
+        """
+        limits = (inf if value == 1 else value for value in fitted["values"])
+        return cls(tuple(limits), fitted["precision"], fitted["precision"])
 
     @classmethod
     def same(cls, threshold: float, count: int) -> "Thresholds":
