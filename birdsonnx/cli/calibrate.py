@@ -29,6 +29,21 @@ Wanted = Annotated[
         "as 0.95.",
     ),
 ]
+Known = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Also give the model the output 'known', which tells photos of other things: class folders of "
+        "the photos that it was trained on, data/train.",
+    ),
+]
+Keep = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of the validation photos that the threshold of --known keeps (default: 0.95).",
+    ),
+]
 Plot = Annotated[
     Path | None,
     typer.Option(help="Draw as PNG how right the answers of each probability are, before and after."),
@@ -41,6 +56,8 @@ def calibrate(
     output: Output = None,
     tag: Tag = None,
     precision: Wanted = None,
+    known: Known = None,
+    keep: Keep = None,
     plot: Plot = None,
     threads: Threads = None,
     engine: Engine = "auto",
@@ -53,13 +70,14 @@ def calibrate(
     with running(json, debug, ranks="all") as job:
         from birdsonnx.inference import calibrating
 
-        share = agreed(lambda: _share(precision))
+        share = agreed(lambda: _share("--precision", precision))
+        kept = agreed(lambda: _kept(keep, known))
         computed = agreed(lambda: engine_of(engine))
         if plot is not None:
             from birdsonnx.reporting import plots
 
             agreed(lambda: plots.require_drawable(plot))
-        request = calibrating.Request(validate, model, output, tag, share, threads, computed)
+        request = calibrating.Request(validate, model, output, tag, share, threads, computed, known, kept)
         outcome = calibrating.calibrate(request, job.ranks, job.console())
         if not job.speaks:
             return
@@ -71,11 +89,18 @@ def calibrate(
         _report(job, outcome, outcome.calibration, plot)
 
 
-def _share(precision: float | None) -> float | None:
+def _share(option: str, share: float | None) -> float | None:
     """Raises ConfigError where it is none."""
-    if precision is not None and not 0 < precision <= 1:
-        raise ConfigError(f"--precision {precision:g}: give a share above 0, at most 1, such as 0.95")
-    return precision
+    if share is not None and not 0 < share <= 1:
+        raise ConfigError(f"{option} {share:g}: give a share above 0, at most 1, such as 0.95")
+    return share
+
+
+def _kept(keep: float | None, known: Path | None) -> float | None:
+    """Raises ConfigError where it is no share, or there is nothing that it is for."""
+    if keep is not None and known is None:
+        raise ConfigError("--keep is for the threshold of --known DIR, which is not given")
+    return _share("--keep", keep)
 
 
 def _report(job: Job, outcome: "Outcome", found: "Calibration", plot: Path | None) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.config.computing import EngineChoice
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
-from birdsonnx.inference import requests, temperature, thresholds
+from birdsonnx.inference import knowing, requests, temperature, thresholds
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forward import Named, name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
@@ -32,6 +33,8 @@ FEW = 30
 """Photos below which a temperature is hardly more than a guess."""
 COMPARED = 4
 """Photos that the written graph is tried on."""
+KEEP = 0.95
+"""Share of the validation photos that the threshold of `known` keeps."""
 TOLERANCE = 1e-4
 """Between its log-probabilities and those that were to come, relative to the largest of a photo."""
 
@@ -53,6 +56,10 @@ class Request:
     threads: int | None = None
     """Per rank; None: its share of the cores."""
     engine: EngineChoice = "auto"
+    known: Path | None = None
+    """Class folders of training photos, for the output `known`; None: the model gets none."""
+    keep: float | None = None
+    """Share of the validation photos that the threshold of `known` keeps; None: `KEEP`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Validation:
     """float32 `[photos, classes]`."""
     labels: Labels
     """Index of each photo's right class, int64 `[photos]`."""
+    known: npt.NDArray[np.float32] | None = None
+    """The output `known`, float32 `[photos]`, of a model that has it."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ class Outcome:
     """The temperature with those of earlier calibrations."""
     refused: list[str]
     """Why each photo that could not be used was not."""
+    known: knowing.Known | None = None
+    """What the output `known` was fitted to; None where none was asked for."""
 
 
 def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
@@ -141,7 +152,12 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
     Raises:
         BirdsonnxError: a model or folder that cannot be used; nothing is written then.
     """
-    path, output, content = ranks.first(lambda: _source(request, audience))
+    path, output, source = ranks.first(lambda: _source(request, audience))
+    content, means = source, None
+    if request.known is not None:
+        model = knowing.Network(source, str(path), request.threads, request.engine)
+        means = knowing.means_of(model, request.known, request.tag, ranks, audience)
+        content = ranks.first(lambda: knowing.answering_likeness(model, means))
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.validate, request.tag, say=audience.say, may_lack=True)
@@ -155,16 +171,21 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
     names, count = classifier.metadata.classes, classifier.num_classes
     folder = ranks.first(lambda: fitted(folder, names, count, str(path), say=audience.say))
     validation, photos, refused = validated(classifier, folder, ranks, audience)
+    if means is not None:
+        refused = [*means.refused, *refused]
 
     def finish() -> Outcome:
         if not len(validation.labels):
             return Outcome(path, output, None, "", 1.0, refused)
-        model = model_file.parse(content, str(path))
-        calibrated = calibrated_model(model, validation, artifacts.sha256_of(content), request.precision)
+        model, known = model_file.parse(source, str(path)), None
+        if means is not None:
+            known = knowing.fit(validation.known, validation.log_probs, means, request.keep or KEEP)
+            model = known.added_to(model)
+        calibrated = calibrated_model(model, validation, artifacts.sha256_of(source), request.precision)
         _require_answers(model, calibrated, photos[:COMPARED])
         calibrated.model.save(output)
         total = float((calibrated.model.metadata.calibration or {})["temperature"])
-        return Outcome(path, output, calibrated.calibration, calibrated.changed, total, refused)
+        return Outcome(path, output, calibrated.calibration, calibrated.changed, total, refused, known)
 
     return ranks.first(finish)
 
@@ -195,6 +216,7 @@ def validated(
     places = {photo.path: place for place, photo in enumerate(folder.photos)}
     log_probs = np.empty((len(folder.photos) * ranks.is_first, classifier.num_classes), np.float32)
     answered = np.zeros(len(log_probs), bool)
+    known = None if classifier.metadata.known is None else np.empty(len(log_probs), np.float32)
     reasons: dict[int, str] = {}
     with audience.progress("photos", len(folder.photos)) as advance:
         for named in name_photos(classifier, folder.photos, ranks):
@@ -204,9 +226,16 @@ def validated(
                 reasons[place] = named.refusal
             else:
                 log_probs[place], answered[place] = named.log_probs, True
+                if known is not None:
+                    known[place] = named.known
     photos = [folder.photos[place] for place in np.flatnonzero(answered)]
     labels = np.array([photo.label for photo in photos], np.int64)
-    return Validation(log_probs[answered], labels), photos, [reasons[place] for place in sorted(reasons)]
+    known = None if known is None else known[answered]
+    return (
+        Validation(log_probs[answered], labels, known),
+        photos,
+        [reasons[place] for place in sorted(reasons)],
+    )
 
 
 def calibration_of(validation: Validation, precision: float | None = None) -> Calibration:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from birdsonnx.model.edits import copy_of, drop_unused, set_outputs
-from birdsonnx.model.metadata import KNOWN
+from birdsonnx.model.known_part import without_known
 from birdsonnx.model.model_file import BirdModel
 
 FITTED = {
@@ -28,10 +27,6 @@ def without_fitted(model: BirdModel, why: str, say: Callable[[str], None]) -> Bi
     listed = " and ".join(filter(None, (", ".join(others), last)))
     plural = "are" if others or "thresholds" in held else "is"
     say(f"{model.where}: {listed} {plural} left out, {why}")
-    proto = model.proto
-    if "known" in held:
-        proto = copy_of(proto)
-        set_outputs(proto.graph, [each for each in proto.graph.output if each.name != KNOWN])
-        drop_unused(proto.graph)
+    proto = without_known(model.proto) if "known" in held else model.proto
     nothing: dict[str, Any] = dict.fromkeys(held)
     return BirdModel(proto, model.metadata.having(**nothing), model.where)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from birdsonnx.inference.calibrating import Calibration, Figures, Outcome
+from birdsonnx.inference.knowing import Known
 from birdsonnx.inference.thresholds import FEWEST, Thresholds
 
 
@@ -19,9 +20,10 @@ def as_json(outcome: Outcome, found: Calibration) -> dict[str, Any]:
         "changed": outcome.changed,
         "before": found.before.as_json(),
         "after": found.after.as_json(),
+        "known": None if outcome.known is None else outcome.known.as_json(),
         "thresholds": None if limits is None else {**limits.as_json(), "values": list(limits.values)},
         "reliability": {"before": _bins(found.before), "after": _bins(found.after)},
-        "notes": found.notes(),
+        "notes": _notes(outcome, found),
     }
 
 
@@ -39,7 +41,21 @@ def lines(outcome: Outcome, found: Calibration) -> list[str]:
     table.append(f"temperature {found.temperature:.4f}{total}, by {found.photos} photos; {outcome.changed}")
     if found.thresholds is not None:
         table += _threshold_lines(found.thresholds)
-    return table + [f"note: {note}" for note in found.notes()]
+    if outcome.known is not None:
+        table.append(_known_line(outcome.known))
+    return table + [f"note: {note}" for note in _notes(outcome, found)]
+
+
+def _notes(outcome: Outcome, found: Calibration) -> list[str]:
+    return found.notes() + ([] if outcome.known is None else outcome.known.notes())
+
+
+def _known_line(known: Known) -> str:
+    by = f" by {known.means.photos} training photos" if known.means.photos else ""
+    return (
+        f"known: {known.threshold:.4f} or more{by} keeps {known.kept:.4f} of the {known.photos} photos; less "
+        "shows none of the classes"
+    )
 
 
 def _threshold_lines(limits: Thresholds) -> list[str]:
