@@ -173,15 +173,15 @@ class _Nodes:
         """The log-probabilities once more, by copies of the last layer and of what follows it."""
         given = helper.make_tensor_value_info(features.tensor, TensorProto.FLOAT, None)
         end = part_of(self._proto, OUTPUT, [given]).graph
-        renamed = {tensor.name: f"{self._scope}/{tensor.name}" for tensor in end.initializer}
+        renamed = {tensor.name: f"{self._scope}/end/{tensor.name}" for tensor in end.initializer}
         for tensor in end.initializer:
             copy = copy_of(tensor)
             copy.name = renamed[tensor.name]
             self._proto.graph.initializer.append(copy)
         for node in end.node:
             copied = copy_of(node)
-            renamed |= {name: f"{self._scope}/{name}" for name in node.output if name}
-            copied.name = f"{self._scope}/{node.name or node.output[0]}"
+            renamed |= {name: f"{self._scope}/end/{name}" for name in node.output if name}
+            copied.name = f"{self._scope}/end/{node.name or node.output[0]}"
             copied.input[:] = [renamed.get(name, name) for name in node.input]
             copied.output[:] = [renamed.get(name, name) for name in node.output]
             self.made.append(copied)
