@@ -28,6 +28,8 @@ class Model:
     Attributes:
         path: its file.
         classes: class names, in the order of the scores.
+        known_threshold: of `Prediction.known`, below which a photo shows none of the classes; None for a
+            model without that output.
         input_size: of a photo as the network reads it: height, width, channels.
     """
 
@@ -44,6 +46,8 @@ class Model:
             self._content = ChosenModel(content, str(self.path))
             first = self._for_photos(1, all_ranks)
         self.classes = first.class_names
+        known = first.metadata.known
+        self.known_threshold = None if known is None else float(known["threshold"])
         self.input_size = first.decoder.height, first.decoder.width, first.decoder.channels
 
     def predict(

@@ -45,6 +45,14 @@ CSV = Annotated[
         metavar="FILE",
     ),
 ]
+Others = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Also measure how well the model's output 'known' tells the photos of this folder, which "
+        "show none of the classes.",
+    ),
+]
 Plot = Annotated[Path | None, typer.Option(help="Draw the confusion matrix as PNG.")]
 Threshold = Annotated[
     float | None,
@@ -60,6 +68,7 @@ def evaluate(
     model: Model = None,
     tag: Tag = None,
     labels: Labels = None,
+    unknown: Others = None,
     csv: CSV = None,
     csv_raw: CSVRaw = False,
     plot: Plot = None,
@@ -87,7 +96,7 @@ def evaluate(
             agreed(lambda: plots.require_drawable(plot))
         criteria = agreed(lambda: Criteria(species, threshold))
         request = evaluation.Request(
-            target, model, tag, labels, threads, kind, computed, criteria, sequence_gap
+            target, model, tag, labels, threads, kind, computed, criteria, sequence_gap, unknown
         )
         outcome = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:
@@ -151,6 +160,8 @@ def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> 
     asked = files.request
     job.say(*predictions.sequence_lines(outcome.sequences, outcome.without_time, asked.sequence_gap_s))
     job.say(*tables.evaluation_lines(found), *tables.wrong_lines(found.wrong, where_all))
+    if outcome.unknown is not None:
+        job.say("", outcome.unknown.line())
     job.say(*(artifacts.written(path) for path in written))
     if found.wrong and files.csv is not None:
         job.say(f"next: look at the photos of {mistakes.beside(files.csv)}, the surest mistakes first")

@@ -2,22 +2,22 @@
 figures are, which class is taken for which, and which photos were named wrongly."""
 
 import contextlib
-import csv
 import time
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.config.computing import EngineChoice, Precision
-from birdsonnx.errors import ConfigError, DataError, UnlabelledError
-from birdsonnx.images.folders import fitted, read_class_folders
-from birdsonnx.inference import hdf5, requests
+from birdsonnx.errors import ConfigError
+from birdsonnx.images.folders import Photo, fitted, read_class_folders
+from birdsonnx.inference import hdf5, requests, unknown
 from birdsonnx.inference.answers import Answers
 from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
@@ -25,9 +25,11 @@ from birdsonnx.inference.forward import counted, name_photos
 from birdsonnx.inference.hdf5 import Predictions
 from birdsonnx.inference.judging.coverage import Judging, Sure
 from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
+from birdsonnx.inference.labels import labels_of
 from birdsonnx.inference.mistakes import Mistakes
 from birdsonnx.inference.opening import choose_model, open_model
 from birdsonnx.inference.reliability import Sums, wilson_interval
+from birdsonnx.inference.unknown import Unknown
 from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
@@ -57,6 +59,8 @@ class Request:
     """Species that can occur, and thresholds."""
     sequence_gap_s: float | None = None
     """As in a prediction of a folder."""
+    unknown: Path | None = None
+    """A folder of photos that show none of the classes; None: only the target is looked at."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +178,16 @@ class Outcome:
     """In which the photos were named; None: each by itself."""
     without_time: int = 0
     """Photos that are sequences by themselves because they do not say when they were taken."""
+    unknown: Unknown | None = None
+    """How well photos of other things are told; None where that was not asked for."""
 
     def as_json(self) -> dict[str, Any]:
         made_by: dict[str, Any] = {"model": self.model, "model_sha256": self.model_sha256}
         made_by["refused"] = self.refused
         if self.sequences is not None:
             made_by |= {"sequences": self.sequences, "without_time": self.without_time}
+        if self.unknown is not None:
+            made_by["unknown"] = self.unknown.as_json()
         if self.figures is None:
             return made_by
         return {**self.figures.as_json(), "classes": list(self.figures.classes), **made_by}
@@ -226,6 +234,11 @@ def _evaluate_folder(
     judge = ranks.first(lambda: criteria.judge(classifier, 1, audience.say))
     sequences = sequences_of(folder.photos, request.sequence_gap_s, ranks, audience)
     refused: list[str] = []
+    others: list[Photo] | None = None
+    if request.unknown is not None:
+        of_none = partial(unknown.photos_of_none, classifier, request.unknown, folder.photos, audience)
+        others = ranks.first(of_none)
+    known = array("d")
 
     def answers() -> Iterator[Answer]:
         with audience.progress("photos", len(folder.photos)) as advance:
@@ -234,13 +247,19 @@ def _evaluate_folder(
                 if answer is None or named.photo.label is None:
                     refused.append(named.refusal)
                 else:
+                    if answer.known is not None:
+                        known.append(answer.known)
                     yield named.photo.name, answer.log_probs, named.photo.label
 
     started = time.perf_counter()
     found = _judged(answers(), judge, kept, audience)
     if found is not None:
         found = replace(found, engine=classifier.engine.title, seconds=time.perf_counter() - started)
-    outcome = Outcome(found, refused, model.where, classifier.sha256)
+    told = None
+    if others is not None:
+        told, unread = unknown.measure(classifier, others, known, ranks, audience)
+        refused += unread
+    outcome = Outcome(found, refused, model.where, classifier.sha256, unknown=told)
     if sequences is None:
         return outcome
     return replace(outcome, sequences=sequences.count, without_time=sequences.without_time)
@@ -256,6 +275,7 @@ def _evaluate_file(
         ("--precision", request.precision is not None),
         ("--engine", request.engine != "auto"),
         ("--sequence-gap", request.sequence_gap_s is not None),
+        ("--unknown", request.unknown is not None),
     ):
         if given:
             raise ConfigError(f"{option} is for a folder, and {request.target} is none")
@@ -327,64 +347,3 @@ def evaluate(
         return None
     error = sums.reliability().expected_error
     return Evaluation(tuple(classes), confusion, top5_hits, loss / photos, wrong, error)
-
-
-def labels_of(
-    predictions: Predictions, where: str, csv_path: Path | None
-) -> tuple[tuple[str, ...], list[int]]:
-    """Class names and each prediction's label: from `csv_path`, else from its group, else, at the root,
-    the longest class name that begins the file name.
-
-    Raises:
-        UnlabelledError: no class names in the file, or a photo whose class is not known.
-        DataError: a CSV that cannot be used, or class names that do not fit the scores.
-    """
-    classes = predictions.classes
-    if classes is None:
-        raise UnlabelledError(
-            f"{where}: it holds no class names (the model had none); evaluate a folder with --model"
-        )
-    if len(classes) != predictions.width:
-        raise DataError(f"{where}: {len(classes)} class names for {predictions.width} scores")
-    index = {name: position for position, name in enumerate(classes)}
-    given = _read_labels(csv_path, index) if csv_path else {}
-    labels = []
-    for name in predictions.names:
-        label = given.get(name) if csv_path is not None else label_in(name, index)
-        if label is None:
-            source = (
-                f"{csv_path} has no line for it" if csv_path else "neither a group nor its name gives one"
-            )
-            raise UnlabelledError(
-                f"{where}: the class of {name!r} is unknown: {source}; give --labels FILE.csv (name,class)"
-            )
-        labels.append(label)
-    return classes, labels
-
-
-def label_in(name: str, index: Mapping[str, int]) -> int | None:
-    """The class that a photo's name says, of those in `index`; None where it says none."""
-    group, _, file = name.rpartition("/")
-    if group:
-        folders = group.split("/")
-        return next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
-    beginnings = (file[:length] for length in range(len(file), 0, -1))
-    return next((index[known] for known in beginnings if known in index), None)
-
-
-def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:
-    try:
-        with open(path, encoding="utf-8", newline="", opener=opener) as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV of name,class ({error})") from None
-    labels = {}
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2 or row[1] not in index:
-            if number == 1 and row[:2] == ["name", "class"]:
-                continue
-            raise DataError(
-                f"{path}: line {number}: expected name,class with a class of the model, got {row}"
-            )
-        labels[row[0]] = index[row[1]]
-    return labels

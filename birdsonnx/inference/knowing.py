@@ -1,6 +1,5 @@
 """Photos of none of the classes: the output `known`, fitted to training and validation photos."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.config.computing import EngineChoice
-from birdsonnx.errors import DataError, ModelError
+from birdsonnx.errors import DataError
 from birdsonnx.images.folders import LabelledFolder, fitted, read_class_folders
 from birdsonnx.inference import requests
 from birdsonnx.inference.classifier import Classifier
@@ -215,35 +214,3 @@ def threshold_of(known: npt.NDArray[Any], keep: float) -> float:
     lowest = int(np.flatnonzero(reached <= (1 - keep) * len(known) + 1e-9)[-1])
     below = values[lowest - 1] if lowest else values[0] - 1e-3 * max(1.0, abs(float(values[0])))
     return float((values[lowest] + below) / 2)
-
-
-def auroc(known: Iterable[float], unknown: Iterable[float]) -> float:
-    """The share of pairs of a known and an unknown photo in which the known one has the higher value, ties
-    counted half (Hanley and McNeil 1982): 1 where the value tells them apart, 0.5 where it is worth nothing.
-    """
-    inside, outside = np.sort(np.fromiter(known, np.float64)), np.fromiter(unknown, np.float64)
-    below = np.searchsorted(inside, outside, "left")
-    upto = np.searchsorted(inside, outside, "right")
-    higher = (len(inside) - upto) + (upto - below) / 2
-    return float(higher.mean() / len(inside))
-
-
-def require_known(classifier: Classifier) -> float:
-    """The threshold of a model's output `known`. Raises ModelError where it has none."""
-    if classifier.metadata.known is None:
-        raise ModelError(
-            f"{classifier.where}: it has no output 'known'; make one: birdsonnx calibrate MODEL --validate "
-            "data/valid --known data/train"
-        )
-    return float(classifier.metadata.known["threshold"])
-
-
-def summary(known: Sequence[float], unknown: Sequence[float], threshold: float) -> dict[str, Any]:
-    """AUROC and shares at the threshold; None where there is nothing to divide by."""
-    return {
-        "photos": len(unknown),
-        "auroc": auroc(known, unknown) if known and unknown else None,
-        "threshold": threshold,
-        "unknown_refused": float(np.mean(np.less(unknown, threshold))) if unknown else None,
-        "known_kept": float(np.mean(np.greater_equal(known, threshold))) if known else None,
-    }

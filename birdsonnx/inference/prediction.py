@@ -19,8 +19,8 @@ from birdsonnx.inference import csv_file, hdf5, results_file
 from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.csv_columns import Columns
-from birdsonnx.inference.evaluation import label_in
 from birdsonnx.inference.forward import counted, name_photos
+from birdsonnx.inference.labels import label_in
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free

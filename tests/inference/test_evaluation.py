@@ -8,7 +8,8 @@ import pytest
 from birdsonnx.errors import DataError
 from birdsonnx.inference import hdf5
 from birdsonnx.inference.confusion import Confusion
-from birdsonnx.inference.evaluation import evaluate, labels_of
+from birdsonnx.inference.evaluation import evaluate
+from birdsonnx.inference.labels import labels_of
 from birdsonnx.inference.reliability import reliability, wilson_interval
 
 CLASSES = ("COOT", "COOT BLACK", "ANT BIRD")

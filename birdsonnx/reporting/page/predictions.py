@@ -10,6 +10,7 @@ from birdsonnx.inference import evaluation, hdf5
 from birdsonnx.inference.answers import Answers
 from birdsonnx.inference.evaluation import Evaluation
 from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.labels import labels_of
 from birdsonnx.runtime.audience import Audience
 
 
@@ -37,7 +38,7 @@ def read(path: Path, labels: Path | None, audience: Audience) -> Read:
     answers = Answers()
     with hdf5.reading(path) as found:
         try:
-            classes, indices = evaluation.labels_of(found, str(path), labels)
+            classes, indices = labels_of(found, str(path), labels)
         except UnlabelledError as unknown:
             if labels is not None:
                 raise
