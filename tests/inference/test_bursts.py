@@ -1,17 +1,23 @@
 """One answer for the photos of a sequence, whatever order they come in."""
 
+import csv
 import math
 import random
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.sequences import Sequences
+from birdsonnx.inference import prediction
 from birdsonnx.inference.bursts import mean_of, require_gap, sharing
 from birdsonnx.inference.forward import Named
+from birdsonnx.inference.prediction import Files
+from birdsonnx.inference.verdicts import Judge
+from birdsonnx.runtime.ranks import Ranks
 
 CLASSES = 5
 
@@ -108,3 +114,19 @@ def test_what_is_no_gap_is_refused(gap):
 @pytest.mark.parametrize("gap", [None, 0.0, 0.5, 60.0, 86_400.0])
 def test_gaps(gap):
     require_gap(gap)
+
+
+def test_the_file_of_predictions_keeps_what_each_photo_says_itself(classifier, photos, monkeypatch):
+    row = np.log(np.array([0.5, 0.25, 0.25], np.float32))
+    named = [Named(photos[place], row, known=score, index=place) for place, score in enumerate([0.25, 0.75])]
+    monkeypatch.setattr(prediction, "name_photos", lambda *_: named)
+    judge = Judge(classifier.class_names, least_known=0.4)
+    files = Files(Path("output_1.h5"), csv=Path("named.csv"))
+    sequences = Sequences(np.array([0, 0]), 0)
+    summary = prediction.record(classifier, photos[:2], Ranks(), files, judge, sequences=sequences)
+    with h5py.File("output_1.h5") as file:
+        assert [float(file[each.name].attrs["known"]) for each in photos[:2]] == [0.25, 0.75]
+    with Path("named.csv").open(newline="") as file:
+        found = [(row["level"], row["known"], row["sequence"]) for row in csv.DictReader(file)]
+    assert found == [("class", "0.500000", "1")] * 2
+    assert [entry["known"] for entry in summary.shown] == [0.5, 0.5]
