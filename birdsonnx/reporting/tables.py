@@ -48,6 +48,7 @@ def model_info(model: BirdModel, path: Path) -> dict[str, Any]:
         "quantization": metadata.quantization,
         "calibration": metadata.calibration,
         "thresholds": metadata.thresholds,
+        "known": metadata.known,
         "float32": None
         if beside is None
         else {"file": str(beside), "misfit": int8_form.misfit(path, beside) or None},
@@ -80,6 +81,7 @@ def info_lines(info: dict[str, Any]) -> list[str]:
         *_made_of(info),
         f"probabilities  {_probabilities(info['calibration'])}",
         f"thresholds     {_thresholds(info['thresholds'])}",
+        f"known          {_known(info['known'])}",
         f"opset, IR      {info['opset']}, {info['ir_version']}",
         f"Keras network  {'kept, for export --to keras' if info['keras_network'] else 'not kept'}",
         f"source         {', '.join(f'{key} {value}' for key, value in info['source'].items())}",
@@ -122,6 +124,15 @@ def _probabilities(calibration: dict[str, Any] | None) -> str:
     errors = "" if before is None or after is None else f", error {before:.4f} before, {after:.4f} after"
     found = f"temperature {calibration['temperature']:.4g}, by {calibration['photos']:,} photos"
     return f"calibrated: {found}{errors}"
+
+
+def _known(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "no such output"
+    return (
+        f"{found['score']}; {found['threshold']:.4f} or more keeps {found['kept']:.4f} of "
+        f"{found['photos']:,} validation photos"
+    )
 
 
 def _thresholds(found: dict[str, Any] | None) -> str:

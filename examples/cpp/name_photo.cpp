@@ -51,7 +51,7 @@ class Namer {
     const ov::Shape shape{1, size_t(height), size_t(width), size_t(channels)};
     network.set_input_tensor(ov::Tensor(ov::element::u8, shape, picture.data.data()));
     network.infer();
-    const float* log_probs = network.get_output_tensor().data<float>();
+    const float* log_probs = network.get_tensor("log_probs").data<float>();
     std::vector<int> order(classes.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int one, int other) { return log_probs[one] > log_probs[other]; });
