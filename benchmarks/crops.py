@@ -43,7 +43,7 @@ DISTINCT = 40
 """Files; the other photos are links to them."""
 BIRDS = 3
 """In a photo."""
-GRAIN = 6
+GRAIN = 10
 """Standard deviation of the camera's noise, in levels: JPEGs of 0.5 MB, as camera traps write them."""
 
 
