@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from birdsonnx.inference import hdf5
+from birdsonnx.inference.keeping import hdf5
 
 FORMS: dict[str, tuple[str, ...]] = {
     "text": (),

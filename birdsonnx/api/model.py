@@ -11,9 +11,9 @@ from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.inputs import collect
-from birdsonnx.inference import evaluation
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.evaluating import evaluation
+from birdsonnx.inference.evaluating.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.judging.criteria import Criteria
 from birdsonnx.inference.opening import ChosenModel, open_model

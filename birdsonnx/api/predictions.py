@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx.errors import DataError
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.verdicts import Verdict
+from birdsonnx.inference.judging.verdicts import Verdict
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from birdsonnx.cli.options import Debug, Engine, Json, Tag, Threads, engine_of
 from birdsonnx.errors import ConfigError
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.calibrating import Calibration, Outcome
+    from birdsonnx.inference.calibrating.calibration import Calibration, Outcome
 
 Validate = Annotated[
     Path, typer.Option(help="Class folders of photos that the model was not trained on: data/valid.")
@@ -68,7 +68,7 @@ def calibrate(
 
     The model goes on naming the same class for every photo, only more or less surely."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.inference import calibrating
+        from birdsonnx.inference.calibrating import calibration as calibrating
 
         share = agreed(lambda: _share("--precision", precision))
         kept = agreed(lambda: _kept(keep, known))

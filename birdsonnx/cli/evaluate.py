@@ -24,7 +24,7 @@ from birdsonnx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from birdsonnx.inference.evaluation import Evaluation, Outcome, Request
+    from birdsonnx.inference.evaluating.evaluation import Evaluation, Outcome, Request
 
 
 Model = Annotated[
@@ -84,7 +84,8 @@ def evaluate(
     """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix, and the
     photos that were named wrongly."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.inference import bursts, evaluation
+        from birdsonnx.inference.evaluating import evaluation
+        from birdsonnx.inference.judging import bursts
         from birdsonnx.inference.judging.criteria import Criteria
 
         agreed(lambda: require_csv(csv_raw, csv))
@@ -137,7 +138,7 @@ class Files:
 def _report(job: Job, outcome: "Outcome", found: "Evaluation", files: Files) -> None:
     """Write what was asked for, and print what people read."""
     from birdsonnx import artifacts
-    from birdsonnx.inference import mistakes
+    from birdsonnx.inference.evaluating import mistakes
     from birdsonnx.reporting import predictions, tables
 
     written = []

@@ -185,7 +185,7 @@ def _judged(
     sequence_gap: float | None,
 ) -> "Request":
     """With what is asked for about what is said of photos. Raises ConfigError."""
-    from birdsonnx.inference import bursts
+    from birdsonnx.inference.judging import bursts
     from birdsonnx.inference.judging.criteria import Criteria
 
     bursts.require_gap(sequence_gap)
@@ -202,7 +202,7 @@ def _kept(
     results: Path | None,
 ) -> "Request":
     """With what is asked for about files. Raises ConfigError."""
-    from birdsonnx.inference import csv_columns
+    from birdsonnx.inference.keeping import csv_columns
 
     require_csv(csv_raw, csv)
     if columns and csv is None:

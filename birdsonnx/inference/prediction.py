@@ -15,17 +15,17 @@ from birdsonnx.images.detections import Detections
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.sequences import Sequences
-from birdsonnx.inference import csv_file, hdf5, results_file
-from birdsonnx.inference.bursts import sequences_of, sharing
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.csv_columns import Columns
+from birdsonnx.inference.evaluating.labels import label_in
 from birdsonnx.inference.forward import counted, name_photos
-from birdsonnx.inference.labels import label_in
+from birdsonnx.inference.judging.bursts import sequences_of, sharing
+from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
+from birdsonnx.inference.keeping import csv_file, hdf5, results_file
+from birdsonnx.inference.keeping.csv_columns import Columns
+from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free
+from birdsonnx.inference.keeping.summary import Summary
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
-from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free
-from birdsonnx.inference.summary import Summary
-from birdsonnx.inference.verdicts import Judge, Judged, Keeper
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 

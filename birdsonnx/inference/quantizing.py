@@ -14,9 +14,10 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
 from birdsonnx.images.folders import Photo, fitted, read_class_folders
 from birdsonnx.images.inputs import collect
-from birdsonnx.inference import evaluation, int8_agreement
+from birdsonnx.inference import int8_agreement
 from birdsonnx.inference.classifier import open_classifier
-from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.evaluating import evaluation
+from birdsonnx.inference.evaluating.evaluation import Evaluation
 from birdsonnx.inference.forward import name_photos
 from birdsonnx.model import int8_form, model_file
 from birdsonnx.model.file_bytes import read_bytes

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from birdsonnx.inference.calibrating import Calibration, Figures, Outcome
-from birdsonnx.inference.knowing import Known
-from birdsonnx.inference.thresholds import FEWEST, Thresholds
+from birdsonnx.inference.calibrating.calibration import Calibration, Figures, Outcome
+from birdsonnx.inference.calibrating.knowing import Known
+from birdsonnx.inference.calibrating.thresholds import FEWEST, Thresholds
 
 
 def as_json(outcome: Outcome, found: Calibration) -> dict[str, Any]:

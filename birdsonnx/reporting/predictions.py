@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdsonnx.inference.summary import Summary
-from birdsonnx.inference.verdicts import UNKNOWN, UNSURE
+from birdsonnx.inference.judging.verdicts import UNKNOWN, UNSURE
+from birdsonnx.inference.keeping.summary import Summary
 
 MOST_CLASSES = 20
 """Of a summary: so many of the classes that were named most often."""

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx import artifacts
-from birdsonnx.inference import csv_file
 from birdsonnx.inference.benchmark import Benchmark
-from birdsonnx.inference.confusion import MOST_IN_MATRIX
-from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.calibrating.thresholds import NEVER
+from birdsonnx.inference.evaluating.confusion import MOST_IN_MATRIX
+from birdsonnx.inference.evaluating.evaluation import Evaluation
+from birdsonnx.inference.evaluating.mistakes import Mistake, Mistakes
 from birdsonnx.inference.judging.coverage import Sure
-from birdsonnx.inference.mistakes import Mistake, Mistakes
+from birdsonnx.inference.keeping import csv_file
 from birdsonnx.inference.quantizing import Comparison
-from birdsonnx.inference.thresholds import NEVER
 from birdsonnx.model import card, int8_form
 from birdsonnx.model.graph import opset_of
 from birdsonnx.model.image_metadata import PREFIX, denotations

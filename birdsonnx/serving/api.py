@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from birdsonnx.errors import ImageError, ModelError
 from birdsonnx.images.photo_file import Upload
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.verdicts import Judge
+from birdsonnx.inference.judging.verdicts import Judge
 from birdsonnx.serving.batcher import Answer, Batcher, Computed, FullError
 from birdsonnx.serving.metrics import CONTENT_TYPE, Metrics
 from birdsonnx.serving.uploads import ENVELOPE, Body, LeftError, RefusedError, Room, busy, photos_in

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx import artifacts
-from birdsonnx.inference import calibrating
-from birdsonnx.inference.calibrating import Validation
-from birdsonnx.inference.temperature import Labels
+from birdsonnx.inference.calibrating import calibration as calibrating
+from birdsonnx.inference.calibrating.calibration import Validation
+from birdsonnx.inference.calibrating.temperature import Labels
 from birdsonnx.model import calibrated_form, model_file
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.training.loop import Predictions

@@ -20,7 +20,7 @@ from birdsonnx.config.transforms import CenterCrop, Resize, color_steps
 from birdsonnx.errors import BirdsonnxError, ConfigError, ModelError, TrainingError
 from birdsonnx.images.folders import LabelledFolder, quiet
 from birdsonnx.inference import speed
-from birdsonnx.inference.reliability import wilson_interval
+from birdsonnx.inference.evaluating.reliability import wilson_interval
 from birdsonnx.keras_io import architectures
 from birdsonnx.keras_io import export as exporting
 from birdsonnx.keras_io.architectures import weight_files

@@ -17,7 +17,7 @@ from birdsonnx.images.folders import (
     test_photos,
     training_photos,
 )
-from birdsonnx.inference import hdf5
+from birdsonnx.inference.keeping import hdf5
 from birdsonnx.keras_io import loading
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel

@@ -9,7 +9,7 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts import commands
 from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.settings import Settings
-from birdsonnx.inference import hdf5
+from birdsonnx.inference.keeping import hdf5
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks

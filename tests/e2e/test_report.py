@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.extras import how_to_install
-from birdsonnx.inference import hdf5
+from birdsonnx.inference.keeping import hdf5
 from birdsonnx.reporting.page import source
 from tests.command import refused, succeed, succeed_json
 from tests.conftest import make_workspace

@@ -291,7 +291,7 @@ ranks.join = joined
 
 BETWEEN = (
     """
-from birdsonnx.inference import hdf5
+from birdsonnx.inference.keeping import hdf5
 def slow(*words):
     Path("working").touch()
     time.sleep(60)

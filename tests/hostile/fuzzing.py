@@ -27,9 +27,9 @@ from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.decoding import decoder
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference import hdf5
-from birdsonnx.inference.results_file import Origin, ResultsWriter
-from birdsonnx.inference.verdicts import Judged, Verdict
+from birdsonnx.inference.judging.verdicts import Judged, Verdict
+from birdsonnx.inference.keeping import hdf5
+from birdsonnx.inference.keeping.results_file import Origin, ResultsWriter
 from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.soundness import require_sound
 from birdsonnx.reporting.printable import printable

@@ -13,9 +13,9 @@ from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.decoding import Decoder
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import open_classifier
+from birdsonnx.inference.judging.verdicts import Judge
+from birdsonnx.inference.keeping.summary import SHOWN
 from birdsonnx.inference.prediction import Files, record
-from birdsonnx.inference.summary import SHOWN
-from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.ranks import Ranks
 from tests.conftest import disk_of
 from tests.inference.conftest import CLASSES, COUNT, broken

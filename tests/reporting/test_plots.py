@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import ArtifactError, DataError
-from birdsonnx.inference.confusion import Confusion
+from birdsonnx.inference.evaluating.confusion import Confusion
 from birdsonnx.reporting.augmentation import Preview, Row
 from birdsonnx.reporting.plots import plot_confusion, plot_curves, plot_preview
 from birdsonnx.reporting.plots.confusion import confusion_figure

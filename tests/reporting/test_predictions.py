@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.summary import SHOWN, Summary
-from birdsonnx.inference.verdicts import UNKNOWN, Judged, Verdict
+from birdsonnx.inference.judging.verdicts import UNKNOWN, Judged, Verdict
+from birdsonnx.inference.keeping.summary import SHOWN, Summary
 from birdsonnx.reporting.predictions import named_lines, total_line
 
 

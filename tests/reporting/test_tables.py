@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from birdsonnx.config.transforms import CenterCrop, Resize
-from birdsonnx.inference.confusion import Confusion
-from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.mistakes import Mistakes
-from birdsonnx.inference.reliability import wilson_interval
+from birdsonnx.inference.evaluating.confusion import Confusion
+from birdsonnx.inference.evaluating.evaluation import Evaluation
+from birdsonnx.inference.evaluating.mistakes import Mistakes
+from birdsonnx.inference.evaluating.reliability import wilson_interval
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.reporting.tables import evaluation_lines, info_lines, model_info, write_evaluation

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.inference.judging.thresholds import Thresholds
-from birdsonnx.inference.verdicts import UNSURE, Judge
+from birdsonnx.inference.judging.verdicts import UNSURE, Judge
 
 Labelled = tuple[str, npt.NDArray[np.float32], int]
 """A photo's name, its log-probabilities, float32 `(classes,)`, and the index of its right class."""

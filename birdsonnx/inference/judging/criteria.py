@@ -11,7 +11,7 @@ from birdsonnx.inference.judging import species as lists
 from birdsonnx.inference.judging.species import SpeciesList
 from birdsonnx.inference.judging.taxonomy_file import TaxonomyTable
 from birdsonnx.inference.judging.thresholds import Thresholds
-from birdsonnx.inference.verdicts import Judge
+from birdsonnx.inference.judging.verdicts import Judge
 
 
 @dataclass(frozen=True)

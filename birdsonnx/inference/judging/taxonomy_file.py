@@ -9,7 +9,7 @@ from birdsonnx.errors import DataError
 from birdsonnx.inference.judging.class_names import SAID, ClassNames
 from birdsonnx.inference.judging.name_files import SEPARATORS, alike, enumerated, first_cell, lines_of
 from birdsonnx.inference.judging.taxonomy import Level, Taxonomy
-from birdsonnx.inference.verdicts import CLASS, UNKNOWN, UNSURE
+from birdsonnx.inference.judging.verdicts import CLASS, UNKNOWN, UNSURE
 
 RANKS = (
     *("species", "subgenus", "genus", "subtribe", "tribe", "subfamily", "family", "superfamily"),

@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.inference.reliability import Reliability
+from birdsonnx.inference.evaluating.reliability import Reliability
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 42

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.inference.answers import Answered, Answers
-from birdsonnx.inference.confusion import Confusion
-from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.reliability import Reliability, reliability, wilson_interval
+from birdsonnx.inference.evaluating.answers import Answered, Answers
+from birdsonnx.inference.evaluating.confusion import Confusion
+from birdsonnx.inference.evaluating.evaluation import Evaluation
+from birdsonnx.inference.evaluating.reliability import Reliability, reliability, wilson_interval
 from birdsonnx.reporting.page.charts import Chart, reliability_chart
 from birdsonnx.reporting.printable import printable
 

@@ -10,9 +10,9 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.config.computing import EngineChoice
 from birdsonnx.errors import ArtifactError, ConfigError, DataError
-from birdsonnx.inference import evaluation
-from birdsonnx.inference.answers import Answers
-from birdsonnx.inference.evaluation import Evaluation
+from birdsonnx.inference.evaluating import evaluation
+from birdsonnx.inference.evaluating.answers import Answers
+from birdsonnx.inference.evaluating.evaluation import Evaluation
 from birdsonnx.reporting.page import machine, predictions, rendering, review, source, thumbnails
 from birdsonnx.reporting.page.evaluated import UNCERTAIN, WORST, Evaluated, evaluated
 from birdsonnx.reporting.page.model_facts import ModelFacts, model_facts

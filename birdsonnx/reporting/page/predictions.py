@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from birdsonnx.errors import UnlabelledError
-from birdsonnx.inference import evaluation, hdf5
-from birdsonnx.inference.answers import Answers
-from birdsonnx.inference.evaluation import Evaluation
-from birdsonnx.inference.hdf5 import Predictions
-from birdsonnx.inference.labels import labels_of
+from birdsonnx.inference.evaluating import evaluation
+from birdsonnx.inference.evaluating.answers import Answers
+from birdsonnx.inference.evaluating.evaluation import Evaluation
+from birdsonnx.inference.evaluating.labels import labels_of
+from birdsonnx.inference.keeping import hdf5
+from birdsonnx.inference.keeping.hdf5 import Predictions
 from birdsonnx.runtime.audience import Audience
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.inference.answers import Answers
+from birdsonnx.inference.evaluating.answers import Answers
 from birdsonnx.reporting.printable import printable
 
 BESIDE_NAME = 25

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
+from birdsonnx.inference.evaluating.confusion import MOST_IN_MATRIX, Confusion
 from birdsonnx.reporting.plots import drawing
 from birdsonnx.reporting.printable import printable
 

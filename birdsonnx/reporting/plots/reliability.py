@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from birdsonnx.inference.calibrating import Calibration, Figures
-from birdsonnx.inference.reliability import wilson_interval
+from birdsonnx.inference.calibrating.calibration import Calibration, Figures
+from birdsonnx.inference.evaluating.reliability import wilson_interval
 from birdsonnx.reporting.plots import drawing
 
 if TYPE_CHECKING:

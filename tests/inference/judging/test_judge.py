@@ -11,7 +11,7 @@ from birdsonnx.inference.judging.criteria import Criteria
 from birdsonnx.inference.judging.species import Species
 from birdsonnx.inference.judging.taxonomy import Level, Taxonomy
 from birdsonnx.inference.judging.thresholds import Thresholds
-from birdsonnx.inference.verdicts import Judge
+from birdsonnx.inference.judging.verdicts import Judge
 
 NAMES = ("ANT BIRD", "BEE-EATER", "COOT", "DUCK")
 GENERA = Taxonomy((Level.of("genus", ["G", "G", "H", "H"], (0, 1, 2, 3)),))

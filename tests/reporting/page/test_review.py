@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from birdsonnx.inference.answers import Answers
+from birdsonnx.inference.evaluating.answers import Answers
 from birdsonnx.reporting.page import review
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.inference import mistakes
-from birdsonnx.inference.mistakes import Mistakes
+from birdsonnx.inference.evaluating import mistakes
+from birdsonnx.inference.evaluating.mistakes import Mistakes
 
 CLASSES = ("COOT", "=ANT", "BEE-EATER")
 

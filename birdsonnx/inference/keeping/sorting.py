@@ -11,7 +11,7 @@ from birdsonnx.errors import ArtifactError, ConfigError, DataError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import named_by
 from birdsonnx.images.placing import place, require_place
-from birdsonnx.inference.verdicts import Judged
+from birdsonnx.inference.judging.verdicts import Judged
 from birdsonnx.runtime.audience import Audience
 
 LONGEST_NAME = 255

@@ -17,20 +17,22 @@ import numpy.typing as npt
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo, fitted, read_class_folders
-from birdsonnx.inference import hdf5, requests, unknown
-from birdsonnx.inference.answers import Answers
-from birdsonnx.inference.bursts import sequences_of, sharing
-from birdsonnx.inference.confusion import MOST_IN_MATRIX, Confusion
+from birdsonnx.inference import requests
+from birdsonnx.inference.evaluating import unknown
+from birdsonnx.inference.evaluating.answers import Answers
+from birdsonnx.inference.evaluating.confusion import MOST_IN_MATRIX, Confusion
+from birdsonnx.inference.evaluating.labels import labels_of
+from birdsonnx.inference.evaluating.mistakes import Mistakes
+from birdsonnx.inference.evaluating.reliability import Sums, wilson_interval
+from birdsonnx.inference.evaluating.unknown import Unknown
 from birdsonnx.inference.forward import counted, name_photos
-from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.judging.bursts import sequences_of, sharing
 from birdsonnx.inference.judging.coverage import Judging, Sure
 from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
-from birdsonnx.inference.labels import labels_of
-from birdsonnx.inference.mistakes import Mistakes
+from birdsonnx.inference.judging.verdicts import Judge
+from birdsonnx.inference.keeping import hdf5
+from birdsonnx.inference.keeping.hdf5 import Predictions
 from birdsonnx.inference.opening import choose_model, open_model
-from birdsonnx.inference.reliability import Sums, wilson_interval
-from birdsonnx.inference.unknown import Unknown
-from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 

@@ -12,9 +12,9 @@ from birdsonnx.errors import ArtifactError
 from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference import results_file
-from birdsonnx.inference.results_file import Origin, writing
-from birdsonnx.inference.verdicts import Judged, Verdict
+from birdsonnx.inference.judging.verdicts import Judged, Verdict
+from birdsonnx.inference.keeping import results_file
+from birdsonnx.inference.keeping.results_file import Origin, writing
 from tests.conftest import disk_of
 from tests.megadetector import detected, require_valid, with_
 

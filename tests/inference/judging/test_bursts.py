@@ -13,10 +13,10 @@ from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference import prediction
-from birdsonnx.inference.bursts import mean_of, require_gap, sharing
 from birdsonnx.inference.forward import Named
+from birdsonnx.inference.judging.bursts import mean_of, require_gap, sharing
+from birdsonnx.inference.judging.verdicts import Judge
 from birdsonnx.inference.prediction import Files
-from birdsonnx.inference.verdicts import Judge
 from birdsonnx.runtime.ranks import Ranks
 
 CLASSES = 5

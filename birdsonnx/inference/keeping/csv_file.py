@@ -13,8 +13,8 @@ from typing import TextIO
 
 from birdsonnx import artifacts
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.csv_columns import Columns
-from birdsonnx.inference.verdicts import Judged
+from birdsonnx.inference.judging.verdicts import Judged
+from birdsonnx.inference.keeping.csv_columns import Columns
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Beginnings of a cell that a spreadsheet may take for a formula, or passes over before one."""

@@ -9,9 +9,9 @@ from PIL import Image
 
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference import csv_file
-from birdsonnx.inference.csv_columns import Columns, asked_for
-from birdsonnx.inference.verdicts import Judge, Judged
+from birdsonnx.inference.judging.verdicts import Judge, Judged
+from birdsonnx.inference.keeping import csv_file
+from birdsonnx.inference.keeping.csv_columns import Columns, asked_for
 from tests.shots import GPS, Base, exif_of, save
 
 CLASSES = ("=ANT", "BEE")

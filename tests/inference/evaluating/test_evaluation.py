@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import DataError
-from birdsonnx.inference import hdf5
-from birdsonnx.inference.confusion import Confusion
-from birdsonnx.inference.evaluation import evaluate
-from birdsonnx.inference.labels import labels_of
-from birdsonnx.inference.reliability import reliability, wilson_interval
+from birdsonnx.inference.evaluating.confusion import Confusion
+from birdsonnx.inference.evaluating.evaluation import evaluate
+from birdsonnx.inference.evaluating.labels import labels_of
+from birdsonnx.inference.evaluating.reliability import reliability, wilson_interval
+from birdsonnx.inference.keeping import hdf5
 
 CLASSES = ("COOT", "COOT BLACK", "ANT BIRD")
 CSV = Path("labels.csv")

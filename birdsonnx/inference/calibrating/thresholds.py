@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.inference.temperature import Answered, Labels
+from birdsonnx.inference.calibrating.temperature import Answered, Labels
 
 FEWEST = 10
 """Photos that are some evidence. Of 10 that are all right, the share to expect of others is still only 0.72

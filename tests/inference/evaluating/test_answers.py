@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdsonnx.inference.answers import Answers
+from birdsonnx.inference.evaluating.answers import Answers
 
 CLASSES = 6
 

@@ -9,9 +9,9 @@ import pytest
 
 from birdsonnx.errors import BirdsonnxError
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference import sorting
-from birdsonnx.inference.sorting import Sorter, require_folder_names, require_free, unfit_for_folder
-from birdsonnx.inference.verdicts import Judged, Verdict
+from birdsonnx.inference.judging.verdicts import Judged, Verdict
+from birdsonnx.inference.keeping import sorting
+from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free, unfit_for_folder
 from birdsonnx.reporting.console import Console
 
 QUIET = Console(speaks=False)

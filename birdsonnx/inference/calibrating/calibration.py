@@ -12,13 +12,14 @@ from birdsonnx import artifacts
 from birdsonnx.config.computing import EngineChoice
 from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
-from birdsonnx.inference import knowing, requests, temperature, thresholds
+from birdsonnx.inference import requests
+from birdsonnx.inference.calibrating import knowing, temperature, thresholds
+from birdsonnx.inference.calibrating.temperature import Answered, Labels, LogProbs
+from birdsonnx.inference.calibrating.thresholds import Thresholds
 from birdsonnx.inference.classifier import Classifier, open_classifier
+from birdsonnx.inference.evaluating.reliability import Reliability, reliability
 from birdsonnx.inference.forward import Named, name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
-from birdsonnx.inference.reliability import Reliability, reliability
-from birdsonnx.inference.temperature import Answered, Labels, LogProbs
-from birdsonnx.inference.thresholds import Thresholds
 from birdsonnx.model import calibrated_form, model_file
 from birdsonnx.model.checkpoint_names import CALIBRATED_SUFFIX, default_folder, newest_checkpoint
 from birdsonnx.model.edits import copy_of

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from birdsonnx.inference.knowing import FEW, Means, fit, threshold_of
-from birdsonnx.inference.unknown import Unknown, auroc
+from birdsonnx.inference.calibrating.knowing import FEW, Means, fit, threshold_of
+from birdsonnx.inference.evaluating.unknown import Unknown, auroc
 
 DIRECTIONS = np.eye(3, 5, dtype=np.float32)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import DataError, UnlabelledError
-from birdsonnx.inference.hdf5 import Predictions
+from birdsonnx.inference.keeping.hdf5 import Predictions
 
 
 def labels_of(

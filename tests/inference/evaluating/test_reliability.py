@@ -5,7 +5,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from birdsonnx.inference.reliability import reliability, wilson_interval
+from birdsonnx.inference.evaluating.reliability import reliability, wilson_interval
 
 
 def bound_by_bisection(right: int, photos: int, inside: float, outside: float, z: float = 1.959963984540054):

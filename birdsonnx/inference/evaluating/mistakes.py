@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
-from birdsonnx.inference.csv_file import harmless
+from birdsonnx.inference.keeping.csv_file import harmless
 
 COLUMNS = ("name", "class", "class_probability", "named", "named_probability")
 """Of the CSV."""

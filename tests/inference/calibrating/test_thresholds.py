@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from birdsonnx.inference.temperature import Answered
-from birdsonnx.inference.thresholds import FEWEST, NEVER, SAME, fit, threshold
+from birdsonnx.inference.calibrating.temperature import Answered
+from birdsonnx.inference.calibrating.thresholds import FEWEST, NEVER, SAME, fit, threshold
 
 
 def by_loop(probability, right, precision):

@@ -20,8 +20,8 @@ from birdsonnx import artifacts
 from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.disk_file import DiskFile
-from birdsonnx.inference.verdicts import Judged
+from birdsonnx.inference.judging.verdicts import Judged
+from birdsonnx.inference.keeping.disk_file import DiskFile
 from birdsonnx.model import foreign_files, h5_safety
 from birdsonnx.runtime import interruption
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.verdicts import Judged
+from birdsonnx.inference.judging.verdicts import Judged
 
 SHOWN = 50
 """Up to this many photos are listed one by one; of more a summary is enough."""

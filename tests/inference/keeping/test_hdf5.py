@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from birdsonnx.errors import ArtifactError, DataError, ImageError
-from birdsonnx.inference.disk_file import DiskFile
-from birdsonnx.inference.hdf5 import reading, require_storable, writing
+from birdsonnx.inference.keeping.disk_file import DiskFile
+from birdsonnx.inference.keeping.hdf5 import reading, require_storable, writing
 from tests.conftest import disk_of
 
 FILE = Path("output_1.h5")

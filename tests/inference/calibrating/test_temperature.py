@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdsonnx.inference import temperature
+from birdsonnx.inference.calibrating import temperature
 
 
 def log_softmax(scores):
