@@ -193,9 +193,9 @@ def test_what_cannot_be_named_is_a_failure(card, ranks):
     ]
     night, _, day, last = results()["images"]
     assert [("classifications" in each) for each in night["detections"]] == [True, False, False]
-    assert day["detections"] is last["detections"] is None
+    assert day["detections"] is None
     assert day["failure"].startswith("not an image")
-    assert last["failure"] == "found.json has boxes of it, and it is not among the photos"
+    assert last == gone  # another run may find it
 
 
 def test_where_nothing_can_be_named_nothing_is_written(card):

@@ -161,8 +161,8 @@ def test_an_image_fails_where_none_of_its_boxes_has_an_answer():
     content = detected(**{"a.jpg": [[0, 0, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]], "b.jpg": [[0, 0, 1, 1]]})
     bad = [("a.jpg/0", "a.jpg: broken"), ("a.jpg/1", "a.jpg: broken"), ("b.jpg", "b.jpg: not there")]
     a, b = written(*bad, origin=of_detector(content, "a.jpg"))["images"]
-    assert (a["detections"], b["detections"]) == (None, None)
-    assert (a["failure"], b["failure"]) == ("broken", "not there")
+    assert (a["failure"], a["detections"]) == ("broken", None)
+    assert b == content["images"][1]
     one = [judged("a.jpg/0", ("COOT", 0.7)), ("a.jpg/1", "a.jpg: the box 1 has no area")]
     a, _ = written(*one, origin=of_detector(content, "a.jpg", "b.jpg"))["images"]
     assert [each.get("classifications") for each in a["detections"]] == [[["2", 0.7]], None]
