@@ -122,7 +122,7 @@ def slow(module: str, name: str, function: str, wait: str = "time.sleep(60)") ->
 WORK = {
     "predict": (
         ("predict", "data/valid", "--model", "model.onnx"),
-        ("inference", "hdf5", "require_storable"),
+        ("inference.keeping", "hdf5", "require_storable"),
     ),
     "quantize": (
         ("quantize", "model.onnx", "--calibrate", "data/train"),
