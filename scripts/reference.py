@@ -180,7 +180,7 @@ def sentence(text: str) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    return [line for part in (text or "").split("\n\n") for line in (" ".join(part.split()), "")]
+    return [line for part in (text or "").split("\n\n") for line in (cell(part), "")]
 
 
 def main() -> int:

@@ -1,11 +1,11 @@
 """`birdsonnx calibrate`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birdsonnx.cli import next_steps
 from birdsonnx.cli.job import CANNOT, Job, agreed, running
 from birdsonnx.cli.options import Debug, Engine, Json, Tag, Threads, engine_of
 from birdsonnx.errors import ConfigError
@@ -86,7 +86,7 @@ def calibrate(
         if outcome.calibration is None:
             job.code = CANNOT
             return
-        _report(job, outcome, outcome.calibration, plot)
+        _report(job, outcome, outcome.calibration, plot, validate)
 
 
 def _share(option: str, share: float | None) -> float | None:
@@ -103,7 +103,7 @@ def _kept(keep: float | None, known: Path | None) -> float | None:
     return _share("--keep", keep)
 
 
-def _report(job: Job, outcome: "Outcome", found: "Calibration", plot: Path | None) -> None:
+def _report(job: Job, outcome: "Outcome", found: "Calibration", plot: Path | None, validate: Path) -> None:
     """Draw what was asked for, and print what people read."""
     from birdsonnx import artifacts
     from birdsonnx.reporting import calibration
@@ -116,7 +116,5 @@ def _report(job: Job, outcome: "Outcome", found: "Calibration", plot: Path | Non
         with job.console().progress(f"drawing {plot}"):
             plots.plot_reliability(found, plot, f"{outcome.model.name} on {found.photos} photos")
         job.say(artifacts.written(plot))
-    job.say(
-        artifacts.written(outcome.output),
-        f"next: birdsonnx predict PHOTOS --model {shlex.quote(str(outcome.output))}",
-    )
+    commands = next_steps.after_calibration(outcome.output, validate, outcome.known is not None)
+    job.say(artifacts.written(outcome.output), *next_steps.as_lines(commands))

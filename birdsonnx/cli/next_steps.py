@@ -28,6 +28,17 @@ def after_export(file: Path, is_trainable: bool, labels: Path | None) -> list[st
     return [shlex.join(["birdsonnx", "train", "--data", data, "--model", str(file)])]
 
 
+def after_calibration(file: Path, validate: Path, has_known: bool) -> list[str]:
+    """What to do with a calibrated model: to name photos, and to evaluate it on the set `test` beside the
+    photos that it was calibrated with, if there is one."""
+    commands = [["predict", "PHOTOS", "--model", str(file)]]
+    held_out = validate.parent / "test"
+    if held_out.is_dir() and held_out != validate:
+        others = ["--unknown", "OTHERS"] if has_known else []
+        commands.append(["evaluate", str(held_out), "--model", str(file), *others])
+    return [shlex.join(["birdsonnx", *words]) for words in commands]
+
+
 @dataclass(frozen=True)
 class Again:
     """How a training is started once more."""

@@ -1,4 +1,4 @@
-"""A detector's boxes, read from a file in MegaDetector's batch format, versions 1.0 to 1.6.
+"""A detector's boxes, read from a file in MegaDetector's batch format, versions 1.0 and higher (1.x).
 
 The format: https://lila.science/megadetector-output-format. A box is `[x_min, y_min, width, height]`, each a
 share of the photo's width or height from its upper left corner, of the photo as it stands upright. Nothing

@@ -63,5 +63,5 @@ def _calibrated(model: Path, say: Say) -> Path:
     path = beside(model)
     if path is None:
         return model
-    say(f"model {path}: {model.name} beside it, calibrated")
+    say(f"model {path}: the calibrated form of {model.name} beside it")
     return path

@@ -33,10 +33,10 @@ def _bins(figures: Figures) -> list[dict[str, float]]:
 
 def lines(outcome: Outcome, found: Calibration) -> list[str]:
     """The same for people, as a small table and what is to be said of it."""
-    table = [f"{'':<7}{'loss':>10}{'expected error':>16}{'accuracy':>10}"]
+    table = [f"{'':<7}{'loss':>10}{'calibration error':>19}{'accuracy':>10}"]
     for name, each in (("before", found.before), ("after", found.after)):
         error = each.reliability.expected_error
-        table.append(f"{name:<7}{each.loss:>10.4f}{error:>16.4f}{each.accuracy:>10.4f}")
+        table.append(f"{name:<7}{each.loss:>10.4f}{error:>19.4f}{each.accuracy:>10.4f}")
     total = "" if outcome.total == found.temperature else f", with the earlier one {outcome.total:.4f}"
     table.append(f"temperature {found.temperature:.4f}{total}, by {found.photos} photos; {outcome.changed}")
     if found.thresholds is not None:
@@ -51,10 +51,10 @@ def _notes(outcome: Outcome, found: Calibration) -> list[str]:
 
 
 def _known_line(known: Known) -> str:
-    by = f" by {known.means.photos} training photos" if known.means.photos else ""
+    by = f"by {known.means.photos:,} training photos; " if known.means.photos else ""
     return (
-        f"known: {known.threshold:.4f} or more{by} keeps {known.kept:.4f} of the {known.photos} photos; less "
-        "shows none of the classes"
+        f"known: {by}the threshold {known.threshold:.4f} keeps {known.kept:.4f} of the {known.photos:,} "
+        "photos; one below it shows none of the classes"
     )
 
 

@@ -59,7 +59,7 @@ def species_lines(summary: Summary) -> list[str]:
     """How many answers the list of species changed, where there is one."""
     if summary.changed is None:
         return []
-    return [f"the list of species changed {summary.changed} of {summary.photos} answers"]
+    return [f"the list of species changed {summary.changed} of {summary.named} answers"]
 
 
 def sequence_lines(sequences: int | None, without_time: int, gap_s: float | None) -> list[str]:
@@ -83,7 +83,7 @@ def sorted_lines(summary: Summary, copies: bool) -> list[str]:
 def next_lines(summary: Summary, inputs: Sequence[str]) -> list[str]:
     """What to do with the predictions: see how right they are, where the photos' names say what they show;
     else look through them, where they are all of one folder."""
-    if summary.output is None:
+    if summary.output is None or not summary.shown:
         return []
     if summary.says_classes:
         return [f"next: birdsonnx evaluate {shlex.quote(str(summary.output))}"]

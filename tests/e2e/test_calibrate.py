@@ -214,7 +214,7 @@ def test_int8_keeps_it():
 def test_the_newest_checkpoint_is_taken_calibrated_while_it_fits():
     succeed(*CALIBRATE)
     text = succeed("evaluate", "data/valid")
-    assert f"model {CALIBRATED}: {MODEL.name} beside it, calibrated" in text
+    assert f"model {CALIBRATED}: the calibrated form of {MODEL.name} beside it" in text
     tiny_model(3, CLASSES, seed=5).save(Path("start.onnx"))
     succeed("train", config())
     assert succeed_json("evaluate", "data/valid")["model"] == str(MODEL)

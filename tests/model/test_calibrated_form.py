@@ -44,7 +44,7 @@ def test_that_of_the_newest_is_taken_and_said(folder):
     assert path.name == "model_checkpoint_2.calibrated.onnx"
     name, [line] = newest(folder)
     assert name == path.name
-    assert line == f"model {path}: model_checkpoint_2.onnx beside it, calibrated"
+    assert line == f"model {path}: the calibrated form of model_checkpoint_2.onnx beside it"
 
 
 def test_stale_and_damaged_ones_are_not(folder):

@@ -8,7 +8,7 @@ import pytest
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.judging.verdicts import UNKNOWN, Judged, Verdict
 from birdsonnx.inference.keeping.summary import SHOWN, Summary
-from birdsonnx.reporting.predictions import named_lines, total_line
+from birdsonnx.reporting.predictions import named_lines, next_lines, species_lines, total_line
 
 
 def judged(name: str, verdict: Verdict) -> Judged:
@@ -72,3 +72,22 @@ def test_the_total(refused, output, expected):
     made = summary(4, refused=refused)
     made.output = output
     assert total_line(made) == expected
+
+
+def test_where_no_box_was_named_nothing_is_to_be_done_with_it():
+    made = summary(0)
+    made.output, made.says_classes = Path("out/output_1.h5"), True
+    assert next_lines(made, ["card"]) == []
+    made.add(judged("0.jpg", Verdict("CLASS 0", 0.75, [("CLASS 0", 0.75)])))
+    assert next_lines(made, ["card"]) == ["next: birdsonnx evaluate out/output_1.h5"]
+
+
+def test_of_boxes_the_changed_answers_are_counted_among_boxes():
+    made = summary(0)
+    made.boxes = made.changed = 0
+    verdict = Verdict("OTHER", 0.6, [("OTHER", 0.6)], instead_of=("CLASS 0", 0.8))
+    for number in range(3):
+        photo = Photo(Path("a.jpg"), f"a.jpg/{number}")
+        made.add(Judged(photo, np.log(np.array([0.75, 0.25], np.float32)), verdict))
+    assert made.photos == 1
+    assert species_lines(made) == ["the list of species changed 3 of 3 answers"]

@@ -48,8 +48,8 @@ class Unknown:
             "-" if value is None else f"{value:.4f}" for value in (self.auroc, self.refused, self.kept)
         )
         return (
-            f"unknown: AUROC {auroc} against {self.photos} photos of other things; at {self.threshold:.4f} "
-            f"{refused} of them are refused and {kept} of the photos of the classes kept"
+            f"unknown: AUROC {auroc} against {self.photos:,} photos of other things; the threshold "
+            f"{self.threshold:.4f} refuses {refused} of them and keeps {kept} of the photos of the classes"
         )
 
 

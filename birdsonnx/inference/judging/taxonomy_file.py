@@ -97,8 +97,8 @@ class TaxonomyTable:
             say(line)
         if missing:
             say(
-                f"{self.where}: {len(missing)} of {len(possible)} classes are not in it, and have no higher "
-                f"level: {enumerated(missing, SAID)}"
+                f"{self.where}: no line for {len(missing)} of {len(possible)} classes, so they have no "
+                f"higher level: {enumerated(missing, SAID)}"
             )
         taxa = [row_of[index].taxa if index in row_of else None for index in range(len(classes))]
         return Taxonomy(

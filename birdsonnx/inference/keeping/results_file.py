@@ -2,8 +2,9 @@
 
 The format: https://lila.science/megadetector-output-format. A detector's file comes back as it was, with our
 classes at the boxes that were named. Of whole photos each has one box, which is all of it. What has no answer
-has a `failure` instead of detections, but for images that are not among the photos. What is said instead of a class (`unknown`, a genus) is a category of
-its own, after the classes, and comes first among the classifications of its box.
+has a `failure` instead of detections; an image that is not among the photos keeps its boxes. What is said
+instead of a class (`unknown`, a genus) is a category of its own, after the classes, and comes first among the
+classifications of its box.
 
 The format says that a category may have any name, and its example counts from 0; ids are the class indices.
 """
@@ -151,8 +152,8 @@ class ResultsWriter:
             yield image
 
     def _failure_of(self, entry: Entry) -> str | None:
-        """Why none of an image's boxes has an answer, where some were to be named; else None. An image that is
-        not among the photos keeps its boxes: another run may name them."""
+        """Why none of an image's boxes has an answer, where some were to be named; else None. An image that
+        is not among the photos keeps its boxes: another run may name them."""
         names = [f"{entry.name}/{index}" for index, _, _ in entry.boxes]
         if any(name in self._answers for name in names):
             return None

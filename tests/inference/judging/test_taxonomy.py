@@ -74,7 +74,7 @@ def test_an_empty_cell_skips_a_level_and_what_lacks_is_said():
     assert taxa(taxonomy) == {"genus": [None, "Gb", None, None], "family": ["Fa", None, None, None]}
     assert said == [
         "t.csv: 2 names are none of the model's classes: 'EMU', 'EMI'",
-        "t.csv: 2 of 4 classes are not in it, and have no higher level: 'COOT', 'DUCK'",
+        "t.csv: no line for 2 of 4 classes, so they have no higher level: 'COOT', 'DUCK'",
     ]
     _, said = read("class,genus\nANT BIRD,Ga\nant_bird ,Ga\n", (0,), ("ANT BIRD", "ant_bird"))
     assert said == []
