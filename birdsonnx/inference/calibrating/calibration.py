@@ -88,7 +88,7 @@ class Figures:
         return {
             "loss": self.loss,
             "accuracy": self.accuracy,
-            "expected_calibration_error": self.reliability.expected_error,
+            "calibration_error": self.reliability.expected_error,
             "overconfidence": self.reliability.excess,
         }
 
