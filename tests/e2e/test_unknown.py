@@ -138,6 +138,14 @@ def test_calibrating_once_more_keeps_it_and_known_again_replaces_it():
     assert [each.name for each in model_file.load(Path("anew.onnx")).proto.graph.output] == [OUTPUT, KNOWN]
 
 
+def test_what_the_replaced_file_had_and_the_new_one_has_not_is_said():
+    succeed(*CALIBRATE, "--precision", "0.9")
+    said = succeed(*CALIBRATE[:4])
+    lost = "had thresholds (--precision) and the output known (--known), which the new file has not"
+    assert lost in " ".join(said.split())
+    assert "which the new file has not" not in succeed(*CALIBRATE[:4])
+
+
 def test_bad_training_photos_are_listed():
     Path("data/train/COOT/bad.png").write_bytes(b"no photo")
     done = birdsonnx(*CALIBRATE, "-o", "k.onnx")
@@ -164,6 +172,7 @@ def test_a_class_without_a_photo_that_can_be_used_is_refused(ranks):
         ((*CALIBRATE[:4], "--keep", "0.9"), "--keep is for the threshold of --known DIR"),
         ((*CALIBRATE[:4], "--known", "nowhere"), "nowhere"),
         ((*CALIBRATE[:4], "--known", "others"), "others"),
+        ((*CALIBRATE[:4], "--known", "data/valid"), "60 of its photos are photos of --validate"),
     ],
 )
 def test_what_cannot_be_is_refused(words, said):

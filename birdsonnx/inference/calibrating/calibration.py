@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx import artifacts
 from birdsonnx.config.computing import EngineChoice
-from birdsonnx.errors import ConfigError, ModelError
+from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
 from birdsonnx.inference import requests
 from birdsonnx.inference.calibrating import knowing, temperature, thresholds
@@ -24,6 +24,7 @@ from birdsonnx.model import calibrated_form, model_file
 from birdsonnx.model.checkpoint_names import CALIBRATED_SUFFIX, default_folder, newest_checkpoint
 from birdsonnx.model.edits import copy_of
 from birdsonnx.model.file_bytes import read_bytes
+from birdsonnx.model.metadata import Metadata
 from birdsonnx.model.metadata_props import PREFIX
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.temperature import divide_scores
@@ -154,6 +155,7 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
         BirdsonnxError: a model or folder that cannot be used; nothing is written then.
     """
     path, output, source = ranks.first(lambda: _source(request, audience))
+    ranks.first(lambda: _require_apart(request))
     content, means = source, None
     if request.known is not None:
         model = knowing.Network(source, str(path), request.threads, request.engine)
@@ -184,6 +186,7 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
             model = known.added_to(model)
         calibrated = calibrated_model(model, validation, artifacts.sha256_of(source), request.precision)
         _require_answers(model, calibrated, photos[:COMPARED])
+        _say_what_is_lost(output, calibrated.model, audience)
         calibrated.model.save(output)
         total = float((calibrated.model.metadata.calibration or {})["temperature"])
         return Outcome(path, output, calibrated.calibration, calibrated.changed, total, refused, known)
@@ -207,6 +210,39 @@ def _source(request: Request, audience: Audience) -> tuple[Path, Path, bytes]:
     if request.precision is not None and metadata.classes is None:
         raise ModelError(f"{path}: it has no class names, which thresholds are for; train it first")
     return path, output, content
+
+
+def _require_apart(request: Request) -> None:
+    """Raises DataError where photos that `known` is fitted to are to say what it is worth as well."""
+    if request.known is None:
+        return
+    both = {
+        photo.path.resolve()
+        for photo in read_class_folders(request.validate, request.tag, may_lack=True).photos
+    }.intersection(photo.path.resolve() for photo in read_class_folders(request.known, request.tag).photos)
+    if both:
+        raise DataError(
+            f"--known {request.known}: {len(both)} of its photos are photos of --validate, such as "
+            f"{min(both)}; they would come out better than other photos; give the training photos to --known"
+        )
+
+
+def _say_what_is_lost(output: Path, model: BirdModel, audience: Audience) -> None:
+    """What the file that is replaced had, and the new one has not."""
+    if not output.is_file():
+        return
+    try:
+        before = Metadata.of_file(read_bytes(output), str(output))
+    except ModelError:
+        return
+    had = {"thresholds (--precision)": "thresholds", "the output known (--known)": "known"}
+    lost = [
+        what
+        for what, field in had.items()
+        if getattr(before, field) is not None and getattr(model.metadata, field) is None
+    ]
+    if lost:
+        audience.say(f"{output}: had {' and '.join(lost)}, which the new file has not")
 
 
 def validated(
