@@ -67,6 +67,12 @@ class Box:
     width: float
     height: float
 
+    @property
+    def has_area(self) -> bool:
+        """Whether some of it lies within the photo."""
+        (left, right), (top, bottom) = _cut_off(self.left, self.width, 1), _cut_off(self.top, self.height, 1)
+        return left < right and top < bottom
+
 
 @dataclass(frozen=True, slots=True)
 class Crop(Photo):

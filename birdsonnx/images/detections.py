@@ -218,8 +218,8 @@ def _wanted(found: Detections, names: Sequence[str] | None) -> set[str]:
     known: dict[str, str] = found.head[CATEGORIES]
     if names is None:
         names = (ANIMAL,) if ANIMAL in {name.lower() for name in known.values()} else ()
-    if not names:
-        return set(known)
+    if not names:  # also those that it does not list: a box that is asked for is not passed over in silence
+        return {*known, *(category for entry in found.entries for _, category, _ in entry.boxes)}
     wanted = set()
     for name in names:
         ids = {each for each, other in known.items() if other.lower() == name.lower()}

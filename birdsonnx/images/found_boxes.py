@@ -80,7 +80,7 @@ def _take(found: Found, entry: Entry, photo: Photo, request: BoxRequest) -> None
     for index, _, box in entry.boxes:
         name = f"{photo.name}/{index}"
         crop = Crop(photo.path, name, box=box, cutting=request.cutting)
-        if box.width and box.height:
+        if box.has_area:
             found.crops.append(crop)
         else:
             found.refused.append((crop, f"{photo.path}: the box {index} has no area"))

@@ -250,3 +250,18 @@ def test_that_nothing_is_to_be_named_is_said():
     assert said == [
         "found.json: no box in it is to be named; see --min-confidence and --detection-categories"
     ]
+
+
+@pytest.mark.parametrize("box", [[1.005, 0.5, 0.004, 0.2], [0.2, -0.008, 0.3, 0.007]])
+def test_a_box_beyond_the_edge_has_no_area(box):
+    found, _ = find(with_(PLAIN, "images.0.detections.0.bbox", box), "a.jpg", "b/c.jpg")
+    assert [crop.name for crop in found.crops] == ["a.jpg/1", "b/c.jpg/0"]
+    assert [why for _, why in found.refused] == ["card/a.jpg: the box 0 has no area"]
+
+
+def test_all_categories_are_also_those_that_the_file_does_not_list():
+    content = with_(PLAIN, "images.0.detections.0.category", "77")
+    found, _ = find(content, "a.jpg", "b/c.jpg")
+    assert [crop.name for crop in found.crops] == ["a.jpg/1", "b/c.jpg/0"]
+    found, _ = find(content, "a.jpg", "b/c.jpg", categories=())
+    assert [crop.name for crop in found.crops] == ["a.jpg/0", "a.jpg/1", "b/c.jpg/0"]
