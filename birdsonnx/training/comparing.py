@@ -17,7 +17,7 @@ from birdsonnx.config.color_codes import GRAY, RGB
 from birdsonnx.config.data import Data
 from birdsonnx.config.settings import Settings
 from birdsonnx.config.transforms import CenterCrop, Resize, color_steps
-from birdsonnx.errors import BirdsonnxError, ConfigError, ModelError, TrainingError
+from birdsonnx.errors import ConfigError, ModelError, TrainingError
 from birdsonnx.images.folders import LabelledFolder, quiet
 from birdsonnx.inference import speed
 from birdsonnx.inference.evaluating.reliability import wilson_interval
@@ -147,9 +147,10 @@ def compare(request: Request, ranks: Ranks, audience: Audience, listening: Liste
                 refused.append(f"{arch}, weights {weights}: {error.lines[0]}")
                 ranks.first(lambda place=place: _remove_unless_trained(place))  # type: ignore[misc]
             ranks.first(lambda: _write(_comparison(request, work, folder, rows, refused)))
-    except BirdsonnxError:
+    except BaseException:  # an interruption too: what was trained stays, what was begun goes
         if ranks.is_first:
-            _remove_unless_trained(folder)
+            for started in [*folder.glob("*/"), folder]:
+                _remove_unless_trained(started)
         raise
     if not rows:
         ranks.first(lambda: _remove_unless_trained(folder))

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from birdsonnx.model import model_file
+from birdsonnx.reporting.console import Console
+from birdsonnx.runtime.interruption import Interrupted
+from birdsonnx.runtime.ranks import Ranks
+from birdsonnx.training import comparing
 from tests.command import birdsonnx, refused, succeed, succeed_json
 
 
@@ -102,3 +106,23 @@ def test_what_cannot_be_compared_is_refused_before_any_work(config, words, said)
 def test_nothing_is_left_where_every_network_is_refused(config):
     assert "at least 75x75" in refused("compare", config, *FAST, "--arch", "inceptionv3")
     assert not list(Path("runs").iterdir())
+
+
+@pytest.mark.parametrize("trained", [0, 1])
+def test_an_interruption_leaves_what_was_trained_and_nothing_begun(config, monkeypatch, trained):
+    def one(_request, _work, arch, folder, *_):
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "network.onnx").touch()
+        if arch != "MobileNet" or not trained:
+            raise Interrupted(2)
+        (folder / "checkpoints/model_checkpoint_1.onnx").touch()
+        interval = (0.1, 0.9)
+        return comparing.Compared(arch, (8, 8), "none", 0.5, interval, 1.0, 9.0, 1, "", 9, 1.0, folder)
+
+    monkeypatch.setattr(comparing, "_one", one)
+    request = comparing.Request(Path(config), ("mobilenet", "mobilenetv2"), "none")
+    with pytest.raises(Interrupted):
+        comparing.compare(request, Ranks(), Console(json=True), None)
+    left = {path.name for path in Path("runs").glob("compare_1/*")}
+    assert left == ({"compare.csv", "compare.json", "mobilenet"} if trained else set())
+    assert len(list(Path("runs").iterdir())) == trained
