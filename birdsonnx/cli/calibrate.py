@@ -77,7 +77,9 @@ def calibrate(
             from birdsonnx.reporting import plots
 
             agreed(lambda: plots.require_drawable(plot))
-        request = calibrating.Request(validate, model, output, tag, share, threads, computed, known, kept)
+        request = calibrating.Request(
+            validate, model, output, tag, share, threads, computed, known, kept, plot
+        )
         outcome = calibrating.calibrate(request, job.ranks, job.console())
         if not job.speaks:
             return

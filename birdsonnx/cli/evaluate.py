@@ -84,7 +84,7 @@ def evaluate(
     """Compare predictions with the right classes: accuracy, top-5, loss, per class, confusion matrix, and the
     photos that were named wrongly."""
     with running(json, debug, ranks="all") as job:
-        from birdsonnx.inference.evaluating import evaluation
+        from birdsonnx.inference.evaluating import evaluation, mistakes
         from birdsonnx.inference.judging import bursts
         from birdsonnx.inference.judging.criteria import Criteria
 
@@ -96,8 +96,19 @@ def evaluate(
 
             agreed(lambda: plots.require_drawable(plot))
         criteria = agreed(lambda: Criteria(species, threshold))
+        written = [] if csv is None else [("--csv", csv), ("--csv", mistakes.beside(csv))]
         request = evaluation.Request(
-            target, model, tag, labels, threads, kind, computed, criteria, sequence_gap, unknown
+            target,
+            model,
+            tag,
+            labels,
+            threads,
+            kind,
+            computed,
+            criteria,
+            sequence_gap,
+            unknown,
+            (*written, ("--plot", plot)),
         )
         outcome = evaluation.evaluate_target(request, job.ranks, job.console())
         if not job.speaks:

@@ -1,6 +1,5 @@
 """`birdsonnx predict`."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -231,10 +230,6 @@ def _whole(request: "Request") -> "Request":
             "--sequence-gap lets photos share an answer, and --detections names several animals of one "
             "photo; leave one out"
         )
-    results = request.results
-    for option, path in {"--csv": request.csv, "--detections": detections}.items():
-        if results is not None and path is not None and os.path.realpath(results) == os.path.realpath(path):
-            raise ConfigError(f"--results {results}: is the file of {option} too; give another name")
     return request
 
 
@@ -247,7 +242,7 @@ def _begun(job: Job, config: Path | None, inputs: list[str]) -> "Request":
         return Request(inputs, output=Path("predictions"))
     settings = job.ranks.first(lambda: configs.read(config))
     same_config(job.ranks, config)
-    return agreed(lambda: Request.from_config(settings, inputs))
+    return agreed(lambda: replace(Request.from_config(settings, inputs), config=config))
 
 
 def run_prediction(job: Job, request: "Request") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsonnx.artifacts.apart import require_apart
 from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images import detections, found_boxes
@@ -59,6 +60,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
     with contextlib.ExitStack() as stack:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
+        ranks.first(lambda: _require_apart(request, photos, output, Path(model.where)))
         with audience.progress("photos", len(photos)) as advance:
             files = Files(
                 output,
@@ -93,6 +95,7 @@ class _Chosen:
             BirdsonnxError: an input or the detector's file cannot be used, or what is there would be lost.
         """
         request, boxes = self.request, self.request.boxes
+        _require_apart(request)
         if request.results is not None:
             results_file.require_own(request.results, request.overwrite)
         if boxes is None:
@@ -127,6 +130,24 @@ def _place(request: Request, stack: contextlib.ExitStack, say: Callable[[str], N
 
     made_by = request.command.record(folder)
     return stack.enter_context(taking(names, made_by, hdf5.command_of, say, request.overwrite))
+
+
+def _require_apart(
+    request: Request, photos: Sequence[Photo] = (), output: Path | None = None, model: Path | None = None
+) -> None:
+    """Raises ConfigError where a result would take the place of what is read, or of another result."""
+    criteria = request.criteria
+    require_apart(
+        [("--output", output), ("--csv", request.csv), ("--results", request.results)],
+        [
+            ("--model", model),
+            ("--config", request.config),
+            ("--species", criteria.species if isinstance(criteria.species, Path) else None),
+            ("--taxonomy", criteria.taxonomy),
+            ("--detections", None if request.boxes is None else request.boxes.file),
+        ],
+        (photo.path for photo in photos),
+    )
 
 
 @dataclass(frozen=True)

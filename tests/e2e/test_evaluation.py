@@ -153,3 +153,10 @@ def test_the_last_line_says_what_to_do_next(untrained):
     Path("one.png").rename("mine/one.png")
     lines = succeed("predict", "mine", "--model", "model.onnx", "-o", "mine out").splitlines()
     assert lines[-1] == "next: birdsonnx report 'mine out/output_1.h5' --photos mine"
+
+
+def test_options_for_a_folder_or_a_file_alone_are_refused(untrained):
+    Path("labels.csv").write_text("name,class\n")
+    folder = ("evaluate", "data/test", "--model", "model.onnx")
+    assert "--labels is for a predictions file" in refused(*folder, "--labels", "labels.csv")
+    assert "--threads is for a folder" in refused("evaluate", "predictions/output_1.h5", "--threads", "1")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command import succeed, succeed_json
+from tests.command import refused, succeed, succeed_json
 from tests.tiny import make_class_folders, tiny_model
 
 COMMAND = ("predict", "data/valid", "--model", "model.onnx")
@@ -164,3 +164,57 @@ def test_named_files_are_replaced_and_it_is_said(workspace):
         assert f"{done} named.csv\n" in succeed(*COMMAND, "--csv", "named.csv")
         text = succeed("evaluate", "data/valid", "--model", "model.onnx", "--csv", "table.csv")
         assert f"{done} table.csv\n{done} table_mistakes.csv\n" in text
+
+
+PREDICT = ("predict", "data/valid", "--model", "model.onnx")
+EVALUATE = ("evaluate", "data/valid", "--model", "model.onnx")
+CALIBRATE = ("calibrate", "model.onnx", "--validate", "data/valid")
+PHOTO = "data/valid/COOT/000.png"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((*PREDICT, "--csv", PHOTO), f"--csv {PHOTO}: is one of the photos"),
+        ((*PREDICT, "--csv", "./data/../" + PHOTO), "is one of the photos"),
+        ((*PREDICT, "--results", PHOTO, "--overwrite"), f"--results {PHOTO}: is one of the photos"),
+        ((*PREDICT, "--csv", "model.onnx"), "--csv model.onnx: is the file of --model too"),
+        ((*PREDICT, "--csv", "here.txt", "--species", "here.txt"), "is the file of --species too"),
+        (
+            (*PREDICT, "--csv", "taxa.csv", "--taxonomy", "taxa.csv", "--threshold", "1"),
+            "is the file of --taxonomy too",
+        ),
+        ((*PREDICT, "--results", "model.onnx", "--overwrite"), "is the file of --model too"),
+        ((*PREDICT, "--csv", "predictions/output_1.h5"), "is the file of --output too"),
+        ((*EVALUATE, "--csv", PHOTO), f"--csv {PHOTO}: is one of the photos"),
+        ((*EVALUATE, "--csv", "here.txt", "--species", "here.txt"), "is the file of --species too"),
+        ((*EVALUATE, "--csv", "model.onnx"), "is the file of --model too"),
+        ((*CALIBRATE, "-o", PHOTO), f"--output {PHOTO}: is one of the photos"),
+        ((*CALIBRATE, "-o", "x.png", "--plot", "x.png"), "is the file of --output too"),
+    ],
+)
+def test_no_result_takes_the_place_of_what_it_is_made_of(workspace, words, line, ranks):
+    if ranks == 2 and words[-1] != PHOTO:
+        pytest.skip("one of each verb is enough under mpirun")
+    Path("here.txt").write_text("COOT\n")
+    Path("taxa.csv").write_text("class,genus\nCOOT,a\n")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert line in refused(*words, ranks=ranks)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("option", ["--csv", "--results"])
+def test_a_new_file_among_the_photos_is_none_of_them(workspace, option):
+    succeed(*PREDICT, option, "data/valid/COOT/new.txt")
+    succeed(*PREDICT, option, "data/valid/COOT/new.txt")
+
+
+def test_predictions_of_a_config_say_so_and_are_of_the_same_command(config):
+    named = ("predict", "--config", config, "data/valid", "-o", "kept")
+    succeed(*named, "--model", "model.onnx")
+    with h5py.File("kept/output_1.h5") as file:
+        assert "--config config.json" in file.attrs["command"]
+    Path(config).write_text(Path(config).read_text().replace('"num_epochs": 1', '"num_epochs": 2'))
+    said = succeed(*named, "--model", "model.onnx")
+    assert "replacing kept/output_1.h5: it is of the same command" in said

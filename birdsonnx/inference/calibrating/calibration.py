@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx import artifacts
+from birdsonnx.artifacts.apart import require_apart
 from birdsonnx.config.computing import EngineChoice
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
@@ -62,6 +63,8 @@ class Request:
     """Class folders of training photos, for the output `known`; None: the model gets none."""
     keep: float | None = None
     """Share of the validation photos that the threshold of `known` keeps; None: `KEEP`."""
+    plot: Path | None = None
+    """What is to be drawn of it, which must be no file that is read."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,9 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
         classifier = open_model(chosen, len(folder.photos), prediction, ranks, audience)
     names, count = classifier.metadata.classes, classifier.num_classes
     folder = ranks.first(lambda: fitted(folder, names, count, str(path), say=audience.say))
+    written = (("--output", output), ("--plot", request.plot))
+    listed = [photo.path for photo in folder.photos]
+    ranks.first(lambda: require_apart(written, [("MODEL", path)], listed))
     validation, photos, refused = validated(classifier, folder, ranks, audience)
     if means is not None:
         refused = [*means.refused, *refused]

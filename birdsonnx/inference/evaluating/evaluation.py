@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.artifacts import apart
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo, fitted, read_class_folders
@@ -63,6 +64,8 @@ class Request:
     """As in a prediction of a folder."""
     unknown: Path | None = None
     """A folder of photos that show none of the classes; None: only the target is looked at."""
+    written: Sequence[apart.Named] = ()
+    """Files that are to be written of it, which must be none that is read."""
 
 
 @dataclass(frozen=True)
@@ -206,15 +209,32 @@ def evaluate_target(
     Raises:
         BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
     """
+    ranks.first(lambda: _require_apart(request))
     criteria = ranks.first(request.criteria.read)
     if request.target.is_dir():
         return _evaluate_folder(request, criteria, ranks, audience, kept)
     return ranks.first(lambda: _evaluate_file(request, criteria, audience, kept))
 
 
+def _require_apart(request: Request, model: Path | None = None, photos: Sequence[Photo] = ()) -> None:
+    """Raises ConfigError where a file to write is one that is read."""
+    species = request.criteria.species
+    read = [
+        ("TARGET", request.target),
+        ("--model", model or request.model),
+        ("--labels", request.labels),
+        ("--species", species if isinstance(species, Path) else None),
+    ]
+    apart.require_apart(request.written, read, (photo.path for photo in photos))
+
+
 def _evaluate_folder(
     request: Request, criteria: ReadCriteria, ranks: Ranks, audience: Audience, kept: Answers | None
 ) -> Outcome:
+    if request.labels is not None:
+        raise ConfigError(
+            f"--labels is for a predictions file, and {request.target} is a folder: its class folders say it"
+        )
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
@@ -240,6 +260,7 @@ def _evaluate_folder(
     if request.unknown is not None:
         of_none = partial(unknown.photos_of_none, classifier, request.unknown, folder.photos, audience)
         others = ranks.first(of_none)
+    ranks.first(lambda: _require_apart(request, Path(model.where), [*folder.photos, *(others or ())]))
     known = array("d")
 
     def answers() -> Iterator[Answer]:
@@ -278,6 +299,7 @@ def _evaluate_file(
         ("--engine", request.engine != "auto"),
         ("--sequence-gap", request.sequence_gap_s is not None),
         ("--unknown", request.unknown is not None),
+        ("--threads", request.threads is not None),
     ):
         if given:
             raise ConfigError(f"{option} is for a folder, and {request.target} is none")
