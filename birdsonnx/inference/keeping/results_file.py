@@ -147,13 +147,15 @@ class ResultsWriter:
                 name = f"{entry.name}/{index}"
                 detection["conf"] = float(detection["conf"])  # the validator takes no 1 for 1.0
                 detection.pop(CLASSIFICATIONS, None)  # of another classifier, whose categories are gone
-                if name in self._answers:
+                if entry.name is not None and name in self._answers:  # a photo may be called None
                     detection[CLASSIFICATIONS] = self._classifications(name)
             yield image
 
     def _failure_of(self, entry: Entry) -> str | None:
         """Why none of an image's boxes has an answer, where some were to be named; else None. An image that
         is not among the photos keeps its boxes: another run may name them."""
+        if entry.name is None:
+            return None
         names = [f"{entry.name}/{index}" for index, _, _ in entry.boxes]
         if any(name in self._answers for name in names):
             return None

@@ -169,6 +169,13 @@ def test_an_image_fails_where_none_of_its_boxes_has_an_answer():
     assert "failure" not in a
 
 
+def test_an_image_that_is_not_there_has_nothing_of_a_photo_called_none():
+    content = detected(**{"None": [[0, 0, 1, 1]], "gone.jpg": [[0, 0, 1, 1]]})
+    found = written(judged("None/0", ("COOT", 0.7)), origin=of_detector(content, "None"))
+    assert found["images"][0]["detections"][0]["classifications"] == [["2", 0.7]]
+    assert found["images"][1] == content["images"][1]
+
+
 def test_only_own_files_are_replaced():
     own = Path("out.json")
     results_file.require_own(own, overwrite=False)  # there is none
