@@ -57,7 +57,8 @@ def shot_of(photo: Photo) -> Shot | None:
     header = header_of(photo.path)
     if header.time is None:
         return None
-    folder = photo.name.rpartition("/")[0]
+    # Not that of its name: where several folders are given, names begin with them only if they must.
+    folder = str(photo.path.parent)
     return Shot(header.time.replace(tzinfo=None), (folder, header.make, header.model, header.serial))
 
 

@@ -179,3 +179,13 @@ def test_evaluate_needs_a_folder_for_bursts(card):
     birdsonnx("predict", *card)
     line = refused("evaluate", "predictions/output_1.h5", "--sequence-gap", "60")
     assert "--sequence-gap is for a folder" in line
+
+
+def test_two_folders_are_two_cameras_also_where_no_name_says_the_folder(card):
+    generator = np.random.default_rng(7)
+    for name in ("left/IMG_1.JPG", "right/IMG_2.JPG", "right/IMG_3.JPG"):
+        save(photo(1, generator), name, taken(0))
+    said = succeed_json("predict", "left", "right", *card[1:], "--sequence-gap", "60", "--csv", "named.csv")
+    assert said["sequences"] == 2
+    assert [row["sequence"] for row in rows().values()] == ["1", "2", "2"]
+    assert list(rows()) == ["IMG_1.JPG", "IMG_2.JPG", "IMG_3.JPG"]

@@ -125,8 +125,8 @@ def test_no_time_at_all_is_refused():
 def test_parts_of_seconds_count_and_zones_do_not():
     details = {Base.DateTimeOriginal: "2026:05:04 12:00:00", Base.SubsecTimeOriginal: "75"}
     details[Base.OffsetTimeOriginal] = "+02:00"
-    path = save(Image.new("RGB", (8, 8)), "phone.jpg", exif_of({}, details))
-    found = shot_of(Photo(path, "x/phone.jpg"))
+    save(Image.new("RGB", (8, 8)), "x/phone.jpg", exif_of({}, details))
+    found = shot_of(Photo(Path("x/phone.jpg"), "phone.jpg"))
     assert found is not None
     assert (found.time, found.camera) == (NOON + timedelta(seconds=0.75), ("x", "", "", ""))
 
