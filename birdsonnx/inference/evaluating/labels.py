@@ -47,18 +47,21 @@ def label_in(name: str, index: Mapping[str, int]) -> int | None:
     group, _, file = name.rpartition("/")
     if group:
         folders = group.split("/")
-        return next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
+        found = next((index[part] for part in (folders[0], *folders[::-1]) if part in index), None)
+        if found is None and len(folders) == 1 and "." in group and file.isdecimal():
+            return label_in(group, index)  # a box of a photo at the root: `COOT 7.jpg/0`
+        return found
     beginnings = (file[:length] for length in range(len(file), 0, -1))
     return next((index[known] for known in beginnings if known in index), None)
 
 
 def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:
     try:
-        with open(path, encoding="utf-8", newline="", opener=opener) as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=opener) as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV of name,class ({error})") from None
-    labels = {}
+    labels: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         if len(row) != 2 or row[1] not in index:
             if number == 1 and row[:2] == ["name", "class"]:
@@ -66,5 +69,6 @@ def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:
             raise DataError(
                 f"{path}: line {number}: expected name,class with a class of the model, got {row}"
             )
-        labels[row[0]] = index[row[1]]
+        if labels.setdefault(row[0], index[row[1]]) != index[row[1]]:
+            raise DataError(f"{path}: line {number}: {row[0]!r} is there before with another class")
     return labels

@@ -173,6 +173,9 @@ def labels(*names: str, csv: str | None = None, classes: tuple[str, ...] | None 
         ("COOT BLAC.jpg", 0),
         ("COOT1.jpg", 0),
         ("ANT BIRD 1.jpg", 2),
+        ("COOT/IMG.JPG/0", 0),  # boxes
+        ("june/COOT/IMG.JPG/12", 0),
+        ("COOT BLACK 7.jpg/0", 1),
     ],
 )
 def test_the_class_is_the_group_or_the_longest_name_that_begins_the_file_name(name, label):
@@ -183,6 +186,7 @@ def test_a_csv_tells_the_class_of_any_name():
     text = 'name,class\n"a, b.jpg",COOT BLACK\n\nCOOT/1.jpg,ANT BIRD\nünï.jpg,COOT\nnot there.jpg,COOT\n'
     assert labels("COOT/1.jpg", "a, b.jpg", "ünï.jpg", csv=text) == [2, 1, 0]
     assert labels("1.jpg", csv="1.jpg,COOT\n") == [0]
+    assert labels("1.jpg", csv="\ufeff1.jpg,COOT\n1.jpg,COOT\n") == [0]  # as a spreadsheet saves it
 
 
 @pytest.mark.parametrize(
@@ -197,6 +201,8 @@ def test_a_csv_tells_the_class_of_any_name():
         ("1.jpg", "name,class\n1.jpg\n", "labels.csv: line 2: expected name,class"),
         ("1.jpg", "1.jpg,COOT,more\n", "labels.csv: line 1: expected name,class"),
         ("1.jpg", "1.jpg,COOT\nname,class\n", "labels.csv: line 2: expected name,class"),
+        ("1.jpg", "1.jpg,COOT\n1.jpg,ANT BIRD\n", "labels.csv: line 2: '1.jpg' is there before"),
+        ("COOT june/1", None, "the class of 'COOT june/1' is unknown"),
     ],
 )
 def test_a_class_that_cannot_be_told(name, csv, said):
