@@ -83,7 +83,7 @@ def sorted_lines(summary: Summary, copies: bool) -> list[str]:
 def next_lines(summary: Summary, inputs: Sequence[str]) -> list[str]:
     """What to do with the predictions: see how right they are, where the photos' names say what they show;
     else look through them, where they are all of one folder."""
-    if summary.output is None or not summary.shown:
+    if summary.output is None or not summary.named:
         return []
     if summary.says_classes:
         return [f"next: birdsonnx evaluate {shlex.quote(str(summary.output))}"]

@@ -91,3 +91,11 @@ def test_of_boxes_the_changed_answers_are_counted_among_boxes():
         made.add(Judged(photo, np.log(np.array([0.75, 0.25], np.float32)), verdict))
     assert made.photos == 1
     assert species_lines(made) == ["the list of species changed 3 of 3 answers"]
+
+
+def test_of_predictions_without_a_box_nothing_is_next():
+    made = Summary("model.onnx", "0" * 64, "ONNX Runtime 1.19.2", Path("out/output_1.h5"), boxes=0)
+    made.says_classes = True
+    assert next_lines(made, ["photos"]) == []
+    made.boxes = 1
+    assert next_lines(made, ["photos"]) == ["next: birdsonnx evaluate out/output_1.h5"]
