@@ -158,5 +158,7 @@ def test_the_last_line_says_what_to_do_next(untrained):
 def test_options_for_a_folder_or_a_file_alone_are_refused(untrained):
     Path("labels.csv").write_text("name,class\n")
     folder = ("evaluate", "data/test", "--model", "model.onnx")
-    assert "--labels is for a predictions file" in refused(*folder, "--labels", "labels.csv")
+    for ranks in (1, 2):
+        said = refused(*folder, "--labels", "labels.csv", ranks=ranks)
+        assert said.startswith("birdsonnx: --labels is for a predictions file")
     assert "--threads is for a folder" in refused("evaluate", "predictions/output_1.h5", "--threads", "1")

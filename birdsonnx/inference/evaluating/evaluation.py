@@ -209,15 +209,19 @@ def evaluate_target(
     Raises:
         BirdsonnxError: a model, folder or file that cannot be used, or that do not fit together.
     """
-    ranks.first(lambda: _require_apart(request))
+    ranks.first(lambda: _require_fit(request))
     criteria = ranks.first(request.criteria.read)
     if request.target.is_dir():
         return _evaluate_folder(request, criteria, ranks, audience, kept)
     return ranks.first(lambda: _evaluate_file(request, criteria, audience, kept))
 
 
-def _require_apart(request: Request, model: Path | None = None, photos: Sequence[Photo] = ()) -> None:
-    """Raises ConfigError where a file to write is one that is read."""
+def _require_fit(request: Request, model: Path | None = None, photos: Sequence[Photo] = ()) -> None:
+    """Raises ConfigError where a file to write is one that is read, or the target needs no labels."""
+    if request.labels is not None and request.target.is_dir():
+        raise ConfigError(
+            f"--labels is for a predictions file, and {request.target} is a folder: its class folders say it"
+        )
     species = request.criteria.species
     read = [
         ("TARGET", request.target),
@@ -231,10 +235,6 @@ def _require_apart(request: Request, model: Path | None = None, photos: Sequence
 def _evaluate_folder(
     request: Request, criteria: ReadCriteria, ranks: Ranks, audience: Audience, kept: Answers | None
 ) -> Outcome:
-    if request.labels is not None:
-        raise ConfigError(
-            f"--labels is for a predictions file, and {request.target} is a folder: its class folders say it"
-        )
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
@@ -260,7 +260,7 @@ def _evaluate_folder(
     if request.unknown is not None:
         of_none = partial(unknown.photos_of_none, classifier, request.unknown, folder.photos, audience)
         others = ranks.first(of_none)
-    ranks.first(lambda: _require_apart(request, Path(model.where), [*folder.photos, *(others or ())]))
+    ranks.first(lambda: _require_fit(request, Path(model.where), [*folder.photos, *(others or ())]))
     known = array("d")
 
     def answers() -> Iterator[Answer]:
