@@ -63,14 +63,14 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         ranks.first(lambda: _require_apart(request, photos, output, Path(model.where)))
         with audience.progress("photos", len(photos)) as advance:
             files = Files(
-                output,
-                made_by,
-                request.csv,
-                request.csv_raw,
-                request.columns,
-                request.results,
-                request.boxes,
-                chosen.detections,
+                output=output,
+                command=made_by,
+                csv=request.csv,
+                csv_raw=request.csv_raw,
+                columns=request.columns,
+                results=request.results,
+                boxes=request.boxes,
+                detections=chosen.detections,
             )
             summary = record(classifier, photos, ranks, files, judge, advance, sorter, sequences, refused)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for

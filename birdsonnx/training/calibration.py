@@ -40,7 +40,7 @@ def write(
     before, after = (each.reliability.expected_error for each in (found.before, found.after))
     say(
         f"temperature {found.temperature:.4f} by {found.photos} test photos: loss {found.before.loss:.4f} "
-        f"before, {found.after.loss:.4f} after; expected calibration error {before:.4f} and {after:.4f}"
+        f"before, {found.after.loss:.4f} after; calibration error {before:.4f} and {after:.4f}"
     )
     for note in found.notes():
         say(f"note: {note}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.artifacts.apart import require_apart
 from birdsonnx.config.computing import EngineChoice
-from birdsonnx.errors import ConfigError, DataError, ModelError
+from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
 from birdsonnx.inference import requests
 from birdsonnx.inference.calibrating import knowing, temperature, thresholds
@@ -158,16 +158,18 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
         BirdsonnxError: a model or folder that cannot be used; nothing is written then.
     """
     path, output, source = ranks.first(lambda: _source(request, audience))
-    ranks.first(lambda: _require_apart(request))
-    content, means = source, None
-    if request.known is not None:
-        model = knowing.Network(source, str(path), request.threads, request.engine)
-        means = knowing.means_of(model, request.known, request.tag, ranks, audience)
-        content = ranks.first(lambda: knowing.answering_likeness(model, means))
     with audience.progress("listing the photos"):
         folder = ranks.first(
             lambda: read_class_folders(request.validate, request.tag, say=audience.say, may_lack=True)
         )
+    written = (("--output", output), ("--plot", request.plot))
+    listed = [photo.path for photo in folder.photos]
+    ranks.first(lambda: require_apart(written, [("MODEL", path)], listed))
+    network = knowing.Network(source, str(path), request.threads, request.engine)
+    content, means = source, None
+    if request.known is not None:
+        means = knowing.means_of(network, request.known, request.tag, folder, ranks, audience)
+        content = ranks.first(lambda: knowing.answering_likeness(network, means))
     prediction = requests.Request(
         [str(request.validate)], path, threads=request.threads, engine=request.engine
     )
@@ -176,9 +178,6 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
         classifier = open_model(chosen, len(folder.photos), prediction, ranks, audience)
     names, count = classifier.metadata.classes, classifier.num_classes
     folder = ranks.first(lambda: fitted(folder, names, count, str(path), say=audience.say))
-    written = (("--output", output), ("--plot", request.plot))
-    listed = [photo.path for photo in folder.photos]
-    ranks.first(lambda: require_apart(written, [("MODEL", path)], listed))
     validation, photos, refused = validated(classifier, folder, ranks, audience)
     if means is not None:
         refused = [*means.refused, *refused]
@@ -186,7 +185,7 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
     def finish() -> Outcome:
         if not len(validation.labels):
             return Outcome(path, output, None, "", 1.0, refused)
-        model, known = model_file.parse(source, str(path)), None
+        model, known = network.parsed, None
         if means is not None:
             known = knowing.fit(validation.known, validation.log_probs, means, request.keep or KEEP)
             model = known.added_to(model)
@@ -216,21 +215,6 @@ def _source(request: Request, audience: Audience) -> tuple[Path, Path, bytes]:
     if request.precision is not None and metadata.classes is None:
         raise ModelError(f"{path}: it has no class names, which thresholds are for; train it first")
     return path, output, content
-
-
-def _require_apart(request: Request) -> None:
-    """Raises DataError where photos that `known` is fitted to are to say what it is worth as well."""
-    if request.known is None:
-        return
-    both = {
-        photo.path.resolve()
-        for photo in read_class_folders(request.validate, request.tag, may_lack=True).photos
-    }.intersection(photo.path.resolve() for photo in read_class_folders(request.known, request.tag).photos)
-    if both:
-        raise DataError(
-            f"--known {request.known}: {len(both)} of its photos are photos of --validate, such as "
-            f"{min(both)}; they would come out better than other photos; give the training photos to --known"
-        )
 
 
 def _say_what_is_lost(output: Path, model: BirdModel, audience: Audience) -> None:

@@ -1,6 +1,7 @@
 """Photos of none of the classes: the output `known`, fitted to training and validation photos."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ class Network:
     """Per rank; None: its share of the cores."""
     engine: EngineChoice = "auto"
 
+    @cached_property
     def parsed(self) -> BirdModel:
-        """Raises ModelError."""
+        """Nothing changes it, so it is parsed once. Raises ModelError."""
         return model_file.parse(self.content, self.where)
 
 
@@ -104,19 +106,27 @@ class Known:
         return notes
 
 
-def means_of(network: Network, folder: Path, tag: str | None, ranks: Ranks, audience: Audience) -> Means:
+def means_of(
+    network: Network,
+    folder: Path,
+    tag: str | None,
+    validation: LabelledFolder,
+    ranks: Ranks,
+    audience: Audience,
+) -> Means:
     """A pass over training photos to the network's features; every rank calls this.
 
     Args:
         network: a float32 or int8 one.
         folder: class folders with photos of every class.
         tag: name of the folders in it that hold the class folders; None: it does.
+        validation: photos that are to say what the output is worth.
 
     Raises:
-        BirdsonnxError: a model or folder that cannot be used.
+        BirdsonnxError: a model or folder that cannot be used, or photos that are in both folders.
     """
+    labelled = ranks.first(lambda: _training_photos(network, folder, tag, validation, audience))
     content = ranks.first(lambda: _directions(network))
-    labelled = ranks.first(lambda: _training_photos(network, folder, tag, audience))
     if content is None:
         return Means(None, 0, [])
     request = requests.Request(
@@ -128,15 +138,24 @@ def means_of(network: Network, folder: Path, tag: str | None, ranks: Ranks, audi
     return _means(classifier, labelled, ranks, audience)
 
 
-def _training_photos(network: Network, folder: Path, tag: str | None, audience: Audience) -> LabelledFolder:
+def _training_photos(
+    network: Network, folder: Path, tag: str | None, validation: LabelledFolder, audience: Audience
+) -> LabelledFolder:
     """With the model's class indices. Raises DataError."""
-    model = network.parsed()
+    model = network.parsed
     found = read_class_folders(folder, tag, say=audience.say)
+    fitting, validating = ({photo.path.resolve() for photo in each.photos} for each in (found, validation))
+    both = fitting & validating
+    if both:
+        raise DataError(
+            f"--known {folder}: {len(both)} of its photos are photos of --validate, such as {min(both)}; "
+            "they would come out better than other photos; give the training photos to --known"
+        )
     return fitted(found, model.metadata.classes, model.num_classes, network.where)
 
 
 def _directions(network: Network) -> bytes | None:
-    model = answering_directions(network.parsed())
+    model = answering_directions(network.parsed)
     return None if model is None else model.serialized()
 
 
@@ -176,7 +195,7 @@ def _means(classifier: Classifier, folder: LabelledFolder, ranks: Ranks, audienc
 def answering_likeness(network: Network, means: Means) -> bytes:
     """The model with the likeness alone as `known`, for the pass over the validation photos."""
     weights = Weights(0.0, 1.0, 0.0)
-    return Known(means, weights, 0.0, 0.0, 0).added_to(network.parsed()).serialized()
+    return Known(means, weights, 0.0, 0.0, 0).added_to(network.parsed).serialized()
 
 
 def fit(

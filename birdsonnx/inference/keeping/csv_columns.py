@@ -82,9 +82,9 @@ class Columns:
         for name, probability in verdict.top:
             yield text(name)
             yield f"{probability:.6f}"
+        said = verdict.cells if self.said else {}
         for column in self.said:
-            cell = verdict.cells[column]
-            yield cell if column in NUMBERS else text(cell)
+            yield said[column] if column in NUMBERS else text(said[column])
         if self.in_sequences:
             yield judged.sequence
         header = _header_of(judged.photo) if any(what in OF_HEADER for what in self.asked) else None

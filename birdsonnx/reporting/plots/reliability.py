@@ -68,7 +68,7 @@ def _draw_curve(axis: "Axes", figures: Figures, name: str) -> None:
     axis.set(
         xlim=(0, 1),
         ylim=(0, 1.02),
-        title=f"{name}\nexpected calibration error {found.expected_error:.4f}, loss {figures.loss:.4f}",
+        title=f"{name}\ncalibration error {found.expected_error:.4f}, loss {figures.loss:.4f}",
     )
     axis.grid(alpha=0.3)
 
