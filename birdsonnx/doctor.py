@@ -23,6 +23,7 @@ EXTRAS = {
     "opencv": ("opencv-python-headless",),
     "heic": ("pillow-heif",),
     "openvino": ("openvino",),
+    "bf16": ("onednn-cpu-gomp",),
 }
 
 

@@ -22,6 +22,7 @@ ROOMS = (
     "inference",
     "keras_io",
     "passes",
+    "onednn",
     "model",
     "images",
     "runtime",

@@ -9,5 +9,8 @@ ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
 Precision = Literal["fp32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+TrainingPrecision = Literal["fp32", "bf16", "auto"]
+TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
+
 FeaturePrecision = Literal["fp32", "fp16", "bf16", "int8"]
 FEATURE_PRECISIONS: tuple[FeaturePrecision, ...] = get_args(FeaturePrecision)

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from birdsonnx.config.cache_folder import user_cache
-from birdsonnx.config.computing import ENGINE_CHOICES, FEATURE_PRECISIONS, EngineChoice, FeaturePrecision
+from birdsonnx.config.computing import (
+    ENGINE_CHOICES,
+    FEATURE_PRECISIONS,
+    TRAINING_PRECISIONS,
+    EngineChoice,
+    FeaturePrecision,
+    TrainingPrecision,
+)
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.section import Fraction, Positive, PositiveInt, Section, Text, as_tuple, one_of
 from birdsonnx.config.wording import refusal, shown
@@ -31,6 +38,12 @@ class Own(Section):
     ] = "auto"
     """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
     faster. `birdsonnx doctor` says when."""
+    precision: Annotated[
+        TrainingPrecision, one_of(*TRAINING_PRECISIONS, hint=" (precision of trained convolutions)")
+    ] = "fp32"
+    """Precision in which trained convolutions and their gradients are computed; weights, loss and head stay
+    float32. bf16 is faster on CPUs with AMX or AMD's AVX512_BF16, and needs oneDNN; where it is not to be
+    had, the summary says why, and float32 is used. auto: bf16 where it is faster."""
     feature_precision: Annotated[
         FeaturePrecision, one_of(*FEATURE_PRECISIONS, hint=" (precision of the cached features)")
     ] = "fp32"

@@ -60,8 +60,10 @@ def _where_it_matters(facts: Facts) -> dict[str, str]:
         lines["dropout"] = _dropout(facts)
     if data.preload and features:
         lines["preload"] = "changes nothing: features are kept, each photo is read once"
+    if facts.precision:
+        lines["precision"] = facts.precision
     if own.feature_precision != "fp32" and not features:
-        lines["precision"] = f"{own.feature_precision} changes nothing: no features are kept"
+        lines["feature precision"] = f"{own.feature_precision} changes nothing: no features are kept"
     if data.augments:
         steps = [step for step in data.transforms or () if isinstance(step, RandomTransform)]
         drawn = ", ".join(f"{name} {value:g}" for step in steps for name, value in step.as_json().items())

@@ -44,6 +44,8 @@ class Facts:
     """The one that trains."""
     log: str | None
     """The record in the logs of the run that is resumed."""
+    precision: str = ""
+    """In which precision, with a reason where it is another one than the config asks for; empty: float32."""
 
 
 class TrainingAudience(Listener, Protocol):

@@ -103,7 +103,7 @@ def save(
         "time_s": time_s,
         "settings": settings,
     }
-    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts, allow_nan=False)), **optimizer.state}
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts, allow_nan=False)), **optimizer.kept()}
     coming = path.with_suffix(NEXT_STATE)
     try:
         with artifacts.replacing(coming) as temporary, temporary.open("wb") as file:
@@ -193,6 +193,7 @@ class _Settings(BaseModel):
     photos: Annotated[list[int | str], Field(min_length=2, max_length=2)] | None = None
     boundary: list[str] | None = None
     log: str | None = None
+    precision: str | None = None
 
 
 class _Facts(BaseModel):

@@ -1,34 +1,25 @@
-"""Loss and gradients of the trained part of a network.
-
-Heads are differentiated by ourselves (`passes.head_gradients`), convolutions by ONNX Runtime's own gradient
-builder.
-"""
+"""The loss of a batch and its gradient: replicas that take turns at slices of it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 from onnx import ModelProto
 
 from birdsonnx.errors import InstallationError
-from birdsonnx.model.edits import copy_of, make_inputs
 from birdsonnx.model.weight_names import layer_of, scope_of
 from birdsonnx.passes import dropout
-from birdsonnx.passes.blocked.block_size import block_size
-from birdsonnx.passes.blocked.graph import blocked, shapes_in, zeros_for
-from birdsonnx.passes.blocked.kernels import DerivedWeight
 from birdsonnx.passes.head_gradients import reverse
 from birdsonnx.runtime import gradient_builder
-from birdsonnx.runtime.sessions import Session, slices
-from birdsonnx.training.losses import LOSS, Floats, Loss
+from birdsonnx.runtime.sessions import slices
+from birdsonnx.training.kernels import Feeds, Kernels, Run
+from birdsonnx.training.losses import Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
 from birdsonnx.training.partition import Network, Partition
+from birdsonnx.training.session_kernels import SessionKernels
 
-Feeds = Mapping[str, npt.NDArray[Any]]
 Load = Callable[[Sequence[int]], Feeds]
 
 OVERFLOWS_LATER = np.errstate(over="ignore", invalid="ignore")
@@ -36,9 +27,6 @@ OVERFLOWS_LATER = np.errstate(over="ignore", invalid="ignore")
 
 MOST_PER_SLICE = 32
 """Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
-BYTES_PER_SLICE = 2_700_000_000
-"""Of all tensors that a run makes; it holds about a third of them at once. 8 photos of full ResNet50: two
-replicas take 2.6 GB, and 16 photos 3.9 GB without being faster."""
 
 
 class Summed(NamedTuple):
@@ -64,24 +52,20 @@ class Gradients:
         loss: appended to it.
         weights: what is trained; always read where it lies, and not to be changed during `sum_over`.
         replicas: how many.
+        kernels: what computes; default: ONNX Runtime.
     """
 
-    def __init__(self, part: Partition, loss: Loss, weights: FlatWeights, replicas: int) -> None:
-        model = loss.append_to(dropout.masked(part.trainable, part.dropouts))
-        raw = gradient_graph(model, list(weights.named))
-        shapes = shapes_in(raw, zeros_for(raw))
-        graph = blocked(raw, shapes, block_size())
-        self._derived = [(derived, np.empty(derived.shape, np.float32)) for derived in graph.derived]
-        self._weights = weights.named
-        session = Session(graph.model.SerializeToString())
-        known = session.input_shapes
-        inputs = {**weights.named, **{derived.name: value for derived, value in self._derived}}
-        inputs = {name: value for name, value in inputs.items() if name in known}
-        self._replicas = [Replica(session, inputs, weights) for _ in range(replicas)]
+    def __init__(
+        self,
+        part: Partition,
+        loss: Loss,
+        weights: FlatWeights,
+        replicas: int,
+        kernels: Kernels | None = None,
+    ) -> None:
+        self._kernels = kernels or SessionKernels(with_loss(part, loss), weights)
+        self._replicas = [Replica(self._kernels, weights.flat.size) for _ in range(replicas)]
         self._pool = ThreadPoolExecutor(replicas, thread_name_prefix="replica")
-        made = {name for node in raw.graph.node for name in node.output}
-        per_photo = sum(4 * int(np.prod(shape)) for name, shape in shapes.items() if name in made) // 2
-        self._most = max(1, min(MOST_PER_SLICE, BYTES_PER_SLICE // max(1, per_photo)))
 
     def sum_over(self, photos: Sequence[int], load: Load) -> Summed:
         """Sum over some photos; `load` gives a slice's rows at the boundary, its targets, and masks for each
@@ -92,7 +76,7 @@ class Gradients:
         if not len(photos):
             nothing = np.zeros_like(self._replicas[0].message)
             return Summed(nothing[:-1], nothing, 0.0, 0.0)
-        self._refresh()
+        self._kernels.refresh(self._pool)
         pieces = list(slices(photos, self._photos_per_slice(len(photos))))
         turns = [
             self._pool.submit(replica.take, pieces[number :: len(self._replicas)], load)
@@ -111,37 +95,34 @@ class Gradients:
         data_s, compute_s = (sum(each) / len(self._replicas) for each in zip(*times, strict=True))
         return Summed(totals[0], self._replicas[0].message, data_s, compute_s)
 
-    def _refresh(self) -> None:
-        def write(derived: DerivedWeight, out: Floats) -> None:
-            derived.write(self._weights[derived.source], out)
-
-        list(self._pool.map(lambda pair: write(*pair), self._derived))
-
     def _photos_per_slice(self, photos: int) -> int:
         """As many as a run may take, so that every replica gets the same number of runs."""
-        replicas = len(self._replicas)
-        rounds = -(-photos // (replicas * self._most))
-        return -(-photos // (replicas * rounds))
+        return per_slice(photos, len(self._replicas), self._kernels.most)
+
+
+def with_loss(part: Partition, loss: Loss) -> ModelProto:
+    """The trained part as it is differentiated: with masks for what is dropped, to the loss."""
+    return loss.append_to(dropout.masked(part.trainable, part.dropouts))
+
+
+def per_slice(photos: int, replicas: int, most: int = MOST_PER_SLICE) -> int:
+    """Photos of a run, so that every replica gets the same number of runs, each of `most` photos at the
+    most."""
+    rounds = -(-photos // (replicas * min(most, MOST_PER_SLICE)))
+    return -(-photos // (replicas * rounds))
 
 
 class Replica:
     """A thread's own sums, and runs that write there."""
 
-    def __init__(self, session: Session, inputs: Mapping[str, Floats], weights: FlatWeights) -> None:
-        self.message = np.zeros(weights.flat.size + 2, np.float32)
+    def __init__(self, kernels: Kernels, weights: int) -> None:
+        self.message = np.zeros(weights + 2, np.float32)
         self.total = self.message[:-1]
         """The gradient, and as the last element the loss."""
         self._further = np.zeros_like(self.total)
-        self._first_run, self._next_run = (
-            session.bound(
-                inputs,
-                {
-                    **{f"{name}_grad": view for name, view in weights.views_of(buffer).items()},
-                    LOSS: buffer[-1:].reshape(()),
-                },
-            )
-            for buffer in (self.total, self._further)
-        )
+        self._first_run: Run
+        self._next_run: Run
+        self._first_run, self._next_run = kernels.runs([self.total, self._further])
 
     @OVERFLOWS_LATER
     def take(self, pieces: Sequence[Sequence[int]], load: Load) -> tuple[float, float]:
@@ -177,15 +158,3 @@ def require(network: Network) -> None:
         f"{gradient_builder.WHERE}; train there, or choose only layers after it with "
         '"birdsonnx": {"trainable": [...]}'
     )
-
-
-def gradient_graph(model: ModelProto, trainable: list[str]) -> ModelProto:
-    """The graph that computes `loss` and, as `<name>_grad`, its gradients; the weights are its inputs."""
-    # As inputs from here on: of small constants that are equal, as biases are before they are trained, the
-    # runtime's optimizer keeps one.
-    model = copy_of(model)
-    make_inputs(model.graph, set(trainable))
-    if reverse.last_unknown(model, trainable) is None:
-        return reverse.with_gradients(model, LOSS, trainable, shapes_in(model, zeros_for(model)))
-    content = gradient_builder.with_gradients(model.SerializeToString(), LOSS, trainable)
-    return onnx.load_model_from_string(content)

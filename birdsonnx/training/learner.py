@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from birdsonnx.model.weights import having_weights
 from birdsonnx.runtime.sessions import Session
 from birdsonnx.training.features import Dataset
-from birdsonnx.training.gradients import Feeds, Gradients
+from birdsonnx.training.gradients import Gradients
+from birdsonnx.training.kernels import Feeds
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.masks import Masks
 from birdsonnx.training.optimizers import Optimizer

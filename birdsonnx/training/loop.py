@@ -18,7 +18,7 @@ from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import in_streams, slices
 from birdsonnx.training.epochs import NOT_BEGUN, Batch, Begun, Epoch, stops_early
 from birdsonnx.training.features import Dataset
-from birdsonnx.training.gradients import Feeds
+from birdsonnx.training.kernels import Feeds
 from birdsonnx.training.learner import Learner
 from birdsonnx.training.parameters import Flat
 from birdsonnx.training.schedules import learning_rate

@@ -13,7 +13,7 @@ operation less on every block, and the factor joins the other scalars.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -69,6 +69,7 @@ class Optimizer(ABC):
     def __init__(self, weights: FlatWeights, threads: int, *state: str) -> None:
         self.steps = 0
         self.state: dict[str, Flat] = {name: np.zeros_like(weights.flat) for name in state}
+        self._weights = weights
         self._tensors = len(weights.spans)
         places = [
             (tensor, slice(start, min(start + BLOCK, span.stop)))
@@ -78,6 +79,16 @@ class Optimizer(ABC):
         ends = [len(places) * thread // threads for thread in range(threads + 1)]
         self._shares = [places[start:end] for start, end in pairwise(ends)]
         self._pool = ThreadPoolExecutor(threads, "optimizer") if threads > 1 else None
+
+    def kept(self) -> dict[str, Flat]:
+        """The state as it goes into files: in the graph's order, whatever the order in memory."""
+        return {name: self._weights.in_graph_order(values) for name, values in self.state.items()}
+
+    def restore(self, arrays: Mapping[str, Flat], steps: int) -> None:
+        """Go on from what `kept` gave. Raises KeyError or ValueError where it is another network's."""
+        for name, values in self.state.items():
+            values[...] = self._weights.from_graph_order(arrays[name])
+        self.steps = steps
 
     def step(self, weights: Flat, gradient: Flat, learning_rate: float) -> None:
         """Change `weights` in place. `gradient` is used as scratch space."""

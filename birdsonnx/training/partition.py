@@ -25,6 +25,7 @@ from birdsonnx.model.metadata import INPUT, Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weight_names import scope_of, weights_by_layer
 from birdsonnx.model.weights import Weights
+from birdsonnx.onednn.trunk import trunk_of
 from birdsonnx.passes import dropout
 from birdsonnx.passes.gradient_forms.preparing import prepare
 
@@ -94,14 +95,17 @@ class Network:
     Args:
         model: any birdsonnx model; it is not changed.
         trainable: names of the layers to train.
+        by_onednn: whether oneDNN computes the trunk, with derivatives of our own, so that it needs no forms
+            that only ONNX Runtime's gradients need.
 
     Raises:
         ConfigError: nothing to train, a layer whose weights are not to be found, or an operation without
             gradient after the first trained weight.
     """
 
-    def __init__(self, model: BirdModel, trainable: Sequence[str]) -> None:
+    def __init__(self, model: BirdModel, trainable: Sequence[str], by_onednn: bool = False) -> None:
         self.model = model
+        self.trainable = tuple(trainable)
         self.proto = copy_of(model.proto)
         del self.proto.metadata_props[:]
         self.weights = _weights(model, trainable)
@@ -110,7 +114,9 @@ class Network:
             raise ConfigError(
                 f"{model.where}: no layer of this network is trainable{named}; nothing to train"
             )
-        prepare(self.proto, self.weights, _layer_names(model.metadata), model.where)
+        trunk = trunk_of(self.proto, self.weights, shapes_per_photo(self.proto)) if by_onednn else None
+        elsewhere = () if trunk is None else trunk.inner
+        prepare(self.proto, self.weights, _layer_names(model.metadata), model.where, elsewhere)
         graph = self.proto.graph
         ratios = self._keep_acting_dropouts(model.metadata.dropout)
         self.dropouts = tuple(each for each in model.metadata.dropout if each.node in ratios)

@@ -24,13 +24,22 @@ from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.trainable import trainable_layers
 from birdsonnx.runtime import threads
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training import boundary_choice, checkpoints, gradients, optimizers, resuming, same_inputs
+from birdsonnx.training import (
+    boundary_choice,
+    checkpoints,
+    gradients,
+    optimizers,
+    precision,
+    resuming,
+    same_inputs,
+)
 from birdsonnx.training.boundary_choice import Choice, Question
 from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.optimizers import Optimizer
 from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network, Partition
+from birdsonnx.training.precision import Trainable
 
 Say = Callable[[str], None]
 
@@ -46,12 +55,10 @@ class Plan:
     decoder: Decoder
     cache: Path | None
     """Folder of the features; None: none are kept."""
-    network: Network
     choice: Choice
     """Where the network is divided."""
-    part: Partition
-    weights: FlatWeights
-    """What is trained."""
+    trained: Trainable
+    """What is trained, in which precision and by what."""
     loss: Loss
     optimizer: Optimizer
     run: int
@@ -66,6 +73,19 @@ class Plan:
     """The record in the logs of the run that is resumed."""
     threads: int
     """Of this rank."""
+
+    @property
+    def network(self) -> Network:
+        return self.trained.network
+
+    @property
+    def part(self) -> Partition:
+        return self.trained.part
+
+    @property
+    def weights(self) -> FlatWeights:
+        """What is trained."""
+        return self.trained.weights
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,6 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     source = model_file.parse(found.content, found.where)
     trainable = ranks.together(lambda: trainable_layers(source.metadata, own.trainable))
     network = ranks.together(lambda: Network(source, trainable))
-    ranks.together(lambda: gradients.require(network))
     model = _of_this_run(source, found, trainable, settings)
     loss = ranks.together(lambda: _loss(settings, model, found.train))
     share = threads.share(ranks, own.threads)
@@ -108,10 +127,17 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     question = Question(network, photos, decode, share.threads * ranks.size)
     before = None if state is None else state.settings.get("boundary")
     choice = ranks.first(lambda: boundary_choice.choose(question, cache, own.boundary, before, say))
-    part = network.divide(choice.boundary, half=own.feature_precision == "fp16" and cache is not None)
-    weights = FlatWeights(part.weights)
-    weights.set(part.weights)
-    optimizer = optimizers.build(settings.optimizer, weights, share.threads)
+    used = None if state is None else state.settings.get("precision", "fp32")
+    half = own.feature_precision == "fp16" and cache is not None
+
+    def divide(network: Network) -> Partition:
+        return network.divide(choice.boundary, half)
+
+    trained = precision.settled(settings, ranks, network, divide, loss, share.threads, used)
+    if trained.kernels is None:
+        ranks.together(lambda: gradients.require(network))
+    trained.weights.set(trained.part.weights)
+    optimizer = optimizers.build(settings.optimizer, trained.weights, share.threads)
     if state is not None:
         resuming.restore(optimizer, state)
     return Plan(
@@ -120,10 +146,8 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
         test=found.test,
         decoder=decode,
         cache=cache,
-        network=network,
         choice=choice,
-        part=part,
-        weights=weights,
+        trained=trained,
         loss=loss,
         optimizer=optimizer,
         run=found.run,

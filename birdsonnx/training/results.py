@@ -160,5 +160,6 @@ class Results:
             "photos": photos,
             "boundary": tensors,
             "log": self._log,
+            "precision": self._plan.trained.precision,
         }
         return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared, begun)

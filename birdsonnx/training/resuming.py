@@ -83,6 +83,7 @@ def shared_settings(settings: Settings) -> dict[str, Any]:
         "birdsonnx.clip_norm": own.clip_norm,
         "birdsonnx.feature_precision": own.feature_precision,
         "birdsonnx.views": own.views,
+        "birdsonnx.precision": None if own.precision == "fp32" else own.precision,
         "birdsonnx.trainable": own.trainable and list(own.trainable),
     }
 
@@ -97,5 +98,4 @@ def restore(optimizer: Optimizer, state: State) -> None:
             )
             error.agreed = True  # rank 0 gave every rank the same state
             raise error
-        values[...] = state.arrays[name]
-    optimizer.steps = state.steps
+    optimizer.restore(state.arrays, state.steps)

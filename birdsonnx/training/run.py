@@ -158,6 +158,7 @@ def facts_of(settings: Settings, ranks: Ranks, plan: Plan, command: Command) -> 
         time_s=plan.time_s,
         command=command,
         log=plan.log,
+        precision=plan.trained.line,
     )
 
 
@@ -243,7 +244,7 @@ def _cache(plan: Plan) -> Path:
 
 def _learner(plan: Plan) -> Learner:
     try:
-        gradients = Gradients(plan.part, plan.loss, plan.weights, plan.threads)
+        gradients = Gradients(plan.part, plan.loss, plan.weights, plan.threads, plan.trained.kernels)
     except ModelError as error:
         raise ModelError(f"{plan.model.where}: {error}") from None
     return Learner(plan.part, plan.weights, plan.loss, gradients, plan.optimizer)

@@ -81,8 +81,8 @@ def test_of_preload(planned):
 
 def test_of_a_precision_that_nothing_has(planned):
     lines = planned(birdsonnx={"feature_precision": "fp16", "cache": False})
-    assert lines["precision"] == "fp16 changes nothing: no features are kept"
-    assert "precision" not in planned(birdsonnx={"feature_precision": "fp16"})
+    assert lines["feature precision"] == "fp16 changes nothing: no features are kept"
+    assert "feature precision" not in planned(birdsonnx={"feature_precision": "fp16"})
 
 
 def test_of_the_loss(planned):

@@ -14,10 +14,12 @@ from PIL import Image
 from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.training import gradients as module
-from birdsonnx.training.gradients import Gradients, gradient_graph, require
+from birdsonnx.training import session_kernels
+from birdsonnx.training.gradients import Gradients, require
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network, Partition
+from birdsonnx.training.session_kernels import gradient_graph
 from tests.conftest import REAL_DATA, needs_real_data, needs_training_runtime
 from tests.networks import keras_warns, two_dense
 from tests.tiny import FEATURES, residual_model, tiny_model
@@ -276,7 +278,7 @@ def test_all_parts_are_those_of_a_plain_loop(name):
 
 
 def test_slices_fit_into_memory(monkeypatch):
-    monkeypatch.setattr(module, "BYTES_PER_SLICE", 1)
+    monkeypatch.setattr(session_kernels, "BYTES_PER_SLICE", 1)
     part = part_of("all")
     batch = Batch(part, LOSS)
     Gradients(part, LOSS, weights_of(part), 2).sum_over(range(5), batch)
@@ -287,7 +289,7 @@ def test_slices_follow_the_size_of_the_network(monkeypatch):
     """Twice the memory, twice the photos."""
     asked = []
     for most in (400_000, 800_000):
-        monkeypatch.setattr(module, "BYTES_PER_SLICE", most)
+        monkeypatch.setattr(session_kernels, "BYTES_PER_SLICE", most)
         part = part_of("all")
         batch = Batch(part, LOSS)
         Gradients(part, LOSS, weights_of(part), 1).sum_over(range(32), batch)

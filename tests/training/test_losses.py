@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from birdsonnx.training.gradients import gradient_graph
 from birdsonnx.training.losses import LOSS, TARGETS, Loss, balanced
+from birdsonnx.training.session_kernels import gradient_graph
 from tests.graphs import operators
 
 CLASSES = 4

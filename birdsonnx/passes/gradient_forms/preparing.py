@@ -21,7 +21,11 @@ from birdsonnx.passes.rewriting import Report, apply
 
 
 def prepare(
-    model: ModelProto, weights: Collection[str], layers: Collection[str], where: str
+    model: ModelProto,
+    weights: Collection[str],
+    layers: Collection[str],
+    where: str,
+    elsewhere: Collection[str] = (),
 ) -> tuple[Report, ...]:
     """Give every operation after the first of `weights` a form that has a gradient.
 
@@ -30,6 +34,8 @@ def prepare(
         weights: names of the constants to train.
         layers: paths of the network's layers, for messages.
         where: the model's name, for messages.
+        elsewhere: values whose gradients the runtime is not asked for; what reads them keeps its form where
+            only the runtime has no gradient of it.
 
     Raises:
         ConfigError: there is none; names the layer and the operation.
@@ -38,26 +44,31 @@ def prepare(
     shapes = shapes_per_photo(model)
     reports = [apply(PadsAsGiven(shapes), graph), apply(StrideBeforePointwise(), graph)]
     trained = depending_on(graph, weights)
+    here = trained.difference(elsewhere)
     reports += [
         apply(form, graph)
         for form in (
-            ThinningAsSlice(trained),
+            ThinningAsSlice(here),
             BatchNormAsAffine(trained, shapes),
-            AveragePoolAsConvolution(trained, shapes),
+            AveragePoolAsConvolution(here, shapes),
             LargestOfMapAsMaxPool(trained, shapes),
-            ActivationsAsArithmetic(trained),
+            ActivationsAsArithmetic(here),
         )
     ]
-    _require_gradients(model, weights, layers, where)
+    _require_gradients(model, depending_on(graph, weights).difference(elsewhere), layers, where)
     return tuple(reports)
 
 
 def _require_gradients(
-    model: ModelProto, weights: Collection[str], layers: Collection[str], where: str
+    model: ModelProto, trained: Collection[str], layers: Collection[str], where: str
 ) -> None:
-    trained, graph = depending_on(model.graph, weights), Graph(model.graph)
+    graph = Graph(model.graph)
     for node in model.graph.node:
-        reason = differentiable.check(node, graph, trained) if trained.intersection(node.input) else None
+        reason = (
+            differentiable.check(node, graph, trained)
+            if any(name in trained for name in node.input)
+            else None
+        )
         if reason is not None:
             layer = layer_of(node.name, layers) or scope_of(node.name)
             raise ConfigError(

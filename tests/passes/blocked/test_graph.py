@@ -12,8 +12,8 @@ from birdsonnx.errors import ModelError
 from birdsonnx.passes.blocked.block_size import BLOCKED_DOMAIN, block_size
 from birdsonnx.passes.blocked.graph import BlockedGraph, blocked, shapes_in
 from birdsonnx.passes.gradient_forms.preparing import prepare
-from birdsonnx.training.gradients import gradient_graph
 from birdsonnx.training.losses import Loss
+from birdsonnx.training.session_kernels import gradient_graph
 from tests.conftest import needs_training_runtime
 from tests.graphs import outputs_of
 

@@ -21,7 +21,7 @@ from birdsonnx.passes.gradient_forms.preparing import prepare
 from birdsonnx.passes.head_gradients import reverse
 from birdsonnx.passes.head_gradients.rules import RULES
 from birdsonnx.runtime.gradient_builder import with_gradients
-from birdsonnx.training.gradients import gradient_graph
+from birdsonnx.training.session_kernels import gradient_graph
 from tests.conftest import needs_training_runtime
 from tests.graphs import graph_of, random
 from tests.passes.gradient_forms.networks import NORM, averaged

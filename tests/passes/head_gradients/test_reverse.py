@@ -15,7 +15,7 @@ from birdsonnx.passes.head_gradients.reverse import last_unknown
 from birdsonnx.passes.head_gradients.rules import RULES
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import Session
-from birdsonnx.training.gradients import gradient_graph
+from birdsonnx.training.session_kernels import gradient_graph
 from tests.conftest import needs_training_runtime
 from tests.graphs import random
 

@@ -1,0 +1,105 @@
+"""The nodes of a trunk as operations that oneDNN has, fused where a kernel does several at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto
+
+from birdsonnx.model.graph import Graph, shapes_per_photo
+from birdsonnx.model.weight_names import scope_of
+from birdsonnx.onednn.fusing import fused, readers_of
+from birdsonnx.onednn.operations.convolution import Convolution
+from birdsonnx.onednn.operations.operation import Operation
+from birdsonnx.onednn.recording import Values
+from birdsonnx.onednn.rules import RULES, GraphValues
+from birdsonnx.onednn.trunk import Trunk, given_to, trunk_of
+
+Floats = npt.NDArray[np.float32]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainedTrunk:
+    """A trunk as operations."""
+
+    trunk: Trunk
+    operations: tuple[Operation, ...]
+    values: Values
+    given: tuple[str, ...]
+    """The frozen values that it reads."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Of all its values, for one photo."""
+        return self.values.shapes
+
+    @property
+    def kernels(self) -> frozenset[str]:
+        """The weights of its convolutions."""
+        return frozenset(each.kernel for each in self.operations if isinstance(each, Convolution))
+
+    def as_given(self, name: str, value: Floats) -> Floats:
+        """A frozen value as the trunk wants it: one number per photo, a mask, becomes one per channel."""
+        return np.ascontiguousarray(np.broadcast_to(value, (len(value), *self.shapes[name])), np.float32)
+
+
+class NotLowered(Exception):
+    """An operation has no form here; the text names the layer and the operation."""
+
+
+def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None = None) -> TrainedTrunk:
+    """The trunk of a network, lowered.
+
+    Args:
+        model: the trained part, with masks as inputs.
+        weights: names of the trained constants.
+        output: of the model; default: its first.
+
+    Raises:
+        NotLowered: there is no trunk, or one of its nodes has no form here.
+    """
+    shapes = shapes_per_photo(model)
+    trunk = trunk_of(model, weights, shapes, output)
+    if trunk is None:
+        raise NotLowered("what is trained has no convolutions")
+    given = given_to(trunk, model)
+    for node in trunk.nodes:
+        for name in node.input:
+            if name in given and shapes.get(name) == (1, 1, 1):
+                shapes[name] = (shapes[node.output[0]][0], 1, 1)
+    elsewhere = {name for node in _others(model, trunk) for name in node.input}
+    for name in trunk.weights:
+        if name in elsewhere:
+            raise NotLowered(f"layer {scope_of(name)!r} is also used after the convolutions")
+    operations = tuple(lowered(trunk.nodes, Graph(model.graph), shapes, trunk.result))
+    saved = {name for each in operations for name in each.saved}
+    values = Values(shapes, trunk.reached, readers_of(operations, trunk.result), saved)
+    return TrainedTrunk(trunk, operations, values, tuple(given))
+
+
+def _others(model: ModelProto, trunk: Trunk) -> list[NodeProto]:
+    names = {node.output[0] for node in trunk.nodes}
+    return [node for node in model.graph.node if node.output[0] not in names]
+
+
+def lowered(
+    nodes: Sequence[NodeProto], graph: Graph, shapes: Mapping[str, Shape], result: str
+) -> list[Operation]:
+    """The operations of a trunk whose last value is `result`.
+
+    Raises:
+        NotLowered: one of the nodes has no form here.
+    """
+    values = GraphValues(graph, shapes)
+    operations: list[Operation] = []
+    for node in nodes:
+        rule = RULES.get(node.op_type)
+        made = None if rule is None else rule(values, node)
+        if made is None:
+            raise NotLowered(
+                f"layer {scope_of(node.name)!r} is a {node.op_type} that has no bfloat16 form here"
+            )
+        operations += made
+    return fused(operations, result)

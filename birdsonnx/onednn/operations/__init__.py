@@ -1,0 +1,1 @@
+"""What a trunk is made of: each operation with its derivative."""
