@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from birdsonnx.extras import how_to_install
+
 VARIABLE = "BIRDSONNX_ONEDNN"
 """Environment variable: the path of a `libdnnl.so.3` to take instead of the one that is found."""
 NAME = "libdnnl.so.3"
@@ -200,4 +202,4 @@ def load() -> Library:
         raise OnednnError(f"{VARIABLE}: {refusals[0]}")
     if len(refusals) > 1:
         raise refusals[0]
-    raise OnednnError("oneDNN is not installed (pip install 'birdsonnx[bf16]' brings it)")
+    raise OnednnError(f"oneDNN is not installed ({how_to_install('bf16')} brings it)")
