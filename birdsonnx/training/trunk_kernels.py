@@ -15,6 +15,7 @@ from birdsonnx.onednn import program, trunk
 from birdsonnx.onednn.descriptors import BYTES
 from birdsonnx.onednn.library import Library
 from birdsonnx.onednn.lowering import trained_trunk
+from birdsonnx.onednn.operations import affine
 from birdsonnx.onednn.recording import Recorded
 from birdsonnx.onednn.weight_forms import WeightForms
 from birdsonnx.runtime.sessions import BoundRun, Session
@@ -61,7 +62,8 @@ class TrunkKernels:
         self._forms = WeightForms(
             library,
             {name: weights.named[name] for name in found.weights},
-            {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in read},
+            {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in read}
+            | affine.constants(),
         )
         self._programs: dict[int, Recorded] = {}
         self._compiling = threading.Lock()
