@@ -37,7 +37,8 @@ class Own(Section):
         EngineChoice, one_of(*ENGINE_CHOICES, hint=" (what computes predictions and features)")
     ] = "auto"
     """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
-    faster. `birdsonnx doctor` says when."""
+    faster. `birdsonnx doctor` says when. Trained convolutions: auto takes oneDNN where that is installed
+    and faster, onnxruntime never."""
     precision: Annotated[
         TrainingPrecision, one_of(*TRAINING_PRECISIONS, hint=" (precision of trained convolutions)")
     ] = "fp32"

@@ -45,6 +45,9 @@ class TrainedTrunk:
         return np.ascontiguousarray(np.broadcast_to(value, (len(value), *self.shapes[name])), np.float32)
 
 
+NO_TRUNK = "no convolutions are trained"
+
+
 class NotLowered(Exception):
     """An operation has no form here; the text names the layer and the operation."""
 
@@ -63,7 +66,7 @@ def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None 
     shapes = shapes_per_photo(model)
     trunk = trunk_of(model, weights, shapes, output)
     if trunk is None:
-        raise NotLowered("what is trained has no convolutions")
+        raise NotLowered(NO_TRUNK)
     given = given_to(trunk, model)
     for node in trunk.nodes:
         for name in node.input:

@@ -193,7 +193,7 @@ class _Settings(BaseModel):
     photos: Annotated[list[int | str], Field(min_length=2, max_length=2)] | None = None
     boundary: list[str] | None = None
     log: str | None = None
-    precision: str | None = None
+    computed_by: str | None = None
 
 
 class _Facts(BaseModel):

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import ModelProto
 
 from birdsonnx.errors import InstallationError
+from birdsonnx.extras import how_to_install
 from birdsonnx.model.weight_names import layer_of, scope_of
 from birdsonnx.passes import dropout
 from birdsonnx.passes.head_gradients import reverse
@@ -155,6 +156,6 @@ def require(network: Network) -> None:
     layer = layer_of(node.name, {each.name for each in model.metadata.layers}) or scope_of(node.name)
     raise InstallationError(
         f"{model.where}: layer {layer!r} is a {node.op_type}, and training it or layers before it needs "
-        f"{gradient_builder.WHERE}; train there, or choose only layers after it with "
-        '"birdsonnx": {"trainable": [...]}'
+        f"{gradient_builder.WHERE}, or oneDNN ({how_to_install('bf16')}); or choose only layers after it "
+        'with "birdsonnx": {"trainable": [...]}'
     )

@@ -127,13 +127,14 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     question = Question(network, photos, decode, share.threads * ranks.size)
     before = None if state is None else state.settings.get("boundary")
     choice = ranks.first(lambda: boundary_choice.choose(question, cache, own.boundary, before, say))
-    used = None if state is None else state.settings.get("precision", "fp32")
+    used = None if state is None else state.settings.get("computed_by", precision.BY_ONNXRUNTIME)
     half = own.feature_precision == "fp16" and cache is not None
 
     def divide(network: Network) -> Partition:
         return network.divide(choice.boundary, half)
 
-    trained = precision.settled(settings, ranks, network, divide, loss, share.threads, used)
+    asked = precision.Question(settings, ranks, network, divide, loss, share.threads, used)
+    trained = precision.settled(asked)
     if trained.kernels is None:
         ranks.together(lambda: gradients.require(network))
     trained.weights.set(trained.part.weights)

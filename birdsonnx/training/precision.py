@@ -1,14 +1,15 @@
-"""Whether the trunk of a network is trained in bfloat16: where the config asks for it, and all ranks can."""
+"""In which precision the trunk of a network is trained, and by what: ONNX Runtime in float32, or oneDNN in
+bfloat16 or float32, where the config asks for it or it is faster, and all ranks can."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from birdsonnx.config.settings import Settings
 from birdsonnx.onednn import library, lowering, self_check
-from birdsonnx.onednn.descriptors import BF16
+from birdsonnx.onednn.descriptors import BF16, F32
 from birdsonnx.onednn.library import OnednnError
 from birdsonnx.onednn.lowering import NotLowered
-from birdsonnx.runtime import isa
+from birdsonnx.runtime import gradient_builder, isa
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.gradients import per_slice, with_loss
 from birdsonnx.training.kernels import Kernels
@@ -17,87 +18,116 @@ from birdsonnx.training.parameters import FlatWeights
 from birdsonnx.training.partition import Network, Partition
 from birdsonnx.training.trunk_kernels import TrunkKernels
 
+BY_ONNXRUNTIME, BY_ONEDNN, IN_BFLOAT16 = "fp32 onnxruntime", "fp32 onednn", "bf16 onednn"
+"""What a run is computed by, as its state keeps it: a resumed run stays with it, for the same bits."""
+
+KERNEL = 4
+"""Dimensions of a convolution's weights."""
+
+Divide = Callable[[Network], Partition]
+
 
 @dataclass(frozen=True)
 class Trainable:
-    """The trained part, ready to be trained in a precision."""
+    """The trained part, ready to be trained."""
 
     network: Network
     part: Partition
     weights: FlatWeights
     kernels: Kernels | None
-    """What computes; None: ONNX Runtime, in float32."""
-    precision: str
-    """`bf16` or `fp32`."""
+    """What computes; None: ONNX Runtime."""
+    computed_by: str
+    """One of the three above."""
     line: str
-    """The same for people, with the reason where it is not what the config asks for; empty where it asks for
-    nothing."""
+    """Precision and library for people, with the reason where they are not what the config asks for; empty
+    where nothing is to be said."""
 
 
-def settled(
-    settings: Settings,
-    ranks: Ranks,
-    network: Network,
-    divide: Callable[[Network], Partition],
-    loss: Loss,
-    threads: int,
-    before: str | None,
-) -> Trainable:
-    """What every rank trains with.
+@dataclass(frozen=True)
+class Question:
+    """All that the answer depends on."""
 
-    Args:
-        settings: of the run.
-        ranks: which all compute in the same precision.
-        network: in forms for ONNX Runtime.
-        divide: gives the two parts of a network.
-        loss: of the run.
-        threads: of this rank.
-        before: the precision of the run that is resumed; `auto` stays with it.
-    """
-    wanted = settings.birdsonnx.precision
-    if wanted == "fp32" or (wanted == "auto" and before == "fp32"):
-        return _in_float32(network, divide(network), "")
+    settings: Settings
+    ranks: Ranks
+    network: Network
+    """In forms for ONNX Runtime."""
+    divide: Divide
+    """Gives the two parts of a network."""
+    loss: Loss
+    threads: int
+    """Of this rank."""
+    before: str | None
+    """What the run that is resumed was computed by."""
+
+
+def settled(question: Question) -> Trainable:
+    """What every rank trains with."""
+    own, before = question.settings.birdsonnx, question.before
+    reason: str | None = None
+    if own.precision != "fp32" and before not in (None, IN_BFLOAT16):
+        reason = "as in the run that is resumed"
+    elif own.precision != "fp32":
+        found, reason = _agreed(question, BF16, own.precision == "auto")
+        if found is not None:
+            return found
+    if _wants_onednn(question):
+        found, why = _agreed(question, F32)
+        if found is not None:
+            return found if reason is None else replace(found, line=f"{found.line}: {reason}")
+        if before == BY_ONEDNN:
+            reason = f"{why}; the run that is resumed was computed by oneDNN, which rounds differently"
+    part = question.divide(question.network)
+    line = "" if reason is None else f"fp32: {reason}"
+    return Trainable(question.network, part, FlatWeights(part.weights), None, BY_ONNXRUNTIME, line)
+
+
+def _wants_onednn(question: Question) -> bool:
+    """Whether float32 is to be tried by oneDNN: where it is faster, or alone can do it. An engine that the
+    config names, and a run that is resumed, stay with ONNX Runtime."""
+    if question.settings.birdsonnx.engine == "onnxruntime" or question.before == BY_ONNXRUNTIME:
+        return False
+    faster = isa.is_onednn_faster() or question.before == BY_ONEDNN or not gradient_builder.is_installed()
+    return any(question.ranks.everyone(faster))
+
+
+def _agreed(question: Question, kind: int, where_fast: bool = False) -> tuple[Trainable | None, str | None]:
+    """What all ranks train with by oneDNN, or the reason of the first that cannot."""
     found: Trainable | None = None
-    reason = _missing(wanted == "auto")
+    reason = _missing(question.network, kind, where_fast)
     if reason is None:
-        batch = -(-settings.data.batch_size // ranks.size)
         try:
-            found = _in_bfloat16(network, divide, loss, threads, batch)
+            found = _by_onednn(question, kind)
         except (NotLowered, OnednnError) as error:
             reason = str(error)
-    reasons = [each for each in ranks.everyone(reason) if each is not None]
-    if reasons or found is None:
-        return _in_float32(network, divide(network), f"fp32: {reasons[0]}")
-    return found
+    reasons = [each for each in question.ranks.everyone(reason) if each is not None]
+    return (None, reasons[0]) if reasons else (found, None)
 
 
-def _missing(only_where_fast: bool) -> str | None:
-    """Why bfloat16 is not to be had here, or None."""
-    if not isa.has_bf16():
+def _missing(network: Network, kind: int, where_fast: bool) -> str | None:
+    """Why oneDNN is not to compute this here, or None."""
+    if not any(weight.ndim == KERNEL for weight in network.weights.values()):
+        return lowering.NO_TRUNK
+    if kind == BF16 and not isa.has_bf16():
         return "this CPU has no instructions for bfloat16"
-    if only_where_fast and not isa.is_bf16_fast():
-        return "float32 is faster on this CPU, whose AVX512_BF16 has half the rate of its AVX-512"
+    if where_fast and not isa.is_bf16_fast():
+        return "this CPU multiplies bfloat16 at half the speed of float32"
     try:
-        self_check.require_right(library.load())
+        self_check.require_right(library.load(), kind)
     except OnednnError as error:
         return str(error)
     return None
 
 
-def _in_float32(network: Network, part: Partition, line: str) -> Trainable:
-    return Trainable(network, part, FlatWeights(part.weights), None, "fp32", line)
-
-
-def _in_bfloat16(
-    network: Network, divide: Callable[[Network], Partition], loss: Loss, threads: int, batch: int
-) -> Trainable:
+def _by_onednn(question: Question, kind: int) -> Trainable:
     """Raises NotLowered or OnednnError."""
-    own = Network(network.model, network.trainable, by_onednn=True)
-    part = divide(own)
-    model = with_loss(part, loss)
-    kernels_of = lowering.trained_trunk(model, list(part.weights), LOSS).kernels
-    weights = FlatWeights(part.weights, turned=kernels_of)
+    network = Network(question.network.model, question.network.trainable, by_onednn=True)
+    part = question.divide(network)
+    model = with_loss(part, question.loss)
+    turned = lowering.trained_trunk(model, list(part.weights), LOSS).kernels
+    weights = FlatWeights(part.weights, turned)
     weights.set(part.weights)
+    photos = -(-question.settings.data.batch_size // question.ranks.size)
     computes = library.load()
-    kernels = TrunkKernels(model, weights, computes, BF16, per_slice(batch, threads))
-    return Trainable(own, part, weights, kernels, "bf16", f"bf16, by oneDNN {computes.version}")
+    kernels = TrunkKernels(model, weights, computes, kind, per_slice(photos, question.threads))
+    name, by = ("bf16", IN_BFLOAT16) if kind == BF16 else ("fp32", BY_ONEDNN)
+    return Trainable(network, part, weights, kernels, by, f"{name} by oneDNN {computes.version}")

@@ -160,6 +160,6 @@ class Results:
             "photos": photos,
             "boundary": tensors,
             "log": self._log,
-            "precision": self._plan.trained.precision,
+            "computed_by": self._plan.trained.computed_by,
         }
         return checkpoints.save(folder, checkpoint, self._plan.optimizer, time_s, shared, begun)
