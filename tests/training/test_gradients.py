@@ -393,7 +393,7 @@ def test_a_head_needs_no_builder(name, no_builder):
 def test_what_needs_the_builder_is_refused_by_name(name, layer, operation, no_builder):
     message = (
         rf"^(tiny|residual): layer '{layer}' is a {operation}, and training it or layers before it needs "
-        r"onnxruntime-training-cpu 1\.19\.2, for CPython 3\.11 and 3\.12 .*; train there, or choose only "
+        r"onnxruntime-training-cpu 1\.19\.2, for CPython 3\.11 and 3\.12 .*, or oneDNN \(.*\); or choose only "
         r'layers after it with "birdsonnx": {"trainable": \[...\]}$'
     )
     with pytest.raises(InstallationError, match=message):
