@@ -15,7 +15,7 @@ from birdsonnx.passes import dropout
 from birdsonnx.passes.head_gradients import reverse
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import slices
-from birdsonnx.training.kernels import Feeds, Kernels, Run
+from birdsonnx.training.kernels import Feeds, Kernels, Run, per_slice
 from birdsonnx.training.losses import Loss
 from birdsonnx.training.parameters import Flat, FlatWeights
 from birdsonnx.training.partition import Network, Partition
@@ -25,9 +25,6 @@ Load = Callable[[Sequence[int]], Feeds]
 
 OVERFLOWS_LATER = np.errstate(over="ignore", invalid="ignore")
 """What is not finite stops the loop, in our own words; each thread has to be told."""
-
-MOST_PER_SLICE = 32
-"""Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
 
 
 class Summed(NamedTuple):
@@ -104,13 +101,6 @@ class Gradients:
 def with_loss(part: Partition, loss: Loss) -> ModelProto:
     """The trained part as it is differentiated: with masks for what is dropped, to the loss."""
     return loss.append_to(dropout.masked(part.trainable, part.dropouts))
-
-
-def per_slice(photos: int, replicas: int, most: int = MOST_PER_SLICE) -> int:
-    """Photos of a run, so that every replica gets the same number of runs, each of `most` photos at the
-    most."""
-    rounds = -(-photos // (replicas * min(most, MOST_PER_SLICE)))
-    return -(-photos // (replicas * rounds))
 
 
 class Replica:

@@ -14,6 +14,9 @@ Feeds = Mapping[str, npt.NDArray[Any]]
 Run = Callable[[Feeds], None]
 """Leaves the summed gradient of some photos in a flat buffer, and their summed loss as its last element."""
 
+MOST_PER_SLICE = 32
+"""Photos per run at the most: they share the cost of writing and adding a gradient of all weights."""
+
 
 class Kernels(Protocol):
     """Shared by all replicas."""
@@ -27,3 +30,10 @@ class Kernels(Protocol):
 
     def runs(self, buffers: Iterable[Flat]) -> list[Run]:
         """A replica's runs, one for each buffer: of these only one at a time is called."""
+
+
+def per_slice(photos: int, replicas: int, most: int) -> int:
+    """Photos of a run, so that every replica gets the same number of runs, each of `most` photos at the
+    most."""
+    rounds = -(-photos // (replicas * min(most, MOST_PER_SLICE)))
+    return -(-photos // (replicas * rounds))

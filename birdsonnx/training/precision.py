@@ -11,7 +11,7 @@ from birdsonnx.onednn.library import OnednnError
 from birdsonnx.onednn.lowering import NotLowered
 from birdsonnx.runtime import gradient_builder, isa
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.training.gradients import per_slice, with_loss
+from birdsonnx.training.gradients import with_loss
 from birdsonnx.training.kernels import Kernels
 from birdsonnx.training.losses import LOSS, Loss
 from birdsonnx.training.parameters import FlatWeights
@@ -128,6 +128,6 @@ def _by_onednn(question: Question, kind: int) -> Trainable:
     weights.set(part.weights)
     photos = -(-question.settings.data.batch_size // question.ranks.size)
     computes = library.load()
-    kernels = TrunkKernels(model, weights, computes, kind, per_slice(photos, question.threads))
+    kernels = TrunkKernels(model, weights, computes, kind, photos, question.threads)
     name, by = ("bf16", IN_BFLOAT16) if kind == BF16 else ("fp32", BY_ONEDNN)
     return Trainable(network, part, weights, kernels, by, f"{name} by oneDNN {computes.version}")

@@ -19,7 +19,7 @@ from birdsonnx.onednn.operations import affine
 from birdsonnx.onednn.recording import Recorded
 from birdsonnx.onednn.weight_forms import WeightForms
 from birdsonnx.runtime.sessions import BoundRun, Session
-from birdsonnx.training.kernels import Feeds, Run
+from birdsonnx.training.kernels import Feeds, Run, per_slice
 from birdsonnx.training.losses import LOSS, Floats
 from birdsonnx.training.parameters import Flat, FlatWeights
 from birdsonnx.training.session_kernels import GradientSession, gradient_of
@@ -36,7 +36,8 @@ class TrunkKernels:
         weights: what is trained.
         library: that computes the trunk.
         kind: the type of activations, BF16 or F32.
-        usual: photos of a usual run; the trunk is compiled for it at once.
+        photos: of a batch of this rank; the trunk is compiled for slices of it at once.
+        replicas: that share a batch.
 
     Raises:
         NotLowered: the trunk has an operation that is not known here.
@@ -44,32 +45,39 @@ class TrunkKernels:
     """
 
     def __init__(
-        self, model: ModelProto, weights: FlatWeights, library: Library, kind: int, usual: int
+        self,
+        model: ModelProto,
+        weights: FlatWeights,
+        library: Library,
+        kind: int,
+        photos: int,
+        replicas: int,
     ) -> None:
         self.trained = trained_trunk(model, list(weights.named), LOSS)
         self.library, self.weights = library, weights
         self._kind = kind
         found, shapes = self.trained.trunk, self.trained.shapes
         head = trunk.after(model, found, shapes[found.result])
-        self.head_weights = {
-            name: value for name, value in weights.named.items() if name not in found.weights
-        }
+        read = {tensor.name for tensor in head.graph.initializer}
+        self.head_weights = {name: value for name, value in weights.named.items() if name in read}
+        self.idle = [name for name in weights.named if name not in read and name not in found.weights]
+        """Those that nothing depends on."""
         self.head = GradientSession(head, self.head_weights, [found.result])
         frozen = trunk.before(model, self.trained.given)
         self.frozen = None if frozen is None else Session(frozen.SerializeToString())
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        read = {name for each in self.trained.operations for name in each.weights}.difference(found.weights)
+        fixed = {name for each in self.trained.operations for name in each.weights}.difference(found.weights)
         self._forms = WeightForms(
             library,
             {name: weights.named[name] for name in found.weights},
-            {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in read}
+            {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in fixed}
             | affine.constants(),
         )
         self._programs: dict[int, Recorded] = {}
         self._compiling = threading.Lock()
         sizes = [int(np.prod(shapes[each.result])) for each in self.trained.operations]
         self.most = max(1, BYTES_PER_ARENA // (BYTES[kind] * sum(sizes)))
-        self.program_for(min(usual, self.most))
+        self.program_for(per_slice(photos, replicas, self.most))
 
     def program_for(self, photos: int) -> Recorded:
         """The compiled trunk; the first to ask for a number of photos makes the others wait for it."""
@@ -110,6 +118,8 @@ class _TrunkRun:
         kept = [trained.as_given(name, given[name]) for name in trained.given]  # until the way back is done
         for name, values in zip(trained.given, kept, strict=True):
             bound.give(name, values)
+        for name in kernels.idle:
+            self._views[name][...] = 0
         for name in trained.trunk.weights:
             bound.give(name, self._views[name])
         bound.give(trained.trunk.result, result)
