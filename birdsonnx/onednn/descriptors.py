@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx.onednn.library import Library, sizes
 
-BF16, F32 = 2, 3
+UNDEFINED, BF16, F32 = 0, 2, 3
 """Types of data."""
 ANY = 1
 """The format that a kernel may choose."""

@@ -127,10 +127,10 @@ class Library:
             query = self._loaded.dnnl_primitive_desc_query_md
             equal.argtypes, size.argtypes, query.argtypes = [Handle] * 2, [Handle], [Handle, c_int, c_int]
             size.restype, query.restype = c_size_t, c_void_p
+            self._one_thread = self._setter_of_threads() if version.cpu_runtime == OPENMP else lambda: None
         except (OSError, AttributeError) as error:
             raise OnednnError(f"{path} cannot be loaded ({' '.join(str(error).split())})") from None
         self.path = path
-        self._one_thread = self._setter_of_threads() if version.cpu_runtime == OPENMP else lambda: None
         self.engine = self.made("dnnl_engine_create", CPU, 0)
         self._of_thread = threading.local()
         self.stream()

@@ -10,11 +10,12 @@ from onnx import ModelProto, NodeProto
 from birdsonnx.model.graph import Graph, shapes_per_photo
 from birdsonnx.model.weight_names import scope_of
 from birdsonnx.onednn.fusing import fused, readers_of
+from birdsonnx.onednn.operations.affine import Affine
 from birdsonnx.onednn.operations.convolution import Convolution
 from birdsonnx.onednn.operations.operation import Operation
 from birdsonnx.onednn.recording import Values
 from birdsonnx.onednn.rules import RULES, GraphValues
-from birdsonnx.onednn.trunk import Trunk, given_to, trunk_of
+from birdsonnx.onednn.trunk import Trunk, given_to, making, trunk_of
 
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -45,7 +46,7 @@ class TrainedTrunk:
         return np.ascontiguousarray(np.broadcast_to(value, (len(value), *self.shapes[name])), np.float32)
 
 
-NO_TRUNK = "no convolutions are trained"
+NO_TRUNK = "what is trained has no convolutions"
 
 
 class NotLowered(Exception):
@@ -61,12 +62,16 @@ def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None 
         output: of the model; default: its first.
 
     Raises:
-        NotLowered: there is no trunk, or one of its nodes has no form here.
+        NotLowered: there is no trunk, or one of its nodes has no form here, or a weight has no gradient.
     """
     shapes = shapes_per_photo(model)
     trunk = trunk_of(model, weights, shapes, output)
     if trunk is None:
         raise NotLowered(NO_TRUNK)
+    leading = making(model, [output or model.graph.output[0].name], trunk.reached)
+    idle = set(weights).difference(name for node in leading for name in node.input)
+    if idle:
+        raise NotLowered(f"layer {scope_of(min(idle))!r} is trained and has no way to the loss")
     given = given_to(trunk, model)
     for node in trunk.nodes:
         for name in node.input:
@@ -76,7 +81,12 @@ def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None 
     for name in trunk.weights:
         if name in elsewhere:
             raise NotLowered(f"layer {scope_of(name)!r} is also used after the convolutions")
-    operations = tuple(lowered(trunk.nodes, Graph(model.graph), shapes, trunk.result))
+    graph = Graph(model.graph)
+    operations = tuple(lowered(trunk.nodes, graph, shapes, trunk.result))
+    for each in operations:
+        for name in each.weights if isinstance(each, Affine) else ():
+            if name in trunk.weights and np.prod(graph.constants[name].dims) != shapes[each.result][0]:
+                raise NotLowered(f"layer {scope_of(name)!r} trains one number for all channels")
     saved = {name for each in operations for name in each.saved}
     values = Values(shapes, trunk.reached, readers_of(operations, trunk.result), saved)
     return TrainedTrunk(trunk, operations, values, tuple(given))

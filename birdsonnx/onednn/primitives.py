@@ -11,7 +11,7 @@ from ctypes import POINTER, byref, c_char_p, c_void_p
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from birdsonnx.onednn.descriptors import BF16, F32, Descriptor, copied, of_any_format
+from birdsonnx.onednn.descriptors import BF16, UNDEFINED, Descriptor, copied, of_any_format
 from birdsonnx.onednn.library import Library, OnednnError, sizes
 
 FORWARD, BACKWARD, BACKWARD_DATA = 64, 128, 160
@@ -279,7 +279,7 @@ def reorder(library: Library, source: Descriptor, result: Descriptor, adds: bool
     """The same values in another type and format; with `adds` they are added to what is there."""
     attributes = Attributes(library)
     if adds:
-        attributes.then_add_to_result(F32)
+        attributes.then_add_to_result(UNDEFINED)  # a reorder takes no type of the sum beside its own
     return Primitive(library, "reorder", source, library.engine, result, library.engine, attributes)
 
 

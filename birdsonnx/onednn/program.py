@@ -1,14 +1,17 @@
 """A trunk compiled for batches of a size, and the replicas that run it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.model.weight_names import scope_of
 from birdsonnx.onednn.descriptors import F32, row_major
 from birdsonnx.onednn.execution import Call, Memory, aligned
-from birdsonnx.onednn.library import Library
+from birdsonnx.onednn.library import Library, OnednnError
 from birdsonnx.onednn.lowering import TrainedTrunk
+from birdsonnx.onednn.operations.operation import Operation
 from birdsonnx.onednn.recording import Recorded, Recorder, Slot, Space, Tensor, place
 from birdsonnx.onednn.weight_forms import Fixed, WeightForms
 
@@ -34,10 +37,10 @@ def compiled(
         OnednnError: it has no fast kernel for one of the operations.
     """
     result = trained.trunk.result
-    result = trained.trunk.result
     to = Recorder(library, photos, kind, trained.values, weights)
     for operation in trained.operations:
-        operation.forward(to)
+        with _naming(operation):
+            operation.forward(to)
     outside = row_major(library, (photos, *to.shape(result)), F32)
     to.reordered(to.value(result), Tensor(outside, Slot(result)))
     forward = len(to.steps)
@@ -45,7 +48,8 @@ def compiled(
     gradient = to.reordered(given, to.map(to.shape(result)))
     to.add_gradient(result, gradient, owned=True)
     for operation in reversed(trained.operations):
-        operation.backward(to)
+        with _naming(operation):
+            operation.backward(to)
     for name in trained.given:
         found = to.gradient(name)
         if found is not None:
@@ -53,6 +57,15 @@ def compiled(
             to.reordered(found.tensor, Tensor(outside, Slot(name + GRADIENT)))
     scratch = max((step.primitive.scratchpad.bytes for step in to.steps), default=0)
     return Recorded(photos, tuple(to.steps), forward, place(to.spaces), scratch)
+
+
+@contextlib.contextmanager
+def _naming(operation: Operation) -> Iterator[None]:
+    """Raises OnednnError with the layer that has no kernel."""
+    try:
+        yield
+    except OnednnError as error:
+        raise OnednnError(f"layer {scope_of(operation.result)!r}: {error}") from None
 
 
 class Bound:
@@ -74,7 +87,7 @@ class Bound:
     ) -> None:
         self._library = library
         self._slots: dict[str, list[Memory]] = {}
-        self._kept = arena, scratch
+        self._kept = arena, scratch, program  # which holds the memory of weights in their formats
         self._calls: list[Call] = []
         self._forward = program.forward
         for primitive, tensors in program.steps:

@@ -143,14 +143,23 @@ def _clip(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
     if len(bounds) != 2 or any(bound is None for bound in bounds):
         return None
     low, high = (float(np.asarray(bound)) for bound in bounds)
-    return _function(Function(47, 262, low, high))(graph, node)
+    # A bound that bfloat16 lacks is rounded in the result, and may seem to lie within.
+    backward = 262 if _is_bfloat16(low) and _is_bfloat16(high) else 47
+    return _function(Function(47, backward, low, high))(graph, node)
+
+
+def _is_bfloat16(number: float) -> bool:
+    """Whether the lower half of a float32's bits is empty."""
+    return not int(np.float32(number).view(np.uint32)) & 0xFFFF
 
 
 def _sum_or_product(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
     first, second = node.input
-    if graph.dims(first) is not None:
-        first, second = second, first
     result, adds = node.output[0], node.op_type == "Add"
+    if graph.dims(first) is not None or (
+        graph.is_map(first, result) and graph.shape(first) != graph.shape(result)
+    ):
+        first, second = second, first
     if not graph.is_map(first, result) or graph.shape(first) != graph.shape(result):
         return None
     dims = graph.dims(second)

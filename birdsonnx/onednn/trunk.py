@@ -58,7 +58,7 @@ def trunk_of(
         needed.update(name for name in node.input if name in reached and name not in weights)
     if result is None:
         return None
-    nodes = _making(model, [result], reached)
+    nodes = making(model, [result], reached)
     read = {name for node in nodes for name in node.input}
     return Trunk(nodes, result, frozenset(reached), tuple(name for name in weights if name in read))
 
@@ -67,7 +67,7 @@ def _is_map(shape: Shape) -> bool:
     return len(shape) == 3 and shape[1] * shape[2] > 1
 
 
-def _making(model: ModelProto, names: Iterable[str], among: Collection[str]) -> tuple[NodeProto, ...]:
+def making(model: ModelProto, names: Iterable[str], among: Collection[str]) -> tuple[NodeProto, ...]:
     """The nodes, of those that make one of `among`, that these values are computed by."""
     needed, found = set(names), []
     for node in reversed(model.graph.node):

@@ -64,7 +64,7 @@ def settled(question: Question) -> Trainable:
     """What every rank trains with."""
     own, before = question.settings.birdsonnx, question.before
     reason: str | None = None
-    if own.precision != "fp32" and before not in (None, IN_BFLOAT16):
+    if own.precision == "auto" and before not in (None, IN_BFLOAT16):
         reason = "as in the run that is resumed"
     elif own.precision != "fp32":
         found, reason = _agreed(question, BF16, own.precision == "auto")
@@ -75,7 +75,7 @@ def settled(question: Question) -> Trainable:
         if found is not None:
             return found if reason is None else replace(found, line=f"{found.line}: {reason}")
         if before == BY_ONEDNN:
-            reason = f"{why}; the run that is resumed was computed by oneDNN, which rounds differently"
+            reason = f"{why}; the run that is resumed was computed by oneDNN, which rounds otherwise"
     part = question.divide(question.network)
     line = "" if reason is None else f"fp32: {reason}"
     return Trainable(question.network, part, FlatWeights(part.weights), None, BY_ONNXRUNTIME, line)
@@ -130,4 +130,4 @@ def _by_onednn(question: Question, kind: int) -> Trainable:
     computes = library.load()
     kernels = TrunkKernels(model, weights, computes, kind, photos, question.threads)
     name, by = ("bf16", IN_BFLOAT16) if kind == BF16 else ("fp32", BY_ONEDNN)
-    return Trainable(network, part, weights, kernels, by, f"{name} by oneDNN {computes.version}")
+    return Trainable(network, part, weights, kernels, by, f"{name}, by oneDNN {computes.version}")

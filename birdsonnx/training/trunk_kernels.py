@@ -58,20 +58,19 @@ class TrunkKernels:
         self._kind = kind
         found, shapes = self.trained.trunk, self.trained.shapes
         head = trunk.after(model, found, shapes[found.result])
-        read = {tensor.name for tensor in head.graph.initializer}
-        self.head_weights = {name: value for name, value in weights.named.items() if name in read}
-        self.idle = [name for name in weights.named if name not in read and name not in found.weights]
-        """Those that nothing depends on."""
+        self.head_weights = {
+            name: value for name, value in weights.named.items() if name not in found.weights
+        }
         self.head = GradientSession(head, self.head_weights, [found.result])
-        frozen = trunk.before(model, self.trained.given)
-        self.frozen = None if frozen is None else Session(frozen.SerializeToString())
+        before = trunk.before(model, self.trained.given)
+        self.frozen = None if before is None else Session(before.SerializeToString())
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        fixed = {name for each in self.trained.operations for name in each.weights}.difference(found.weights)
+        read = {name for each in self.trained.operations for name in each.weights}.difference(found.weights)
+        frozen = {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in read}
         self._forms = WeightForms(
             library,
             {name: weights.named[name] for name in found.weights},
-            {name: np.asarray(numpy_helper.to_array(constants[name]), np.float32) for name in fixed}
-            | affine.constants(),
+            {**affine.constants(), **frozen},
         )
         self._programs: dict[int, Recorded] = {}
         self._compiling = threading.Lock()
@@ -118,8 +117,6 @@ class _TrunkRun:
         kept = [trained.as_given(name, given[name]) for name in trained.given]  # until the way back is done
         for name, values in zip(trained.given, kept, strict=True):
             bound.give(name, values)
-        for name in kernels.idle:
-            self._views[name][...] = 0
         for name in trained.trunk.weights:
             bound.give(name, self._views[name])
         bound.give(trained.trunk.result, result)

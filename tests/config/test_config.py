@@ -384,6 +384,7 @@ DEFAULTS = {
     "birdsonnx.seed": 0,
     "birdsonnx.trainable": None,
     "birdsonnx.engine": "auto",
+    "birdsonnx.precision": "fp32",
     "birdsonnx.feature_precision": "fp32",
     "birdsonnx.views": None,
     "birdsonnx.cache": None,
@@ -665,6 +666,10 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
         ({"loss": {"weight": [0, 0]}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"weight": []}}, "loss.weight: at least one class needs a weight above 0"),
         ({"loss": {"gamma": 2}}, "loss.gamma: only the function Focal has a gamma; the function here is NLL"),
+        (
+            {"birdsonnx": {"precision": "fp16"}},
+            'birdsonnx.precision: "fp16" is not one of fp32, bf16, auto',
+        ),
         ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, bf16, int8"),
         (
             {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},

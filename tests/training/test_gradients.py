@@ -13,8 +13,7 @@ from PIL import Image
 
 from birdsonnx.errors import DataError, InstallationError
 from birdsonnx.runtime import gradient_builder
-from birdsonnx.training import gradients as module
-from birdsonnx.training import session_kernels
+from birdsonnx.training import kernels, session_kernels
 from birdsonnx.training.gradients import Gradients, require
 from birdsonnx.training.losses import TARGETS, Loss
 from birdsonnx.training.parameters import FlatWeights
@@ -250,7 +249,7 @@ def loop_sums():
 @pytest.mark.parametrize("most", [32, 3])
 @pytest.mark.parametrize("replicas", [1, 2, 3])
 def test_sums_are_those_of_a_plain_loop(replicas, most, loop_sums, monkeypatch):
-    monkeypatch.setattr(module, "MOST_PER_SLICE", most)
+    monkeypatch.setattr(kernels, "MOST_PER_SLICE", most)
     part = part_of("all")
     weights = weights_of(part)
     gradients = Gradients(part, LOSS, weights, replicas)
@@ -393,8 +392,8 @@ def test_a_head_needs_no_builder(name, no_builder):
 def test_what_needs_the_builder_is_refused_by_name(name, layer, operation, no_builder):
     message = (
         rf"^(tiny|residual): layer '{layer}' is a {operation}, and training it or layers before it needs "
-        r"onnxruntime-training-cpu 1\.19\.2, for CPython 3\.11 and 3\.12 .*, or oneDNN \(.*\); or choose only "
-        r'layers after it with "birdsonnx": {"trainable": \[...\]}$'
+        r"onnxruntime-training-cpu 1\.19\.2, for CPython 3\.11 and 3\.12 .*, or oneDNN \(.*\); or choose "
+        r'only layers after it with "birdsonnx": {"trainable": \[...\]}$'
     )
     with pytest.raises(InstallationError, match=message):
         require(Network(*PARTS[name]))

@@ -179,3 +179,42 @@ def test_nothing_of_the_models_size_but_the_state(kind, options, buffers, thread
         assert tracemalloc.get_traced_memory()[1] - kept < 4 * MILLION
     finally:
         tracemalloc.stop()
+
+
+# --- Turned kernels -------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize("later", [(), ("k",), ("l",)], ids=["plain", "the same", "another"])
+def test_a_state_goes_from_one_layout_to_another(kind, options, later):
+    """Kept with `k` turned, restored in any layout: the steps after it are the same but for the order in
+    which norms are added up."""
+    generator = np.random.default_rng(0)
+    start = {name: generator.normal(size=shape) for name, shape in (("k", (4, 3, 2, 2)), ("l", (3, 4, 1, 3)))}
+    steps = [{name: generator.normal(size=value.shape) for name, value in start.items()} for _ in range(6)]
+
+    def begun(turned):
+        weights = FlatWeights({name: np.float32(value) for name, value in start.items()}, turned)
+        weights.set(start)
+        return weights, build(settings_of(kind, **options), weights)
+
+    def step(weights, optimizer, gradient):
+        flat = np.zeros_like(weights.flat)
+        for name, view in weights.views_of(flat).items():
+            view[...] = gradient[name]
+        optimizer.step(weights.flat, flat, 0.01)
+
+    whole, optimizer = begun(())
+    for gradient in steps:
+        step(whole, optimizer, gradient)
+    first, optimizer = begun({"k"})
+    for gradient in steps[:3]:
+        step(first, optimizer, gradient)
+    kept = {name: values.copy() for name, values in optimizer.kept().items()}
+    second, restored = begun(later)
+    second.set(first.named)
+    restored.restore(kept, optimizer.steps)
+    for gradient in steps[3:]:
+        step(second, restored, gradient)
+    for name, value in whole.named.items():
+        np.testing.assert_allclose(second.named[name], value, rtol=1e-5, atol=1e-6)

@@ -44,3 +44,56 @@ def test_the_values_it_was_made_like_are_left_alone():
 def test_a_missing_weight_is_an_error(weights):
     with pytest.raises(KeyError, match="b"):
         weights.set({"a": np.zeros((2, 3), np.float32)})
+
+
+# --- Turned kernels -------------------------------------------------------------------------------------
+
+VALUES = {
+    "a": np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5),
+    "b": np.arange(6, dtype=np.float32),
+    "c": -np.arange(2 * 1 * 3 * 3, dtype=np.float32).reshape(2, 1, 3, 3),
+}
+
+
+@pytest.fixture
+def turned():
+    found = FlatWeights(VALUES, turned={"a"})
+    found.set(VALUES)
+    return found
+
+
+def test_a_turned_kernel_lies_with_its_channels_inside(turned):
+    for name, value in VALUES.items():
+        np.testing.assert_array_equal(turned.named[name], value)
+        assert np.shares_memory(turned.named[name], turned.flat)
+    np.testing.assert_array_equal(turned.flat[:120].reshape(4, 5, 3, 2), VALUES["a"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(turned.flat[120:126], VALUES["b"])
+    np.testing.assert_array_equal(turned.flat[126:].reshape(2, 1, 3, 3), VALUES["c"])
+    turned.named["a"][1, 2, 3, 4] = 7777
+    assert turned.flat[119] == 7777
+
+
+def test_views_of_another_buffer_are_turned_too(turned):
+    """Also of one that is longer, as gradients with a loss at the end are."""
+    buffer = np.zeros(turned.flat.size + 1, np.float32)
+    views = turned.views_of(buffer)
+    for name, value in VALUES.items():
+        views[name][...] = value
+    np.testing.assert_array_equal(buffer[:-1], turned.flat)
+
+
+def test_files_have_the_order_of_the_graph(turned):
+    plain = FlatWeights(VALUES)
+    plain.set(VALUES)
+    np.testing.assert_array_equal(turned.in_graph_order(turned.flat), plain.flat)
+    np.testing.assert_array_equal(turned.from_graph_order(plain.flat), turned.flat)
+    np.testing.assert_array_equal(plain.in_graph_order(plain.flat), plain.flat)
+    np.testing.assert_array_equal(plain.from_graph_order(plain.flat), plain.flat)
+    drawn = np.random.default_rng(0).normal(size=turned.flat.size).astype(np.float32)
+    np.testing.assert_array_equal(turned.from_graph_order(turned.in_graph_order(drawn)), drawn)
+    np.testing.assert_array_equal(turned.in_graph_order(turned.from_graph_order(drawn)), drawn)
+
+
+def test_nothing_turned_is_as_without(turned):
+    np.testing.assert_array_equal(FlatWeights(VALUES, turned=()).flat, FlatWeights(VALUES).flat)
+    assert [span.stop for span in turned.spans] == [span.stop for span in FlatWeights(VALUES).spans]
