@@ -83,8 +83,11 @@ bench-classes: .venv/all
 bench-crops: .venv/all
 	$(BIN)/python -m benchmarks.crops $(MODELS)
 
-bench-train: .venv/bench
-	$(BIN)/python benchmarks/finetune.py
+# With photos and weights of your own: make bench-train DATA=folder WEIGHTS=file.h5 OPTIONS='--groups full conv5'
+bench-train: .venv/dev .venv-torch/made
+	mkdir -p build
+	$(BIN)/python -m benchmarks.finetune $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+		--torch-python .venv-torch/bin/python --gradient --json build/finetune.json $(OPTIONS)
 
 # make bench-serve MODEL=file.onnx DATA=folder
 bench-serve: .venv/dev
@@ -101,7 +104,7 @@ examples:
 	cd examples/browser && npm install --no-audit --no-fund
 
 clean:
-	rm -rf .venv .venv-lowest .venv-plain .venv-wheel .venv-onnxruntime demo build dist examples/*/node_modules examples/browser/dist
+	rm -rf .venv .venv-lowest .venv-plain .venv-wheel .venv-onnxruntime .venv-torch demo build dist examples/*/node_modules examples/browser/dist
 
 .venv/all: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all
@@ -113,6 +116,12 @@ clean:
 .venv/dev: pyproject.toml constraints.txt
 	scripts/install '$(PYTHON)' all,dev
 	touch .venv/all
+
+# PyTorch in a folder of its own: where it is installed, the runtime's training wheel imports it.
+.venv-torch/made:
+	'$(PYTHON)' -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch onnx numpy Pillow
+	touch $@
 
 # The newest plain onnxruntime must not share a folder with the training wheel, and is deliberately not pinned.
 .venv-onnxruntime/made:

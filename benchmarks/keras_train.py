@@ -7,7 +7,6 @@ network runs in inference mode; with all layers trained it is trained too, as Ke
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -16,16 +15,18 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import tensorflow as tf
 
+from benchmarks.steps import Steps
+
 
 class Clock(keras.callbacks.Callback):
     """Notes when each batch ended."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.times: list[float] = []
+        self.steps = Steps()
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        self.times.append(time.perf_counter())
+        self.steps.note()
 
 
 def main() -> None:
@@ -67,12 +68,11 @@ def main() -> None:
     history = model.fit(
         photos_of("train", True), validation_data=test, epochs=arguments.epochs, verbose=0, callbacks=[clock]
     )
-    times = clock.times
-    rate = (len(times) - 1) * arguments.batch / (times[-1] - times[0]) if len(times) > 1 else None
     print(
         json.dumps(
             {
-                "images_per_second": rate,
+                **clock.steps.figures(),
+                "precision": "float32",
                 "losses": history.history["loss"],
                 "accuracies": history.history.get("val_accuracy", []),
             }

@@ -1,13 +1,13 @@
 """PyTorch doing what `birdsonnx train` does, as fast as it goes on a CPU: a peer of finetune.py.
 
 The same folded ResNet50 with the weights of the same .onnx, channels_last, fused Adam, photos decoded once by
-as many threads as cores and held in memory. Prints one JSON object.
+as many threads as cores and held in memory. Prints one JSON object; `{"missing": reason}` where PyTorch
+cannot compile here. Needs torch, onnx, numpy and Pillow, and nothing of birdsonnx.
 """
 
 import argparse
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from onnx import numpy_helper
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
+
+from benchmarks.steps import Steps
 
 CORES = len(os.sched_getaffinity(0))
 CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -83,9 +85,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--train", choices=("all", "conv5"), default="all")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--test", action="store_true", help="evaluate valid/ after each epoch")
+    parser.add_argument(
+        "--gradient", type=Path, help="write that of all photos of train/ there (.npz), no more"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(CORES)
     network = ResNet50(arguments.model)
@@ -104,27 +110,49 @@ def main() -> None:
                 x = network.stages(x, 1, frozen)
         return network.head(network.stages(x, frozen + 1, 5))
 
-    times, losses, accuracies = [], [], []
+    answer = torch.compile(forward) if arguments.compile else forward
+
+    def backward(batch: Tensor) -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            loss = functional.cross_entropy(answer(pixels[batch]).float(), labels[batch])
+        loss.backward()
+        return loss.item()
+
+    steps, losses, accuracies = Steps(), [], []
+    if arguments.gradient:
+        losses.append(backward(torch.arange(len(labels))))
+        found = {name.replace("-", "/"): weight.grad.numpy() for name, weight in network.weights.items()}
+        np.savez(arguments.gradient, **found)
+        arguments.epochs = 0
     for epoch in range(1, arguments.epochs + 1):
         order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(len(labels)))
         for batch in order.split(arguments.batch):
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-                loss = functional.cross_entropy(forward(pixels[batch]).float(), labels[batch])
-            loss.backward()
+            try:
+                losses.append(backward(batch))
+            except torch._dynamo.exc.TorchDynamoException as error:  # no compiler, for one
+                print(json.dumps({"missing": str(error).splitlines()[0]}))
+                return
             optimizer.step()
-            losses.append(loss.item())
-            times.append((time.perf_counter(), len(batch)))
+            steps.note()
         if arguments.test:
             if epoch == 1:
                 test_pixels, test_labels = photos_of(arguments.data / "valid")
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
                 answers = torch.cat(
                     [forward(piece).argmax(1) for piece in test_pixels.split(arguments.batch)]
                 )
             accuracies.append(float((answers == test_labels).float().mean()))
-    rate = sum(count for _, count in times[1:]) / (times[-1][0] - times[0][0]) if len(times) > 1 else None
-    print(json.dumps({"images_per_second": rate, "losses": losses, "accuracies": accuracies}))
+    found = {
+        **steps.figures(),
+        "losses": losses,
+        "accuracies": accuracies,
+        "precision": "bf16 autocast" if arguments.bf16 else "float32",
+        "version": torch.__version__,
+    }
+    if arguments.bf16 and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        found["precision"] += ", without instructions for it"
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
