@@ -131,7 +131,8 @@ def main() -> None:
             try:
                 losses.append(backward(batch))
             except torch._dynamo.exc.TorchDynamoException as error:  # no compiler, for one
-                print(json.dumps({"missing": str(error).splitlines()[0]}))
+                reason = " ".join(str(error).splitlines()[:2])  # which of its parts, and what
+                print(json.dumps({"missing": reason}))
                 return
             optimizer.step()
             steps.note()
