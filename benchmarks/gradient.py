@@ -44,7 +44,7 @@ def main() -> None:
     from birdsonnx.runtime.ranks import Ranks
     from birdsonnx.training import plan as plans
     from birdsonnx.training import run
-    from birdsonnx.training.gradients import per_slice, with_loss
+    from birdsonnx.training.gradients import with_loss
     from birdsonnx.training.learner import Learner
     from birdsonnx.training.losses import LOSS
     from birdsonnx.training.parameters import FlatWeights
@@ -67,8 +67,7 @@ def main() -> None:
     model = with_loss(part, plan.loss)
     weights = FlatWeights(part.weights, lowering.trained_trunk(model, list(part.weights), LOSS).kernels)
     weights.set(part.weights)
-    usual = per_slice(len(photos), plan.threads)
-    kernels = TrunkKernels(model, weights, library.load(), BF16, usual)
+    kernels = TrunkKernels(model, weights, library.load(), BF16, len(photos), plan.threads)
     trained = replace(plan.trained, network=network, part=part, weights=weights, kernels=kernels)
     write("bf16", run._learner(replace(plan, trained=trained)))
 
