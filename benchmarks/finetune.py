@@ -116,6 +116,7 @@ STEPS = (
     "checkpoints.save=null",
 )
 HEAD = ("checkpoints.load=fresh.onnx", "optimizer.learning_rate=0.001")
+BY_ONNXRUNTIME = "birdsonnx.engine=onnxruntime"
 PRECISIONS = {"float32": "fp32", "bf16": "bf16"}
 FEATURES = {"float32": "fp32", "int8": "int8", "bf16": "bf16"}
 
@@ -162,11 +163,12 @@ WHOLE = ("data", "--batch", "64", "--epochs", str(EPOCHS), "--test")
 def rows(setup: Setup) -> dict[str, Callable[[], Figures]]:
     """What measures each row of the tables."""
     found: dict[str, Callable[[], Figures]] = {
-        report.F32: setup.ours,
+        report.F32: lambda: setup.ours(BY_ONNXRUNTIME),
+        report.F32_AUTO: setup.ours,
         report.TORCH: setup.torch_steps,
         report.BF16: lambda: setup.ours("birdsonnx.precision=bf16"),
         report.TORCH_BF16: lambda: setup.torch_steps("--bf16"),
-        report.F32_RANKS: lambda: setup.ours(ranks=CORES),
+        report.F32_RANKS: lambda: setup.ours(BY_ONNXRUNTIME, ranks=CORES),
         report.BF16_RANKS: lambda: setup.ours("birdsonnx.precision=bf16", ranks=CORES),
         report.COMPILED: lambda: setup.torch_steps("--bf16", "--compile"),
         report.KERAS: setup.keras_steps,

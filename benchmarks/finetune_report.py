@@ -15,7 +15,8 @@ GROUPS = {
 }
 OURS, THEIRS = "birdsonnx", "PyTorch"
 RANKS = ", ranks x 1 thread"
-F32, BF16 = f"{FULL}: {OURS} float32", f"{FULL}: {OURS} bf16"
+F32, BF16 = f"{FULL}: {OURS} float32, ONNX Runtime", f"{FULL}: {OURS} bf16"
+F32_AUTO = f"{FULL}: {OURS} float32, by the faster one"
 F32_RANKS, BF16_RANKS = F32 + RANKS, BF16 + RANKS
 TORCH, TORCH_BF16 = f"{FULL}: {THEIRS} float32", f"{FULL}: {THEIRS} bf16 eager"
 COMPILED = f"{FULL}: {THEIRS} bf16 torch.compile"
@@ -77,6 +78,8 @@ def compared(results: Results) -> list[tuple[str, str, float | None]]:
     pairs: list[tuple[str, str, float | None]] = [
         (F32, TORCH, 1.15),
         (F32, KERAS, None),
+        (F32_AUTO, F32, None),
+        (F32_AUTO, TORCH, None),
         (F32_RANKS, F32, 0.95),
         (BF16, TORCH_BF16, WITH_AMX if amx else 1.3),
         (BF16, COMPILED, 1.15),
