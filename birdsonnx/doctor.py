@@ -11,6 +11,8 @@ from typing import Any
 from birdsonnx import __version__
 from birdsonnx.extras import how_to_install
 from birdsonnx.inference import engines
+from birdsonnx.onednn import library
+from birdsonnx.onednn.library import OnednnError
 from birdsonnx.runtime import gradient_builder, isa, launchers, ranks, threads
 
 BASE = ("numpy", "onnx", "h5py", "Pillow", "pydantic", "rich", "simplejpeg", "typer")
@@ -46,6 +48,7 @@ def examine() -> dict[str, Any]:
         problems.append("tensorflow and tensorflow-cpu are both installed; keep one")
     launched = launchers.launched_processes()
     mpi = _mpi(problems)
+    onednn = _onednn()
     return {
         "birdsonnx": __version__,
         "python": platform.python_version(),
@@ -53,8 +56,10 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in BASE},
         "runtime": runtimes,
         "training": bool(runtimes),
-        "fine_tuning": gradient_builder.is_installed(),
+        "fine_tuning": gradient_builder.is_installed() or onednn is not None,
         "engine": engines.rule(),
+        "onednn": onednn,
+        "bf16_training": onednn is not None and isa.is_bf16_fast(),
         "extras": {
             extra: {name: _version(name) for name in names} | _alternative(extra)
             for extra, names in EXTRAS.items()
@@ -87,6 +92,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         text.append(f"{extra:<12} {present or '-'}{hint}")
     text += [
         f"engine       {found['engine']}",
+        f"fine-tuning  {_fine_tuning(found)}",
         f"CPU          {found['cpu'] or 'unknown'}",
         f"cores        {found['cores']} of this process"
         + (f", limited to {limit:g} by the container" if limit else "")
@@ -97,6 +103,25 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"MPI          {found['mpi'] or 'not installed'}",
     ]
     return text + [f"problem      {problem}" for problem in found["problems"]]
+
+
+def _onednn() -> str | None:
+    """The version of the library that can train convolutions, where there is one."""
+    try:
+        return library.load().version
+    except OnednnError:
+        return None
+
+
+def _fine_tuning(found: dict[str, Any]) -> str:
+    """What trains convolutions here, by the default and by `auto`."""
+    if found["onednn"] is None:
+        return "ONNX Runtime" if found["fine_tuning"] else "-"
+    by_onednn = isa.is_onednn_faster() or not gradient_builder.is_installed()
+    default = f"oneDNN {found['onednn']}" if by_onednn else "ONNX Runtime"
+    if found["bf16_training"]:
+        return f"{default}; in bf16, which is faster here: oneDNN {found['onednn']}"
+    return f"{default}; bf16 is no faster here" if isa.has_bf16() else f"{default}; this CPU has no bf16"
 
 
 def _abilities(found: dict[str, Any]) -> str:
