@@ -48,7 +48,7 @@ def examine() -> dict[str, Any]:
         problems.append("tensorflow and tensorflow-cpu are both installed; keep one")
     launched = launchers.launched_processes()
     mpi = _mpi(problems)
-    onednn = _onednn()
+    onednn = _onednn(problems)
     return {
         "birdsonnx": __version__,
         "python": platform.python_version(),
@@ -105,11 +105,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     return text + [f"problem      {problem}" for problem in found["problems"]]
 
 
-def _onednn() -> str | None:
+def _onednn(problems: list[str]) -> str | None:
     """The version of the library that can train convolutions, where there is one."""
     try:
         return library.load().version
-    except OnednnError:
+    except OnednnError as error:
+        if os.environ.get(library.VARIABLE):
+            problems.append(str(error))
         return None
 
 
@@ -129,7 +131,7 @@ def _abilities(found: dict[str, Any]) -> str:
         return ""
     if found["fine_tuning"]:
         return " (predicts, trains heads and fine-tunes)"
-    return f" (predicts and trains heads; fine-tuning needs {gradient_builder.WHERE})"
+    return f" (predicts and trains heads; fine-tuning needs {gradient_builder.WHERE}, or oneDNN)"
 
 
 def _version(package: str) -> str | None:

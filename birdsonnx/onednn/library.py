@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import site
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterable
 from ctypes import c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
@@ -179,8 +181,10 @@ def candidates() -> list[str]:
     named = os.environ.get(VARIABLE)
     if named:
         return [named]
-    own = Path(sys.prefix) / "lib" / NAME  # the wheel's place, and conda's
-    return [*([str(own)] if own.is_file() else []), NAME]
+    # Where conda and pip put it; pip of Debian's Python elsewhere, and where it may not write, below the home.
+    roots = [sys.prefix, sysconfig.get_path("data"), *([site.getuserbase()] if site.ENABLE_USER_SITE else [])]
+    found = [Path(root) / "lib" / NAME for root in dict.fromkeys(roots)]
+    return [*(str(path) for path in found if path.is_file()), NAME]
 
 
 @cache
@@ -191,7 +195,7 @@ def load() -> Library:
         OnednnError: there is none.
     """
     if sys.platform != "linux":
-        raise OnednnError("it is used on Linux only")
+        raise OnednnError("oneDNN is used on Linux only")
     refusals = []
     for path in candidates():
         try:
@@ -202,4 +206,4 @@ def load() -> Library:
         raise OnednnError(f"{VARIABLE}: {refusals[0]}")
     if len(refusals) > 1:
         raise refusals[0]
-    raise OnednnError(f"oneDNN is not installed ({how_to_install('bf16')} brings it)")
+    raise OnednnError(f"oneDNN is not installed ({how_to_install('bf16')})")
