@@ -37,8 +37,8 @@ class Own(Section):
         EngineChoice, one_of(*ENGINE_CHOICES, hint=" (what computes predictions and features)")
     ] = "auto"
     """What computes predictions and features; auto: ONNX Runtime, or OpenVINO where that is installed and
-    faster. `birdsonnx doctor` says when. Trained convolutions: auto takes oneDNN where that is installed
-    and faster, onnxruntime never."""
+    faster. `birdsonnx doctor` says when. Convolutions are trained in float32 by oneDNN where that is
+    installed and faster; onnxruntime leaves them to ONNX Runtime."""
     precision: Annotated[
         TrainingPrecision, one_of(*TRAINING_PRECISIONS, hint=" (precision of trained convolutions)")
     ] = "fp32"

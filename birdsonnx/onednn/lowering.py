@@ -74,7 +74,7 @@ def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None 
         raise NotLowered(f"layer {scope_of(min(idle))!r} is trained and has no way to the loss")
     given = given_to(trunk, model)
     for node in trunk.nodes:
-        for name in node.input:
+        for name in node.input if node.op_type == "Mul" else ():
             if name in given and shapes.get(name) == (1, 1, 1):
                 shapes[name] = (shapes[node.output[0]][0], 1, 1)
     elsewhere = {name for node in _others(model, trunk) for name in node.input}
@@ -112,7 +112,7 @@ def lowered(
         made = None if rule is None else rule(values, node)
         if made is None:
             raise NotLowered(
-                f"layer {scope_of(node.name)!r} is a {node.op_type} that has no bfloat16 form here"
+                f"layer {scope_of(node.name)!r} is a {node.op_type} of a form that oneDNN does not train here"
             )
         operations += made
     return fused(operations, result)

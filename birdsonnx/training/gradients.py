@@ -133,8 +133,12 @@ class Replica:
         return data_s, compute_s
 
 
-def require(network: Network) -> None:
-    """Make sure that the gradients of a network can be built here.
+def require(network: Network, refusal: str | None = None) -> None:
+    """Make sure that the gradients of a network can be built here, by ONNX Runtime.
+
+    Args:
+        network: to be trained.
+        refusal: why oneDNN does not do it; default: it is not known to be installed.
 
     Raises:
         InstallationError: something that is trained through needs the builder, which is not installed.
@@ -144,8 +148,9 @@ def require(network: Network) -> None:
     if node is None or gradient_builder.is_installed():
         return
     layer = layer_of(node.name, {each.name for each in model.metadata.layers}) or scope_of(node.name)
+    instead = f" ({how_to_install('bf16')})" if refusal is None else f"; {refusal}"
     raise InstallationError(
         f"{model.where}: layer {layer!r} is a {node.op_type}, and training it or layers before it needs "
-        f"{gradient_builder.WHERE}, or oneDNN ({how_to_install('bf16')}); or choose only layers after it "
+        f"{gradient_builder.WHERE}, or oneDNN{instead}; or choose only layers after it "
         'with "birdsonnx": {"trainable": [...]}'
     )

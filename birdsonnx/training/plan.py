@@ -136,7 +136,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     asked = precision.Question(settings, ranks, network, divide, loss, share.threads, used)
     trained = precision.settled(asked)
     if trained.kernels is None:
-        ranks.together(lambda: gradients.require(network))
+        ranks.together(lambda: gradients.require(network, trained.refusal))
     trained.weights.set(trained.part.weights)
     optimizer = optimizers.build(settings.optimizer, trained.weights, share.threads)
     if state is not None:

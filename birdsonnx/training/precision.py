@@ -41,6 +41,8 @@ class Trainable:
     line: str
     """Precision and library for people, with the reason where they are not what the config asks for; empty
     where nothing is to be said."""
+    refusal: str | None = None
+    """Why oneDNN does not compute it, where it could have been that."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +72,28 @@ def settled(question: Question) -> Trainable:
         found, reason = _agreed(question, BF16, own.precision == "auto")
         if found is not None:
             return found
-    if _wants_onednn(question):
+    why: str | None = None
+    if own.engine == "onnxruntime":
+        why = '"engine": "onnxruntime" leaves it to ONNX Runtime'
+    elif _wants_onednn(question):
         found, why = _agreed(question, F32)
         if found is not None:
+            if before == BY_ONNXRUNTIME:
+                reason = "the run that is resumed was computed by ONNX Runtime, which rounds otherwise"
             return found if reason is None else replace(found, line=f"{found.line}: {reason}")
         if before == BY_ONEDNN:
             reason = f"{why}; the run that is resumed was computed by oneDNN, which rounds otherwise"
     part = question.divide(question.network)
     line = "" if reason is None else f"fp32: {reason}"
-    return Trainable(question.network, part, FlatWeights(part.weights), None, BY_ONNXRUNTIME, line)
+    return Trainable(question.network, part, FlatWeights(part.weights), None, BY_ONNXRUNTIME, line, why)
 
 
 def _wants_onednn(question: Question) -> bool:
-    """Whether float32 is to be tried by oneDNN: where it is faster, or alone can do it. An engine that the
-    config names, and a run that is resumed, stay with ONNX Runtime."""
-    if question.settings.birdsonnx.engine == "onnxruntime" or question.before == BY_ONNXRUNTIME:
-        return False
-    faster = isa.is_onednn_faster() or question.before == BY_ONEDNN or not gradient_builder.is_installed()
-    return any(question.ranks.everyone(faster))
+    """Whether float32 is to be tried by oneDNN: where it is faster, or alone can do it. A run that is resumed
+    stays with what computed it, where that can be had."""
+    faster = isa.is_onednn_faster() and question.before != BY_ONNXRUNTIME
+    wanted = faster or question.before == BY_ONEDNN or not gradient_builder.is_installed()
+    return any(question.ranks.everyone(wanted))
 
 
 def _agreed(question: Question, kind: int, where_fast: bool = False) -> tuple[Trainable | None, str | None]:

@@ -5,19 +5,22 @@ gradient that goes back into the trunk. The first and the last are sessions in f
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
+from birdsonnx.model.weight_names import scope_of
 from birdsonnx.onednn import program, trunk
 from birdsonnx.onednn.descriptors import BYTES
 from birdsonnx.onednn.library import Library
-from birdsonnx.onednn.lowering import trained_trunk
+from birdsonnx.onednn.lowering import NotLowered, trained_trunk
 from birdsonnx.onednn.operations import affine
 from birdsonnx.onednn.recording import Recorded
 from birdsonnx.onednn.weight_forms import WeightForms
+from birdsonnx.passes.head_gradients import reverse
+from birdsonnx.runtime import gradient_builder
 from birdsonnx.runtime.sessions import BoundRun, Session
 from birdsonnx.training.kernels import Feeds, Run, per_slice
 from birdsonnx.training.losses import LOSS, Floats
@@ -40,7 +43,7 @@ class TrunkKernels:
         replicas: that share a batch.
 
     Raises:
-        NotLowered: the trunk has an operation that is not known here.
+        NotLowered: the trunk has an operation that is not known here, or the head has no gradient here.
         OnednnError: the library has no kernel for one of them.
     """
 
@@ -61,6 +64,7 @@ class TrunkKernels:
         self.head_weights = {
             name: value for name, value in weights.named.items() if name not in found.weights
         }
+        _require_gradients(head, [*self.head_weights, found.result])
         self.head = GradientSession(head, self.head_weights, [found.result])
         before = trunk.before(model, self.trained.given)
         self.frozen = None if before is None else Session(before.SerializeToString())
@@ -94,6 +98,13 @@ class TrunkKernels:
     def runs(self, buffers: Iterable[Flat]) -> list[Run]:
         replica = program.Replica(self.library)
         return [_TrunkRun(self, replica, buffer) for buffer in buffers]
+
+
+def _require_gradients(head: ModelProto, by: Sequence[str]) -> None:
+    """Raises NotLowered where ONNX Runtime cannot differentiate the head here: MobileNet's own has kernels."""
+    node = reverse.last_unknown(head, by)
+    if node is not None and not gradient_builder.is_installed():
+        raise NotLowered(f"layer {scope_of(node.name)!r} is a {node.op_type} after the last map")
 
 
 class _TrunkRun:

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from birdsonnx.config.reading import parse
-from birdsonnx.errors import ConfigError, TrainingError
+from birdsonnx.errors import ConfigError, InstallationError, TrainingError
 from birdsonnx.onednn import library, primitives
 from birdsonnx.onednn.descriptors import BF16
 from birdsonnx.onednn.library import OnednnError
@@ -258,7 +258,7 @@ def test_a_layer_that_has_no_form_is_named(settings, cpu):
     residual_model(activation="Softplus").save(Path("model.onnx"))
     own = {"trainable": ["block_a", "block_b", "last", "dense"]}
     _, audience = train(settings(num_epochs=1, birdsonnx=own))
-    assert said(audience) == "fp32: layer 'block_a' is a Softplus that has no bfloat16 form here"
+    assert said(audience) == "fp32: layer 'block_a' is a Softplus of a form that oneDNN does not train here"
 
 
 @pytest.mark.parametrize(
@@ -331,6 +331,33 @@ def test_without_a_gradient_builder_onednn_trains(settings, cpu, monkeypatch):
     _, audience = train(settings(wanted="fp32", num_epochs=5))
     assert said(audience).startswith("fp32, by oneDNN")
     assert audience.losses[-1] < 0.5 * audience.losses[0]
+
+
+@needs_onednn
+@needs_training_runtime
+def test_a_run_goes_on_by_onednn_where_the_builder_is_gone(settings, cpu, monkeypatch):
+    cpu()
+    train(settings(wanted="fp32", num_epochs=1))
+    assert computed_by("saved", 1) == precision.BY_ONNXRUNTIME
+    monkeypatch.setattr(gradient_builder, "is_installed", lambda: False)
+    _, audience = train(settings(wanted="fp32"), resume=True)
+    assert said(audience).startswith("fp32, by oneDNN")
+    assert said(audience).endswith(
+        ": the run that is resumed was computed by ONNX Runtime, which rounds otherwise"
+    )
+
+
+@linux
+def test_where_neither_trains_it_the_reason_of_onednn_is_said(settings, cpu, monkeypatch):
+    cpu()
+    monkeypatch.setattr(gradient_builder, "is_installed", lambda: False)
+    where = "needs onnxruntime-training-cpu .*, or oneDNN; "
+    kept = '"engine": "onnxruntime" leaves it to ONNX Runtime; or choose'
+    with pytest.raises(InstallationError, match=where + kept):
+        train(settings(wanted="fp32", birdsonnx={"engine": "onnxruntime"}))
+    monkeypatch.setenv(library.VARIABLE, "/no/libdnnl.so")
+    with pytest.raises(InstallationError, match=where + "BIRDSONNX_ONEDNN: /no/libdnnl.so cannot be"):
+        train(settings(wanted="fp32"))
 
 
 class Pair(Ranks):

@@ -9,6 +9,8 @@ import pytest
 from birdsonnx.config import optimizers as config
 from birdsonnx.onednn import library, lowering
 from birdsonnx.onednn.descriptors import BF16, F32
+from birdsonnx.onednn.lowering import NotLowered
+from birdsonnx.runtime import gradient_builder
 from birdsonnx.training import optimizers, trunk_kernels
 from birdsonnx.training.gradients import Gradients, with_loss
 from birdsonnx.training.losses import LOSS, TARGETS, Loss
@@ -18,7 +20,7 @@ from birdsonnx.training.partition import Network, Partition
 from birdsonnx.training.trunk_kernels import TrunkKernels
 from tests.conftest import needs_training_runtime
 from tests.onednn.trunks import needs_bfloat16, needs_onednn
-from tests.training.architectures import ARCHITECTURES, CLASSES
+from tests.training.architectures import ARCHITECTURES, CLASSES, Sketch
 
 pytestmark = needs_onednn
 SUM = Loss(np.array([1, 0.5, 2], np.float32), 0.1, 0)
@@ -235,10 +237,21 @@ def test_the_loss_falls_as_in_float32():
 
 def test_it_needs_no_builder_of_gradients(monkeypatch):
     """The trunk has rules of its own, and the head its own too: any onnxruntime will do."""
-    from birdsonnx.runtime import gradient_builder
 
     def missing(*_: object) -> bytes:
         raise AssertionError("the runtime's builder was asked")
 
     monkeypatch.setattr(gradient_builder, "with_gradients", missing)
     assert total_of(part_of("inception"), F32, range(2)).any()
+
+
+def test_a_head_with_kernels_is_refused_where_only_heads_have_gradients(monkeypatch):
+    """MobileNet's own top: its last kernels come after the mean over the map."""
+    sketch = Sketch()
+    pooled = sketch.add("GlobalAveragePool", "pooled", sketch.relu(sketch.conv("c", "input")))
+    model = sketch.model(sketch.conv("top", pooled, side=1))
+    network = Network(model, ["c", "top", "dense"], by_onednn=True)
+    part = network.divide(network.boundaries()[-1])
+    monkeypatch.setattr(gradient_builder, "is_installed", lambda: False)
+    with pytest.raises(NotLowered, match=r"^layer 'top' is a Conv after the last map$"):
+        gradients_by(part, F32)
