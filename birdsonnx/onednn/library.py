@@ -181,7 +181,8 @@ def candidates() -> list[str]:
     named = os.environ.get(VARIABLE)
     if named:
         return [named]
-    # Where conda and pip put it; pip of Debian's Python elsewhere, and where it may not write, below the home.
+    # Where conda and pip put it: pip of Debian's Python has a place of its own, and one below the home where
+    # it may not write there.
     roots = [sys.prefix, sysconfig.get_path("data"), *([site.getuserbase()] if site.ENABLE_USER_SITE else [])]
     found = [Path(root) / "lib" / NAME for root in dict.fromkeys(roots)]
     return [*(str(path) for path in found if path.is_file()), NAME]

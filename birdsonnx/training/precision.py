@@ -69,7 +69,7 @@ def settled(question: Question) -> Trainable:
     if own.precision == "auto" and before not in (None, IN_BFLOAT16):
         reason = "as in the run that is resumed"
     elif own.precision != "fp32":
-        found, reason = _agreed(question, BF16, own.precision == "auto")
+        found, reason = _agreed(question, BF16, own.precision == "auto" and before != IN_BFLOAT16)
         if found is not None:
             return found
     why: str | None = None

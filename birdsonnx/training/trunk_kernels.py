@@ -101,7 +101,7 @@ class TrunkKernels:
 
 
 def _require_gradients(head: ModelProto, by: Sequence[str]) -> None:
-    """Raises NotLowered where ONNX Runtime cannot differentiate the head here: MobileNet's own has kernels."""
+    """Raises NotLowered where the head has no gradients here: MobileNet's own top has kernels."""
     node = reverse.last_unknown(head, by)
     if node is not None and not gradient_builder.is_installed():
         raise NotLowered(f"layer {scope_of(node.name)!r} is a {node.op_type} after the last map")

@@ -174,8 +174,11 @@ def test_auto_goes_on_in_the_precision_of_its_run(settings, cpu):
     _, audience = train(settings(wanted="auto"), resume=True)
     assert said(audience) == "fp32: as in the run that is resumed"
     assert computed_by("saved", 2) == precision.BY_ONNXRUNTIME
-    _, audience = train(settings("other", "auto"))
+    _, audience = train(settings("other", "auto", num_epochs=1))
     assert said(audience).startswith("bf16")
+    cpu("avx512_bf16", vendor="GenuineIntel")
+    _, audience = train(settings("other", "auto"), resume=True)
+    assert said(audience).startswith("bf16"), "also where it is slow"
 
 
 def test_another_precision_is_another_run(settings, cpu):
