@@ -67,7 +67,7 @@ def main() -> None:
     model = with_loss(part, plan.loss)
     weights = FlatWeights(part.weights, lowering.trained_trunk(model, list(part.weights), LOSS).kernels)
     weights.set(part.weights)
-    kernels = TrunkKernels(model, weights, library.load(), BF16, len(photos), plan.threads)
+    kernels = TrunkKernels(model, weights, library.load(), BF16, [len(photos)], plan.threads)
     trained = replace(plan.trained, network=network, part=part, weights=weights, kernels=kernels)
     write("bf16", run._learner(replace(plan, trained=trained)))
 

@@ -42,7 +42,7 @@ def kernels_of(path: Path, kind: int, photos: int) -> TrunkKernels:
     turned = lowering.trained_trunk(proto, list(part.weights), LOSS).kernels
     weights = FlatWeights(part.weights, turned)
     weights.set(part.weights)
-    return TrunkKernels(proto, weights, library.load(), kind, photos, 1)
+    return TrunkKernels(proto, weights, library.load(), kind, [photos], 1)
 
 
 def flop(step: Step) -> float:

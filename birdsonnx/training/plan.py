@@ -133,7 +133,9 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     def divide(network: Network) -> Partition:
         return network.divide(choice.boundary, half)
 
-    asked = precision.Question(settings, ranks, network, divide, loss, share.threads, used)
+    asked = precision.Question(
+        settings, ranks, network, divide, loss, len(found.train.photos), share.threads, used
+    )
     trained = precision.settled(asked)
     if trained.kernels is None:
         ranks.together(lambda: gradients.require(network, trained.refusal))

@@ -56,6 +56,8 @@ class Question:
     divide: Divide
     """Gives the two parts of a network."""
     loss: Loss
+    photos: int
+    """To train on."""
     threads: int
     """Of this rank."""
     before: str | None
@@ -132,8 +134,10 @@ def _by_onednn(question: Question, kind: int) -> Trainable:
     turned = lowering.trained_trunk(model, list(part.weights), LOSS).kernels
     weights = FlatWeights(part.weights, turned)
     weights.set(part.weights)
-    photos = -(-question.settings.data.batch_size // question.ranks.size)
+    size, ranks = question.settings.data.batch_size, question.ranks
+    batches = {min(size, question.photos), question.photos % size}
+    mine = [len(ranks.share(count)) for count in sorted(batches, reverse=True)]
     computes = library.load()
-    kernels = TrunkKernels(model, weights, computes, kind, photos, question.threads)
+    kernels = TrunkKernels(model, weights, computes, kind, filter(None, mine), question.threads)
     name, by = ("bf16", IN_BFLOAT16) if kind == BF16 else ("fp32", BY_ONEDNN)
     return Trainable(network, part, weights, kernels, by, f"{name}, by oneDNN {computes.version}")

@@ -21,7 +21,7 @@ from birdsonnx.onednn.recording import Recorded
 from birdsonnx.onednn.weight_forms import WeightForms
 from birdsonnx.passes.head_gradients import reverse
 from birdsonnx.runtime import gradient_builder
-from birdsonnx.runtime.sessions import BoundRun, Session
+from birdsonnx.runtime.sessions import BoundRun, Session, slices
 from birdsonnx.training.kernels import Feeds, Run, per_slice
 from birdsonnx.training.losses import LOSS, Floats
 from birdsonnx.training.parameters import Flat, FlatWeights
@@ -39,7 +39,8 @@ class TrunkKernels:
         weights: what is trained.
         library: that computes the trunk.
         kind: the type of activations, BF16 or F32.
-        photos: of a batch of this rank; the trunk is compiled for slices of it at once.
+        batches: photos that this rank has of a batch, of batches of all sizes; the trunk is compiled for
+            their slices at once, so that what has no kernel is known before the first step.
         replicas: that share a batch.
 
     Raises:
@@ -53,12 +54,14 @@ class TrunkKernels:
         weights: FlatWeights,
         library: Library,
         kind: int,
-        photos: int,
+        batches: Iterable[int],
         replicas: int,
     ) -> None:
         self.trained = trained_trunk(model, list(weights.named), LOSS)
         self.library, self.weights = library, weights
         self._kind = kind
+        self.is_finite = True
+        """Whether all weights are, as of the last `refresh`."""
         found, shapes = self.trained.trunk, self.trained.shapes
         head = trunk.after(model, found, shapes[found.result])
         self.head_weights = {
@@ -80,7 +83,9 @@ class TrunkKernels:
         self._compiling = threading.Lock()
         sizes = [int(np.prod(shapes[each.result])) for each in self.trained.operations]
         self.most = max(1, BYTES_PER_ARENA // (BYTES[kind] * sum(sizes)))
-        self.program_for(per_slice(photos, replicas, self.most))
+        for count in batches:
+            for piece in slices(range(count), per_slice(count, replicas, self.most)):
+                self.program_for(len(piece))
 
     def program_for(self, photos: int) -> Recorded:
         """The compiled trunk; the first to ask for a number of photos makes the others wait for it."""
@@ -91,7 +96,10 @@ class TrunkKernels:
                 self._programs[photos] = made
             return self._programs[photos]
 
+    @np.errstate(over="ignore", invalid="ignore")
     def refresh(self, pool: Executor) -> None:
+        # oneDNN's Relu, Clip and MaxPool make 0 of what is no number, and the loss would stay finite.
+        self.is_finite = bool(np.isfinite(self.weights.flat.sum()))
         self.head.refresh(pool)
         list(pool.map(lambda call: call(), self._forms.calls()))
 
@@ -135,6 +143,8 @@ class _TrunkRun:
         bound.forward()
         head({name: result if name == trained.trunk.result else given[name] for name in kernels.head.needs})
         bound.backward()
+        if not kernels.is_finite:
+            self._loss[...] = np.nan
 
     def _head_for(self, photos: int) -> tuple[BoundRun, Floats, Floats]:
         """The head's run, the memory of what it reads of the trunk and of the gradient that it gives back."""

@@ -386,13 +386,13 @@ def test_one_rank_that_cannot_takes_all_to_float32(settings, cpu):
         return of.divide(of.boundaries()[0])
 
     for other, by in ((None, precision.IN_BFLOAT16), ("no such file", precision.BY_ONNXRUNTIME)):
-        found = precision.settled(precision.Question(chosen, Pair(other), network, divide, loss, 1, None))
+        found = precision.settled(precision.Question(chosen, Pair(other), network, divide, loss, 24, 1, None))
         assert found.computed_by == by
     assert found.line == "fp32: no such file"
     assert found.kernels is None
     assert found.network is network
     cpu()
-    found = precision.settled(precision.Question(chosen, Pair(None), network, divide, loss, 1, None))
+    found = precision.settled(precision.Question(chosen, Pair(None), network, divide, loss, 24, 1, None))
     assert found.line == "fp32: this CPU has no instructions for bfloat16"
 
 

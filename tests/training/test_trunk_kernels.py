@@ -62,7 +62,7 @@ class Batch:
 
 def gradients_by(part: Partition, kind: int, replicas: int = 1, usual: int = 8) -> Gradients:
     weights = weights_of(part)
-    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, usual * replicas, replicas)
+    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, [usual * replicas], replicas)
     return Gradients(part, SUM, weights, replicas, kernels)
 
 
@@ -121,7 +121,7 @@ def test_frozen_layers_may_run_with_the_trunk():
         assert part.boundary.is_photo
         weights = weights_of(part, turned=by_onednn)
         kernels = (
-            TrunkKernels(with_loss(part, SUM), weights, library.load(), F32, 5, 1) if by_onednn else None
+            TrunkKernels(with_loss(part, SUM), weights, library.load(), F32, [5], 1) if by_onednn else None
         )
         gradients = Gradients(part, SUM, weights, 2, kernels)
         totals.append(weights.in_graph_order(gradients.sum_over(range(10), Batch(part)).total[:-1]))
@@ -182,14 +182,14 @@ def test_a_batch_is_the_sum_of_its_photos(kind):
 def test_slices_follow_the_memory(monkeypatch, kind):
     part = part_of("vgg")
     whole = total_of(part, kind, range(12))
-    kernels = TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, 12, 1)
+    kernels = TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, [12], 1)
     assert kernels.most >= 12
     monkeypatch.setattr(trunk_kernels, "BYTES_PER_ARENA", trunk_kernels.BYTES_PER_ARENA * 5 // kernels.most)
-    kernels = TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, 12, 1)
+    kernels = TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, [12], 1)
     assert 4 <= kernels.most <= 5
     assert distance(total_of(part, kind, range(12)), whole) <= 1e-5
     monkeypatch.setattr(trunk_kernels, "BYTES_PER_ARENA", 1)
-    assert TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, 12, 1).most == 1
+    assert TrunkKernels(with_loss(part, SUM), weights_of(part), library.load(), kind, [12], 1).most == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,7 +198,7 @@ def test_weights_are_read_where_they_lie(name, kind):
     """Changed ones count from the next batch on."""
     part = part_of(name)
     weights, batch = weights_of(part), Batch(part)
-    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, 4, 1)
+    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, [4], 1)
     gradients = Gradients(part, SUM, weights, 1, kernels)
     before = gradients.sum_over(range(4), batch).total.copy()
     weights.flat *= np.float32(1.1)
@@ -206,7 +206,7 @@ def test_weights_are_read_where_they_lie(name, kind):
     assert not np.array_equal(after, before)
     fresh = weights_of(part)
     fresh.flat[:] = weights.flat
-    kernels = TrunkKernels(with_loss(part, SUM), fresh, library.load(), kind, 4, 1)
+    kernels = TrunkKernels(with_loss(part, SUM), fresh, library.load(), kind, [4], 1)
     np.testing.assert_array_equal(
         Gradients(part, SUM, fresh, 1, kernels).sum_over(range(4), batch).total, after
     )
@@ -222,7 +222,7 @@ def test_the_loss_falls_as_in_float32():
     for kind in (F32, BF16):
         part = part_of("resnet")
         weights, batch = weights_of(part), Batch(part)
-        kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, 16, 1)
+        kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, [16], 1)
         gradients = Gradients(part, SUM, weights, 1, kernels)
         optimizer = optimizers.build(config.Adam(type="Adam"), weights)
         curves[kind] = []
@@ -255,3 +255,27 @@ def test_a_head_with_kernels_is_refused_where_only_heads_have_gradients(monkeypa
     monkeypatch.setattr(gradient_builder, "is_installed", lambda: False)
     with pytest.raises(NotLowered, match=r"^layer 'top' is a Conv after the last map$"):
         gradients_by(part, F32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_no_numbers_have_no_loss(kind, value):
+    """oneDNN's Relu makes 0 of NaN: the loss would stay finite, and training would go on."""
+    part = part_of("resnet")
+    weights = weights_of(part)
+    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), kind, [4], 1)
+    weights.flat[3] = value
+    gradients = Gradients(part, SUM, weights, 1, kernels)
+    assert np.isnan(gradients.sum_over(range(4), Batch(part)).total[-1])
+    weights.set(part.weights)
+    assert np.isfinite(gradients.sum_over(range(4), Batch(part)).total).all()
+
+
+def test_all_sizes_of_slices_are_compiled_before_the_first_step(monkeypatch):
+    part = part_of("resnet")
+    weights = weights_of(part)
+    kernels = TrunkKernels(with_loss(part, SUM), weights, library.load(), F32, [10, 3], 2)
+    monkeypatch.setattr(trunk_kernels.program, "compiled", None)
+    gradients = Gradients(part, SUM, weights, 2, kernels)
+    for count in (10, 3):
+        assert np.isfinite(gradients.sum_over(range(count), Batch(part)).total[-1])
