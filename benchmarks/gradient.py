@@ -37,19 +37,13 @@ def _cosine(product: float, first: float, second: float) -> float:
 def main() -> None:
     # Here, since a program that compares gradients needs none of it.
     from birdsonnx.config import reading as config
-    from birdsonnx.onednn import library, lowering
     from birdsonnx.onednn.descriptors import BF16
     from birdsonnx.reporting.console import Console
     from birdsonnx.reporting.training_log import TrainingLog
     from birdsonnx.runtime.ranks import Ranks
     from birdsonnx.training import plan as plans
-    from birdsonnx.training import run
-    from birdsonnx.training.gradients import with_loss
+    from birdsonnx.training import precision, run
     from birdsonnx.training.learner import Learner
-    from birdsonnx.training.losses import LOSS
-    from birdsonnx.training.parameters import FlatWeights
-    from birdsonnx.training.partition import Network
-    from birdsonnx.training.trunk_kernels import TrunkKernels
 
     settings = config.read(Path(sys.argv[1]), [*sys.argv[3:], "birdsonnx.precision=fp32"])
     log = TrainingLog(Console(speaks=False), None, 1, verbose=False, speaks=False)
@@ -62,13 +56,14 @@ def main() -> None:
         np.savez(f"{sys.argv[2]}-{kind}.npz", **learner.weights.views_of(total[:-1] / np.float32(len(rows))))
 
     write("fp32", run._learner(plan))
-    network = Network(plan.network.model, plan.network.trainable, by_onednn=True)
-    part = network.divide(plan.part.boundary)
-    model = with_loss(part, plan.loss)
-    weights = FlatWeights(part.weights, lowering.trained_trunk(model, list(part.weights), LOSS).kernels)
-    weights.set(part.weights)
-    kernels = TrunkKernels(model, weights, library.load(), BF16, [len(photos)], plan.threads)
-    trained = replace(plan.trained, network=network, part=part, weights=weights, kernels=kernels)
+    trained = precision.by_onednn(
+        plan.network,
+        lambda network: network.divide(plan.part.boundary),
+        plan.loss,
+        BF16,
+        [len(photos)],
+        plan.threads,
+    )
     write("bf16", run._learner(replace(plan, trained=trained)))
 
 

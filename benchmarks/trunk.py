@@ -18,16 +18,14 @@ import numpy as np
 
 from birdsonnx.model import model_file
 from birdsonnx.model.trainable import trainable_layers
-from birdsonnx.onednn import library, lowering
 from birdsonnx.onednn.descriptors import BF16, F32
 from birdsonnx.onednn.primitives import D_RESULT, D_SOURCE, D_WEIGHTS, RESULT, SOURCE, WEIGHTS
 from birdsonnx.onednn.program import Replica
 from birdsonnx.onednn.recording import Slot, Step
 from birdsonnx.runtime import isa
-from birdsonnx.training.gradients import with_loss
-from birdsonnx.training.losses import LOSS, Loss
-from birdsonnx.training.parameters import FlatWeights
-from birdsonnx.training.partition import Network
+from birdsonnx.training import precision
+from birdsonnx.training.losses import Loss
+from birdsonnx.training.partition import Network, Partition
 from birdsonnx.training.trunk_kernels import TrunkKernels
 
 KINDS = {"bf16": BF16, "f32": F32}
@@ -36,13 +34,15 @@ NAMES = {kind: name for name, kind in KINDS.items()}
 
 def kernels_of(path: Path, kind: int, photos: int) -> TrunkKernels:
     model = model_file.load(path)
-    network = Network(model, trainable_layers(model.metadata, ("*",)), by_onednn=True)
-    part = network.divide(network.boundaries()[-1])
-    proto = with_loss(part, Loss(np.ones(model.num_classes, np.float32), 0.0, 0.0))
-    turned = lowering.trained_trunk(proto, list(part.weights), LOSS).kernels
-    weights = FlatWeights(part.weights, turned)
-    weights.set(part.weights)
-    return TrunkKernels(proto, weights, library.load(), kind, [photos], 1)
+    network = Network(model, trainable_layers(model.metadata, ("*",)))
+    loss = Loss(np.ones(model.num_classes, np.float32), 0.0, 0.0)
+
+    def divide(network: Network) -> Partition:
+        return network.divide(network.boundaries()[-1])
+
+    kernels = precision.by_onednn(network, divide, loss, kind, [photos], 1).kernels
+    assert isinstance(kernels, TrunkKernels)
+    return kernels
 
 
 def flop(step: Step) -> float:

@@ -95,6 +95,16 @@ def part_of(model: ModelProto, tensor: str, inputs: Iterable[ValueInfoProto]) ->
     return part
 
 
+def ancestors(graph: GraphProto, tensors: Iterable[str]) -> list[NodeProto]:
+    """The nodes that compute these tensors, in order."""
+    needed, found = set(tensors), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            found.append(node)
+    return found[::-1]
+
+
 def depending_on(graph: GraphProto, tensors: Iterable[str]) -> set[str]:
     """These tensors, and all that are computed from them."""
     reached = set(tensors)

@@ -1,7 +1,8 @@
 """Operations that one kernel does together become one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from birdsonnx.onednn.operations.activation import SIGMOID, SWISH, Activation
 from birdsonnx.onednn.operations.affine import ONES, ZEROS, Affine
@@ -62,38 +63,52 @@ def _affine(operations: list[Operation], result: str) -> list[Operation]:
 
 def _sum_into_convolution(operations: list[Operation], result: str) -> list[Operation]:
     """The later one of the two summands is computed by a convolution, which adds the other one."""
-    readers = readers_of(operations, result)
     places = {each.result: place for place, each in enumerate(operations)}
-    found = list(operations)
-    gone = set()
-    for place, each in enumerate(operations):
+
+    def summed(each: Operation) -> tuple[str, dict[str, Any]] | None:
         if not isinstance(each, Sum) or each.first == each.second:
-            continue
-        later, other = sorted((each.first, each.second), key=lambda name: -places.get(name, -1))
-        before = places.get(later)
-        conv = None if before is None else found[before]
-        if isinstance(conv, Convolution) and readers[later] == 1 and conv.added is None:
-            gone.add(before)
-            found[place] = replace(conv, result=each.result, added=other)
-    return [each for place, each in enumerate(found) if place not in gone]
+            return None
+        later, other = sorted(each.sources, key=lambda name: -places.get(name, -1))
+        return later, {"added": other}
+
+    return _into_convolution(operations, result, summed)
 
 
 def _activation_into_convolution(operations: list[Operation], result: str) -> list[Operation]:
     """Where the derivative is computed from the result, the argument need not be kept."""
+
+    def activated(each: Operation) -> tuple[str, dict[str, Any]] | None:
+        if not isinstance(each, Activation) or not each.function.by_result:
+            return None
+        return each.source, {"function": each.function}
+
+    return _into_convolution(operations, result, activated)
+
+
+def _into_convolution(
+    operations: list[Operation], result: str, what: Callable[[Operation], tuple[str, dict[str, Any]] | None]
+) -> list[Operation]:
+    """Convolutions whose one reader they can do themselves, in the place of that reader.
+
+    Args:
+        operations: in order.
+        result: the last value.
+        what: gives, of such a reader, the value that the convolution makes and what it does then, which it
+            must not do already.
+    """
     readers = readers_of(operations, result)
-    places = {each.result: place for place, each in enumerate(operations)}
-    found = list(operations)
-    gone = set()
-    for place, each in enumerate(operations):
-        before = places.get(each.source) if isinstance(each, Activation) else None
-        conv = None if before is None else found[before]
+    made = {each.result: each for each in operations}
+    gone, found = set(), []
+    for each in operations:
+        value, changes = what(each) or ("", {})
+        before = made.get(value)
         if (
-            isinstance(each, Activation)
-            and isinstance(conv, Convolution)
-            and conv.function is None
-            and readers[each.source] == 1
-            and each.function.by_result
+            isinstance(before, Convolution)
+            and readers[value] == 1
+            and all(getattr(before, name) is None for name in (*changes, "function"))
         ):
-            gone.add(before)
-            found[place] = replace(conv, result=each.result, function=each.function)
-    return [each for place, each in enumerate(found) if place not in gone]
+            gone.add(value)
+            each = replace(before, result=each.result, **changes)
+        made[each.result] = each
+        found.append(each)
+    return [each for each in found if each.result not in gone]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto
 
-from birdsonnx.model.graph import Graph, shapes_per_photo
+from birdsonnx.model.graph import Graph, ancestors, shapes_per_photo
 from birdsonnx.model.weight_names import scope_of
 from birdsonnx.onednn.fusing import fused, readers_of
 from birdsonnx.onednn.operations.affine import Affine
@@ -15,7 +15,7 @@ from birdsonnx.onednn.operations.convolution import Convolution
 from birdsonnx.onednn.operations.operation import Operation
 from birdsonnx.onednn.recording import Values
 from birdsonnx.onednn.rules import RULES, GraphValues
-from birdsonnx.onednn.trunk import Trunk, given_to, making, trunk_of
+from birdsonnx.onednn.trunk import Trunk, given_to, trunk_of
 
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -68,7 +68,7 @@ def trained_trunk(model: ModelProto, weights: Sequence[str], output: str | None 
     trunk = trunk_of(model, weights, shapes, output)
     if trunk is None:
         raise NotLowered(NO_TRUNK)
-    leading = making(model, [output or model.graph.output[0].name], trunk.reached)
+    leading = ancestors(model.graph, [output or model.graph.output[0].name])
     idle = set(weights).difference(name for node in leading for name in node.input)
     if idle:
         raise NotLowered(f"layer {scope_of(min(idle))!r} is trained and has no way to the loss")

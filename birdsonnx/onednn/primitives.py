@@ -8,20 +8,20 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from birdsonnx.onednn.descriptors import BF16, UNDEFINED, Descriptor, copied, of_any_format
 from birdsonnx.onednn.library import Library, OnednnError, sizes
 
-FORWARD, BACKWARD, BACKWARD_DATA = 64, 128, 160
+FORWARD, BACKWARD = 64, 128
 """`dnnl_prop_kind_t`."""
 DIRECT = 1
 MAX, AVERAGE_OF_ALL, AVERAGE_OF_REAL = 0x1FF, 0x2FF, 0x3FF
 """Pooling; an average counts padding, or does not."""
 ADD, MULTIPLY = 0x1FFF0, 0x1FFF1
-GIVEN_STATISTICS, SCALE, SHIFT = 1, 2, 4
-"""Flags of a normalization."""
+AFFINE = 1 | 2 | 4
+"""Flags of a normalization: statistics are given, and there are factors and summands."""
 USER_SCRATCHPAD = 1
 
 SOURCE, SECOND, RESULT, WEIGHTS, BIAS = 1, 2, 17, 33, 41
@@ -58,17 +58,23 @@ class Window(NamedTuple):
     """What slides over a map: two numbers each, of rows and of columns."""
 
     kernel: tuple[int, int]
-    strides: tuple[int, int]
-    gaps: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    gaps: tuple[int, int] = (0, 0)
     """Between values that are looked at: dilation less one."""
-    before: tuple[int, int]
-    after: tuple[int, int]
+    before: tuple[int, int] = (0, 0)
+    after: tuple[int, int] = (0, 0)
     """Padding."""
 
     @property
-    def places(self) -> tuple[Any, Any, Any, Any]:
-        """As a convolution takes it."""
+    def of_convolution(self) -> tuple[Any, ...]:
+        """As a convolution takes it, whose weights say how large the kernel is."""
         return sizes(self.strides), sizes(self.gaps), sizes(self.before), sizes(self.after)
+
+    @property
+    def of_pool(self) -> tuple[Any, ...]:
+        """As a pool takes it."""
+        strides, *others = self.of_convolution
+        return strides, sizes(self.kernel), *others
 
 
 class Attributes:
@@ -163,7 +169,7 @@ def convolution(
     """`result = weights * source + bias`, and what the attributes add."""
     return Primitive(
         library, "convolution_forward", library.engine, FORWARD, DIRECT, source, weights,
-        bias, result, *window.places, attributes,
+        bias, result, *window.of_convolution, attributes,
     )  # fmt: skip
 
 
@@ -174,7 +180,7 @@ def convolution_data(
     hint = convolution(library, source, weights, None, result, window, Attributes(library))
     return Primitive(
         library, "convolution_backward_data", library.engine, DIRECT, source, weights,
-        result, *window.places, hint, Attributes(library),
+        result, *window.of_convolution, hint, Attributes(library),
     )  # fmt: skip
 
 
@@ -192,17 +198,16 @@ def convolution_weights(
     hint = convolution(library, source, rounded, bias, result, window, Attributes(library))
     return Primitive(
         library, "convolution_backward_weights", library.engine, DIRECT, source, weights,
-        bias, result, *window.places, hint, Attributes(library),
+        bias, result, *window.of_convolution, hint, Attributes(library),
     )  # fmt: skip
 
 
 def pooling(
     library: Library, algorithm: int, source: Descriptor, result: Descriptor, window: Window
 ) -> Primitive:
-    strides, gaps, before, after = window.places
     return Primitive(
-        library, "pooling_forward", library.engine, FORWARD, algorithm, source, result, strides,
-        sizes(window.kernel), gaps, before, after, Attributes(library),
+        library, "pooling_forward", library.engine, FORWARD, algorithm, source, result, *window.of_pool,
+        Attributes(library),
     )  # fmt: skip
 
 
@@ -214,10 +219,9 @@ def pooling_backward(
     window: Window,
     forward: Primitive,
 ) -> Primitive:
-    strides, gaps, before, after = window.places
     return Primitive(
-        library, "pooling_backward", library.engine, algorithm, source, result, strides,
-        sizes(window.kernel), gaps, before, after, forward, Attributes(library),
+        library, "pooling_backward", library.engine, algorithm, source, result, *window.of_pool, forward,
+        Attributes(library),
     )  # fmt: skip
 
 
@@ -229,10 +233,7 @@ def elementwise(library: Library, function: Function, data: Descriptor) -> Primi
 
 
 def elementwise_backward(library: Library, function: Function, data: Descriptor) -> Primitive:
-    hint = Primitive(
-        library, "eltwise_forward", library.engine, FORWARD, function.backward, data, data,
-        function.alpha, function.beta, Attributes(library),
-    )  # fmt: skip
+    hint = elementwise(library, replace(function, forward=function.backward), data)
     return Primitive(
         library, "eltwise_backward", library.engine, function.backward, data, data, data,
         function.alpha, function.beta, hint, Attributes(library),
@@ -241,18 +242,16 @@ def elementwise_backward(library: Library, function: Function, data: Descriptor)
 
 def normalization(library: Library, data: Descriptor) -> Primitive:
     """`(x - mean) / sqrt(variance) * by + plus` per channel, with statistics that are given."""
-    flags = GIVEN_STATISTICS | SCALE | SHIFT
     return Primitive(
-        library, "batch_normalization_forward", library.engine, FORWARD, data, data, 0.0, flags,
+        library, "batch_normalization_forward", library.engine, FORWARD, data, data, 0.0, AFFINE,
         Attributes(library),
     )  # fmt: skip
 
 
 def normalization_backward(library: Library, data: Descriptor, forward: Primitive) -> Primitive:
-    flags = GIVEN_STATISTICS | SCALE | SHIFT
     return Primitive(
         library, "batch_normalization_backward", library.engine, BACKWARD, data, data, data,
-        0.0, flags, forward, Attributes(library),
+        0.0, AFFINE, forward, Attributes(library),
     )  # fmt: skip
 
 

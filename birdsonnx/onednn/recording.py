@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from birdsonnx.onednn import primitives
-from birdsonnx.onednn.descriptors import F32, Descriptor, channels_last, of_any_format, of_array, row_major
+from birdsonnx.onednn.descriptors import F32, Descriptor, channels_last, of_array, row_major
 from birdsonnx.onednn.execution import ALIGNMENT
 from birdsonnx.onednn.library import Library
 from birdsonnx.onednn.primitives import Function, Primitive
@@ -248,9 +248,6 @@ class Recorder:
     def _add_up(self, source: Tensor, target: Tensor) -> None:
         primitive = primitives.reorder(self.library, source.descriptor, target.descriptor, adds=True)
         self.step(primitive, {primitives.SOURCE: source, primitives.RESULT: target})
-
-    def any_format(self, shape: Sequence[int], kind: int) -> Descriptor:
-        return of_any_format(self.library, shape, kind)
 
 
 def place(spaces: Sequence[Space]) -> int:

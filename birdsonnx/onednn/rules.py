@@ -10,7 +10,17 @@ import numpy as np
 from onnx import NodeProto
 
 from birdsonnx.model.graph import Array, Graph, attribute, integers, number, pads_are_given
-from birdsonnx.onednn.operations.activation import RELU, SIGMOID, Activation
+from birdsonnx.onednn.operations.activation import (
+    HARD_SWISH,
+    RELU,
+    SIGMOID,
+    TANH,
+    Activation,
+    clip,
+    elu,
+    hard_sigmoid,
+    leaky_relu,
+)
 from birdsonnx.onednn.operations.affine import Affine
 from birdsonnx.onednn.operations.arithmetic import Product, Sum
 from birdsonnx.onednn.operations.convolution import Convolution
@@ -99,8 +109,7 @@ def _global_average(graph: GraphValues, node: NodeProto) -> list[Operation] | No
     if not graph.is_map(node.input[0], node.output[0]):
         return None
     _, height, width = graph.shape(node.input[0])
-    window = Window((height, width), (1, 1), (0, 0), (0, 0), (0, 0))
-    return [Pool(node.input[0], node.output[0], AVERAGE_OF_ALL, window)]
+    return [Pool(node.input[0], node.output[0], AVERAGE_OF_ALL, Window((height, width)))]
 
 
 def _thinning(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
@@ -114,7 +123,7 @@ def _thinning(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
     if not whole or any(end < side for end, side in zip(ends, size, strict=True)):
         return None
     after = tuple(((side - 1) // step) * step + 1 - side for side, step in zip(size, steps, strict=True))
-    window = Window((1, 1), (steps[0], steps[1]), (0, 0), (0, 0), (after[0], after[1]))
+    window = Window((1, 1), (steps[0], steps[1]), after=(after[0], after[1]))
     return [Pool(node.input[0], node.output[0], AVERAGE_OF_ALL, window)]
 
 
@@ -126,16 +135,15 @@ def _function(function: Function) -> Rule:
 
 
 def _leaky_relu(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
-    return _function(Function(0x20, 0x100, number(node, "alpha", 0.01)))(graph, node)
+    return _function(leaky_relu(number(node, "alpha", 0.01)))(graph, node)
 
 
 def _elu(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
-    return _function(Function(34, 258, number(node, "alpha", 1.0)))(graph, node)
+    return _function(elu(number(node, "alpha", 1.0)))(graph, node)
 
 
 def _hard_sigmoid(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
-    function = Function(40, 40, number(node, "alpha", 0.2), number(node, "beta", 0.5))
-    return _function(function)(graph, node)
+    return _function(hard_sigmoid(number(node, "alpha", 0.2), number(node, "beta", 0.5)))(graph, node)
 
 
 def _clip(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
@@ -143,14 +151,7 @@ def _clip(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
     if len(bounds) != 2 or any(bound is None for bound in bounds):
         return None
     low, high = (float(np.asarray(bound)) for bound in bounds)
-    # A bound that bfloat16 lacks is rounded in the result, and may seem to lie within.
-    backward = 262 if _is_bfloat16(low) and _is_bfloat16(high) else 47
-    return _function(Function(47, backward, low, high))(graph, node)
-
-
-def _is_bfloat16(number: float) -> bool:
-    """Whether the lower half of a float32's bits is empty."""
-    return not int(np.float32(number).view(np.uint32)) & 0xFFFF
+    return _function(clip(low, high))(graph, node)
 
 
 def _sum_or_product(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
@@ -200,10 +201,6 @@ def _pad(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
     return [Padded(node.input[0], node.output[0], (numbers[2], numbers[3]))]
 
 
-def _identity(graph: GraphValues, node: NodeProto) -> list[Operation] | None:
-    return _function(Function(38, 38, 1.0))(graph, node)
-
-
 RULES: dict[str, Rule] = {
     "Add": _sum_or_product,
     "AveragePool": _pool,
@@ -213,7 +210,7 @@ RULES: dict[str, Rule] = {
     "Elu": _elu,
     "GlobalAveragePool": _global_average,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _function(Function(52, 52, 1 / 6, 0.5)),
+    "HardSwish": _function(HARD_SWISH),
     "LeakyRelu": _leaky_relu,
     "MaxPool": _pool,
     "Mul": _sum_or_product,
@@ -221,5 +218,5 @@ RULES: dict[str, Rule] = {
     "Relu": _function(RELU),
     "Sigmoid": _function(SIGMOID),
     "Slice": _thinning,
-    "Tanh": _function(Function(33, 257)),
+    "Tanh": _function(TANH),
 }

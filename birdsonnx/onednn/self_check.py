@@ -92,7 +92,7 @@ def require_right(library: Library, kind: int) -> None:
         for name, value in wanted.items():
             distance = np.linalg.norm(found[name] - value) / np.linalg.norm(value)
             if not distance < FAR[kind]:  # not a number is far as well
-                raise OnednnError(f"oneDNN {library.version} computes a {case.what} wrongly here")
+                raise OnednnError(f"oneDNN {library.version} computes this wrongly here: {case.what}")
 
 
 def computed(library: Library, case: Case, kind: int, seed: int = 0) -> tuple[Arrays, Arrays]:

@@ -4,13 +4,13 @@ What comes before it is frozen; what comes after it, from the last mean over a m
 how exact the loss is. ONNX Runtime computes both, in float32.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from birdsonnx.model.edits import copy_of, drop_unused, set_inputs, set_nodes, set_outputs
-from birdsonnx.model.graph import depending_on
+from birdsonnx.model.graph import ancestors, depending_on
 
 Shape = tuple[int, ...]
 
@@ -58,23 +58,13 @@ def trunk_of(
         needed.update(name for name in node.input if name in reached and name not in weights)
     if result is None:
         return None
-    nodes = making(model, [result], reached)
+    nodes = tuple(node for node in ancestors(graph, [result]) if not reached.isdisjoint(node.output))
     read = {name for node in nodes for name in node.input}
     return Trunk(nodes, result, frozenset(reached), tuple(name for name in weights if name in read))
 
 
 def _is_map(shape: Shape) -> bool:
     return len(shape) == 3 and shape[1] * shape[2] > 1
-
-
-def making(model: ModelProto, names: Iterable[str], among: Collection[str]) -> tuple[NodeProto, ...]:
-    """The nodes, of those that make one of `among`, that these values are computed by."""
-    needed, found = set(names), []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output) and not set(node.output).isdisjoint(among):
-            needed.update(node.input)
-            found.append(node)
-    return tuple(found[::-1])
 
 
 def before(model: ModelProto, values: Iterable[str]) -> ModelProto | None:

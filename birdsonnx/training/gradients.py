@@ -75,7 +75,7 @@ class Gradients:
             nothing = np.zeros_like(self._replicas[0].message)
             return Summed(nothing[:-1], nothing, 0.0, 0.0)
         self._kernels.refresh(self._pool)
-        pieces = list(slices(photos, self._photos_per_slice(len(photos))))
+        pieces = list(slices(photos, per_slice(len(photos), len(self._replicas), self._kernels.most)))
         turns = [
             self._pool.submit(replica.take, pieces[number :: len(self._replicas)], load)
             for number, replica in enumerate(self._replicas)
@@ -92,10 +92,6 @@ class Gradients:
         list(self._pool.map(add_up, spans[:-1], spans[1:]))
         data_s, compute_s = (sum(each) / len(self._replicas) for each in zip(*times, strict=True))
         return Summed(totals[0], self._replicas[0].message, data_s, compute_s)
-
-    def _photos_per_slice(self, photos: int) -> int:
-        """As many as a run may take, so that every replica gets the same number of runs."""
-        return per_slice(photos, len(self._replicas), self._kernels.most)
 
 
 def with_loss(part: Partition, loss: Loss) -> ModelProto:

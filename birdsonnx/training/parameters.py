@@ -21,7 +21,7 @@ class FlatWeights:
         like: names and shapes.
         turned: kernels `[out, in, height, width]` that lie in the buffer as `[height, width, in, out]`.
             oneDNN's own formats have the channels inside as well: gradients of ResNet50 come from there in
-            0.7 ms per photo instead of 2.3.
+            1.1 ms per photo instead of 2.7 (16 photos a slice, Emerald Rapids).
     """
 
     def __init__(self, like: Weights, turned: Collection[str] = ()) -> None:

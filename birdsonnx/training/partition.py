@@ -20,7 +20,7 @@ from birdsonnx.model.edits import (
     set_nodes,
     set_outputs,
 )
-from birdsonnx.model.graph import Graph, depending_on, shapes_per_photo
+from birdsonnx.model.graph import Graph, ancestors, depending_on, shapes_per_photo
 from birdsonnx.model.metadata import INPUT, Dropout, Metadata
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weight_names import scope_of, weights_by_layer
@@ -143,14 +143,14 @@ class Network:
         Where no frozen layer with a kernel comes before the frontier, only the photos.
         """
         photo = self._boundary([INPUT])
-        ancestors = self._ancestors(self.frontier.tensors)
-        if not any(node.op_type in LEARNED for node in ancestors):
+        frozen = ancestors(self.proto.graph, self.frontier.tensors)
+        if not any(node.op_type in LEARNED for node in frozen):
             return [photo]
         # Walking back in order, a tensor is alone wherever all that is still needed comes down to it.
         needed = set(self.frontier.tensors)
         found = [self.frontier]
         constants = set(Graph(self.proto.graph).constants)
-        for node in reversed(ancestors):
+        for node in reversed(frozen):
             if needed.intersection(node.output):
                 needed.difference_update(node.output)
                 needed.update(name for name in node.input if name and name not in constants)
@@ -162,7 +162,7 @@ class Network:
     def frozen_sha256(self) -> str:
         """Of the layers and weights that compute the frontier: with the same, two networks have the same
         features at every boundary."""
-        frozen = self._ancestors(self.frontier.tensors)
+        frozen = ancestors(self.proto.graph, self.frontier.tensors)
         read = {name for node in frozen for name in node.input}
         digest = hashlib.sha256()
         for node in frozen:
@@ -261,15 +261,6 @@ class Network:
     def _boundary(self, names: Iterable[str]) -> Boundary:
         names = tuple(names)
         return Boundary(names, tuple(self._shapes.get(name, ()) for name in names))
-
-    def _ancestors(self, names: Iterable[str]) -> list[NodeProto]:
-        needed = set(names)
-        found = []
-        for node in reversed(self.proto.graph.node):
-            if needed.intersection(node.output):
-                needed.update(node.input)
-                found.append(node)
-        return found[::-1]
 
 
 def _weights(model: BirdModel, trainable: Sequence[str]) -> Weights:

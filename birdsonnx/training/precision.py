@@ -1,7 +1,7 @@
 """In which precision the trunk of a network is trained, and by what: ONNX Runtime in float32, or oneDNN in
 bfloat16 or float32, where the config asks for it or it is faster, and all ranks can."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from birdsonnx.config.settings import Settings
@@ -63,6 +63,13 @@ class Question:
     before: str | None
     """What the run that is resumed was computed by."""
 
+    @property
+    def batches(self) -> list[int]:
+        """Photos that this rank has of a batch: of a whole one, and of an epoch's last."""
+        size = self.settings.data.batch_size
+        counts = (min(size, self.photos), self.photos % size)
+        return [mine for mine in (len(self.ranks.share(count)) for count in counts) if mine]
+
 
 def settled(question: Question) -> Trainable:
     """What every rank trains with."""
@@ -104,7 +111,9 @@ def _agreed(question: Question, kind: int, where_fast: bool = False) -> tuple[Tr
     reason = _missing(question.network, kind, where_fast)
     if reason is None:
         try:
-            found = _by_onednn(question, kind)
+            found = by_onednn(
+                question.network, question.divide, question.loss, kind, question.batches, question.threads
+            )
         except (NotLowered, OnednnError) as error:
             reason = str(error)
     reasons = [each for each in question.ranks.everyone(reason) if each is not None]
@@ -126,18 +135,30 @@ def _missing(network: Network, kind: int, where_fast: bool) -> str | None:
     return None
 
 
-def _by_onednn(question: Question, kind: int) -> Trainable:
-    """Raises NotLowered or OnednnError."""
-    network = Network(question.network.model, question.network.trainable, by_onednn=True)
-    part = question.divide(network)
-    model = with_loss(part, question.loss)
+def by_onednn(
+    network: Network, divide: Divide, loss: Loss, kind: int, batches: Iterable[int], threads: int
+) -> Trainable:
+    """A network ready to be trained by oneDNN.
+
+    Args:
+        network: in any forms.
+        divide: gives the two parts of a network.
+        loss: of the run.
+        kind: BF16 or F32.
+        batches: photos that this rank has of a batch, of batches of all sizes.
+        threads: of this rank.
+
+    Raises:
+        NotLowered: one of the operations is not known here.
+        OnednnError: the library cannot be used, or has no kernel for one of them.
+    """
+    network = Network(network.model, network.trainable, by_onednn=True)
+    part = divide(network)
+    model = with_loss(part, loss)
     turned = lowering.trained_trunk(model, list(part.weights), LOSS).kernels
     weights = FlatWeights(part.weights, turned)
     weights.set(part.weights)
-    size, ranks = question.settings.data.batch_size, question.ranks
-    batches = {min(size, question.photos), question.photos % size}
-    mine = [len(ranks.share(count)) for count in sorted(batches, reverse=True)]
     computes = library.load()
-    kernels = TrunkKernels(model, weights, computes, kind, filter(None, mine), question.threads)
+    kernels = TrunkKernels(model, weights, computes, kind, batches, threads)
     name, by = ("bf16", IN_BFLOAT16) if kind == BF16 else ("fp32", BY_ONEDNN)
     return Trainable(network, part, weights, kernels, by, f"{name}, by oneDNN {computes.version}")

@@ -1,4 +1,4 @@
-"""Loss and gradients with the trunk of the network on oneDNN, in bfloat16.
+"""Loss and gradients with the trunk of the network on oneDNN, in bfloat16 or float32.
 
 Three parts take turns: what is frozen before the trunk, the trunk, and the head, which makes the loss and the
 gradient that goes back into the trunk. The first and the last are sessions in float32.

@@ -13,7 +13,7 @@ from tests.onednn.trunks import needs_bfloat16
 
 pytestmark = needs_bfloat16
 CASES = {case.what: case for case in self_check.cases()}
-WRONG = r"^oneDNN 3\.\d+\.\d+ computes a {} wrongly here$"
+WRONG = r"^oneDNN 3\.\d+\.\d+ computes this wrongly here: {}$"
 
 
 @pytest.mark.parametrize("kind", [F32, BF16])

@@ -231,8 +231,8 @@ def test_a_library_that_computes_wrongly_is_said(settings, cpu, monkeypatch):
         lambda own, source, weights, bias, *rest: made(own, source, weights, None, *rest),
     )
     _, audience = train(settings(num_epochs=1))
-    computes = f"oneDNN {library.load().version} computes a 3 x 3 convolution with a sum and a Relu"
-    assert said(audience) == f"fp32: {computes} wrongly here"
+    what = "3 x 3 convolution with a sum and a Relu"
+    assert said(audience) == f"fp32: oneDNN {library.load().version} computes this wrongly here: {what}"
 
 
 @needs_bfloat16

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.onednn import primitives
+from birdsonnx.onednn.operations.operation import OfOne
 from birdsonnx.onednn.recording import Recorder
 
 ZEROS, ONES = "affine/zeros", "affine/ones"
@@ -22,17 +23,13 @@ def constants() -> dict[str, npt.NDArray[np.float32]]:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Affine(OfOne):
     """Per channel; `by` and `plus` name a constant of the graph, or ONES and ZEROS."""
 
     source: str
     result: str
     by: str = ONES
     plus: str = ZEROS
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.source,)
 
     @property
     def saved(self) -> tuple[str, ...]:

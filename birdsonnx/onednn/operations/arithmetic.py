@@ -8,25 +8,19 @@ oneDNN's pools are fast and its reductions are not.
 from dataclasses import dataclass
 
 from birdsonnx.onednn import primitives
-from birdsonnx.onednn.primitives import ADD, AVERAGE_OF_ALL, MULTIPLY, Function, Window
+from birdsonnx.onednn.operations.activation import times
+from birdsonnx.onednn.operations.operation import OfTwo
+from birdsonnx.onednn.primitives import ADD, AVERAGE_OF_ALL, MULTIPLY, Window
 from birdsonnx.onednn.recording import Recorder, Tensor
-
-LINEAR = 38
 
 
 @dataclass(frozen=True)
-class Sum:
+class Sum(OfTwo):
     """`first + second`, of one shape."""
 
     first: str
     second: str
     result: str
-    weights: tuple[str, ...] = ()
-    saved: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return self.first, self.second
 
     def forward(self, to: Recorder) -> None:
         first, second = to.value(self.first), to.value(self.second)
@@ -41,17 +35,12 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(OfTwo):
     """`first second`; the second one may have one place per channel, `[channels, 1, 1]`."""
 
     first: str
     second: str
     result: str
-    weights: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return self.first, self.second
 
     @property
     def saved(self) -> tuple[str, ...]:
@@ -79,10 +68,9 @@ class Product:
 def _summed_over_map(to: Recorder, tensor: Tensor) -> Tensor:
     _, channels, *size = tensor.descriptor.shape
     result = to.map((channels, 1, 1))
-    window = Window((size[0], size[1]), (1, 1), (0, 0), (0, 0), (0, 0))
+    window = Window((size[0], size[1]))
     mean = primitives.pooling(to.library, AVERAGE_OF_ALL, tensor.descriptor, result.descriptor, window)
     to.step(mean, {primitives.SOURCE: tensor, primitives.RESULT: result})
-    times = Function(LINEAR, LINEAR, float(size[0] * size[1]))
-    sum_ = primitives.elementwise(to.library, times, result.descriptor)
+    sum_ = primitives.elementwise(to.library, times(float(size[0] * size[1])), result.descriptor)
     to.step(sum_, {primitives.SOURCE: result, primitives.RESULT: result})
     return result

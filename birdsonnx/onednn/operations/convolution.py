@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from birdsonnx.onednn import primitives
-from birdsonnx.onednn.descriptors import F32
+from birdsonnx.onednn.descriptors import F32, of_any_format
+from birdsonnx.onednn.operations.operation import Operation
 from birdsonnx.onednn.primitives import Attributes, Function, Window
 from birdsonnx.onednn.recording import Gradient, Recorder, Tensor
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Operation):
     """`function(weights * source + bias + added)`."""
 
     source: str
@@ -52,7 +53,7 @@ class Convolution:
 
     def forward(self, to: Recorder) -> None:
         source, library = to.value(self.source), to.library
-        weights = to.any_format(self.grouped, to.kind)
+        weights = of_any_format(to.library, self.grouped, to.kind)
         bias = None if self.bias is None else to.vector(self.bias, self.shape[0])
         attributes = Attributes(library)
         added = None if self.added is None else to.value(self.added)
@@ -97,11 +98,12 @@ class Convolution:
             to.add_gradient(self.added, gradient.tensor, gradient.owned)
 
     def _to_source(self, to: Recorder, gradient: Tensor) -> Tensor:
-        # oneDNN 3.2 takes 10 times as long for strided depthwise kernels in bfloat16 as in float32.
+        # oneDNN 3.2 takes 9 to 100 times as long for strided depthwise kernels in bfloat16 as in float32
+        # (Emerald Rapids); converting the maps takes no longer than the float32 kernel.
         kind = F32 if self.is_depthwise and max(self.window.strides) > 1 else to.kind
         gradient = to.converted(gradient, kind)
         found = to.map(to.shape(self.source), kind)
-        weights = to.any_format(self.grouped, kind)
+        weights = of_any_format(to.library, self.grouped, kind)
         primitive = primitives.convolution_data(
             to.library, found.descriptor, weights, gradient.descriptor, self.window
         )
@@ -112,10 +114,10 @@ class Convolution:
         return to.converted(found, to.kind)
 
     def _to_weights(self, to: Recorder, gradient: Tensor) -> None:
-        # So is it with depthwise kernels of 5 x 5, which have no kernel of their own for this.
+        # Depthwise kernels of 5 x 5 have no kernel of their own for this: 4 times as long.
         kind = F32 if self.is_depthwise and max(self.window.kernel) > 3 else to.kind
         source, gradient = to.converted(to.value(self.source), kind), to.converted(gradient, kind)
-        weights = to.any_format(self.grouped, F32)
+        weights = of_any_format(to.library, self.grouped, F32)
         bias = None if self.bias is None else to.vector_gradient(self.bias, self.shape[0])
         primitive = primitives.convolution_weights(
             to.library,

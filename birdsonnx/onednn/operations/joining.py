@@ -3,20 +3,23 @@
 from dataclasses import dataclass
 
 from birdsonnx.onednn import primitives
+from birdsonnx.onednn.operations.operation import OfOne, Operation
 from birdsonnx.onednn.recording import Recorder, Tensor
 
 
 @dataclass(frozen=True)
-class Joined:
+class Joined(Operation):
     """Channels after channels."""
 
-    sources: tuple[str, ...]
+    parts: tuple[str, ...]
     result: str
-    weights: tuple[str, ...] = ()
-    saved: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.parts
 
     def forward(self, to: Recorder) -> None:
-        parts, result = [to.value(name) for name in self.sources], to.map(to.shape(self.result))
+        parts, result = [to.value(name) for name in self.parts], to.map(to.shape(self.result))
         primitive = primitives.concatenation(
             to.library, [part.descriptor for part in parts], result.descriptor
         )
@@ -29,7 +32,7 @@ class Joined:
         if gradient is None:
             return
         start = 0
-        for name in self.sources:
+        for name in self.parts:
             channels, *size = to.shape(name)
             if to.is_reached(name):
                 part = gradient.tensor.descriptor.part((to.photos, channels, *size), (0, start, 0, 0))
@@ -39,18 +42,12 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Padded:
+class Padded(OfOne):
     """Zeros around each map; `before`: rows above and columns to the left."""
 
     source: str
     result: str
     before: tuple[int, int]
-    weights: tuple[str, ...] = ()
-    saved: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.source,)
 
     def forward(self, to: Recorder) -> None:
         result = to.zeros(to.shape(self.result))

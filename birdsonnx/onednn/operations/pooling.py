@@ -3,24 +3,19 @@
 from dataclasses import dataclass
 
 from birdsonnx.onednn import primitives
+from birdsonnx.onednn.operations.operation import OfOne
 from birdsonnx.onednn.primitives import MAX, Window
 from birdsonnx.onednn.recording import Recorder, Tensor
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(OfOne):
     """`algorithm` is MAX, AVERAGE_OF_ALL or AVERAGE_OF_REAL of `primitives`."""
 
     source: str
     result: str
     algorithm: int
     window: Window
-    weights: tuple[str, ...] = ()
-    saved: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return (self.source,)
 
     def forward(self, to: Recorder) -> None:
         source, result = to.value(self.source), to.map(to.shape(self.result))
