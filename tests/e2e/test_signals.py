@@ -202,7 +202,7 @@ class Slow(MetaPathFinder):
     def find_spec(self, name, *others):
         if name == "typer":
             print("working", flush=True)
-            time.sleep({seconds})
+            {wait}
 sys.meta_path.insert(0, Slow())
 from birdsonnx.__main__ import main
 main()
@@ -211,23 +211,32 @@ main()
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_before_the_verb_begins(number):
-    with start("info", "model.onnx", script=IN_AN_IMPORT.format(seconds=60)) as process:
+    with start("info", "model.onnx", script=IN_AN_IMPORT.format(wait="time.sleep(60)")) as process:
         wait_for(process, "working")
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (128 + number, "birdsonnx: interrupted\n")
 
 
+UNTIL_THE_SIGNAL = """
+            from birdsonnx.runtime import interruption
+            until = time.monotonic() + 60
+            while not interruption.asked() and time.monotonic() < until:
+                time.sleep(0.02)
+"""
+TO_ONE = """
+            import os
+            if os.environ["PMI_RANK"] == "1":
+                os.kill(os.getpid(), {number})
+"""
+
+
 @pytest.mark.parametrize("to", ["all", "one"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_before_the_ranks_know_each_other(number, to):
     """It waits for them: of a process that exits before it has come to MPI the others would not hear."""
-    to_one = f"import os\nif os.environ['PMI_RANK'] == '1':\n    os.kill(os.getpid(), {int(number)})\n"
-    patch = IN_AN_IMPORT.format(seconds=2 if to == "all" else 0)
-    if to == "one":
-        patch = patch.replace(
-            "            time.sleep(0)\n", "".join(f"            {line}\n" for line in to_one.splitlines())
-        )
+    wait = UNTIL_THE_SIGNAL if to == "all" else TO_ONE.format(number=int(number))
+    patch = IN_AN_IMPORT.format(wait=wait.strip())
     with start("info", "model.onnx", ranks=2, script=patch) as process:
         if to == "all":
             for _ in range(2):
