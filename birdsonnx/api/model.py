@@ -14,8 +14,8 @@ from birdsonnx.images.inputs import collect
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.evaluating import evaluation
 from birdsonnx.inference.evaluating.evaluation import Evaluation
-from birdsonnx.inference.forward import name_photos
 from birdsonnx.inference.judging.criteria import Criteria
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.reporting.console import Console

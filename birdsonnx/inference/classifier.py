@@ -28,6 +28,8 @@ class Classifier:
     streams: int
     per_run: int
     """Photos per run of a stream."""
+    threads: int
+    """Inside a run."""
     sha256: str
     """Of the model."""
     where: str
@@ -88,6 +90,7 @@ def open_classifier(
         count,
         form.streams,
         form.per_run,
+        form.threads,
         artifacts.sha256_of(content),
         where,
     )

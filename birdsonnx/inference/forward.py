@@ -1,28 +1,25 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.images.batches import decode
-from birdsonnx.images.crops import Crop, decode_runs, pieces, whole_photos
+from birdsonnx.images.crops import decode_runs
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.photo_file import Source
 from birdsonnx.images.transforms import Views
-from birdsonnx.inference.classifier import Classifier
 from birdsonnx.model.metadata import INPUT, KNOWN
 from birdsonnx.runtime.engine import Engine
-from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 
-CHUNKS_AHEAD = 8
-"""Per stream, of log-probabilities, which are small; to take fewer at a time costs more: of an int8 ResNet50
-on 2 cores, writing takes 0.13 ms a photo with 2 and 0.065 with 8 (of 8.9)."""
-
 NOT_FINITE = "the network answers NaN or infinity for it; its weights are damaged, or too large"
+
+NO_VALUES = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -75,38 +72,45 @@ def forward(
     return in_streams(streams, run, slices(indices, per_run), ahead)
 
 
-def forward_crops(
-    engine: Engine,
-    decoder: Decoder,
-    crops: Sequence[Photo],
-    ranks: Ranks,
-    streams: int,
-    per_run: int = PHOTOS_PER_RUN,
-    ahead: int = 2,
-) -> Generator[Chunk]:
-    """The same for this rank's share of parts of photos, of which each photo's follow each other: it is
-    decoded once, by one stream, however many they are."""
+Run = Callable[[Any], Chunk]
+"""From a piece, the positions that a stream works through at a time, to what became of its photos."""
+
+
+def run_of_photos(engine: Engine, decoder: Decoder, photos: Sequence[Photo]) -> Run:
+    """A piece is positions of photos."""
+
+    def run(piece: Sequence[int]) -> Chunk:
+        pixels, good, refused = decode(decoder, photos, piece)
+        if not good:
+            return Chunk((), NO_VALUES, tuple(refused))
+        return computed(engine, pixels, good, refused, lambda index: photos[index].path)
+
+    return run
+
+
+def run_of_crops(engine: Engine, decoder: Decoder, crops: Sequence[Photo], per_run: int) -> Run:
+    """A piece is ranges of positions, each of all crops of a photo (`crops.pieces`): it is decoded once, by
+    one stream, however many they are."""
 
     def run(piece: Sequence[range]) -> Chunk:
-        done = [
-            computed(engine, pixels, good, refused, lambda index: crops[index].path)
-            if good
-            else Chunk((), np.empty((0, 0), np.float32), tuple(refused))
-            for pixels, good, refused in decode_runs(decoder, crops, piece, per_run)
-        ]
-        return _joined(done)
+        return joined(
+            [
+                computed(engine, pixels, good, refused, lambda index: crops[index].path)
+                if good
+                else Chunk((), NO_VALUES, tuple(refused))
+                for pixels, good, refused in decode_runs(decoder, crops, piece, per_run)
+            ]
+        )
 
-    groups = whole_photos(crops)
-    mine = (groups[index] for index in ranks.share(len(groups)))
-    return in_streams(streams, run, pieces(mine, per_run), ahead)
+    return run
 
 
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
+def joined(chunks: Sequence[Chunk]) -> Chunk:
     """One of several that follow each other."""
     with_values = [chunk for chunk in chunks if chunk.indices]
     refused = tuple(refusal for chunk in chunks for refusal in chunk.refused)
     if not with_values:
-        return Chunk((), np.empty((0, 0), np.float32), refused)
+        return Chunk((), NO_VALUES, refused)
     known = [chunk.known for chunk in with_values if chunk.known is not None]
     return Chunk(
         tuple(index for chunk in with_values for index in chunk.indices),
@@ -157,40 +161,3 @@ def answer(engine: Engine, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]
         filled[: len(pixels)] = pixels
         return {name: rows[: len(pixels)] for name, rows in engine.run({INPUT: filled}).items()}
     return engine.run({INPUT: pixels})
-
-
-@dataclass(frozen=True)
-class Named:
-    """One photo's outcome: log-probabilities, or why there are none."""
-
-    photo: Photo
-    log_probs: npt.NDArray[np.float32] | None
-    refusal: str = ""
-    known: float | None = None
-    """How much it is like the photos of the trained classes, where the network says so."""
-    index: int = -1
-    """Its position in the list of photos."""
-
-
-def name_photos(classifier: Classifier, photos: Sequence[Photo], ranks: Ranks) -> Iterator[Named]:
-    """The outcome of every photo on rank 0 (in order with one rank); nothing on the others, which work. They
-    are whole photos, or all are parts of photos (`images.crops`)."""
-    streams, per_run = classifier.streams, classifier.per_run
-    of = (classifier.engine, classifier.decoder, photos)
-    if photos and isinstance(photos[0], Crop):
-        chunks = forward_crops(*of, ranks, streams, per_run, CHUNKS_AHEAD)
-    else:
-        chunks = forward(*of, ranks.share(len(photos)), streams, per_run, ahead=CHUNKS_AHEAD)
-    for chunk in ranks.merge(chunks):
-        known = [None] * len(chunk.indices) if chunk.known is None else chunk.known.tolist()
-        for index, log_probs, score in zip(chunk.indices, chunk.values, known, strict=True):
-            yield Named(photos[index], log_probs, known=score, index=index)
-        for index, reason in chunk.refused:
-            yield Named(photos[index], None, reason, index=index)
-
-
-def counted(outcomes: Iterable[Named], advance: Callable[[int], None]) -> Iterator[Named]:
-    """The same outcomes; `advance` is told of each as it comes."""
-    for each in outcomes:
-        advance(1)
-        yield each

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from birdsonnx.errors import ModelError
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import open_classifier
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.model.edits import copy_of
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.logit_shift import shift_logits

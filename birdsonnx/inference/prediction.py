@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsonnx.artifacts import locks
 from birdsonnx.artifacts.apart import require_apart
 from birdsonnx.artifacts.commands import Place, taking
 from birdsonnx.errors import DataError, ImageError
@@ -17,21 +18,29 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.deciding import of_prediction
 from birdsonnx.inference.evaluating.labels import label_in
-from birdsonnx.inference.forward import counted, name_photos
 from birdsonnx.inference.judging.bursts import sequences_of, sharing
 from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
-from birdsonnx.inference.keeping import csv_file, hdf5, results_file
+from birdsonnx.inference.keeping import csv_file, hdf5, journal, results_file
 from birdsonnx.inference.keeping.csv_columns import Columns
+from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free
 from birdsonnx.inference.keeping.summary import Summary
+from birdsonnx.inference.naming import counted, name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
+from birdsonnx.inference.units import Pieces
+from birdsonnx.model.metadata import KNOWN
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
+
+
+KEPT_FROM = 200
+"""Photos from which on a killed run can be gone on with: an int8 ResNet50 names so many in 2 s on 2 cores."""
 
 
 def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
@@ -61,6 +70,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         place = ranks.first(lambda: _place(request, stack, audience.say))
         output, made_by = (None, None) if place is None else (place.paths[0], place.record)
         ranks.first(lambda: _require_apart(request, photos, output, Path(model.where)))
+        keeping = _Progress(request, output, stack)
+        ranks.first(lambda: keeping.open(classifier, photos, audience.say))
         with audience.progress("photos", len(photos)) as advance:
             files = Files(
                 output=output,
@@ -72,11 +83,42 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
                 boxes=request.boxes,
                 detections=chosen.detections,
             )
-            summary = record(classifier, photos, ranks, files, judge, advance, sorter, sequences, refused)
+            more = (sorter, sequences, refused, keeping.journal)
+            summary = record(classifier, photos, ranks, files, judge, advance, *more)
         if sorter is not None and ranks.is_first:  # the others have nothing to wait for
             sorter.place(output, audience)
             summary.sorted = sorter.folder
         return summary
+
+
+@dataclass
+class _Progress:
+    """What is computed of the photos so far, where it is kept."""
+
+    request: Request
+    output: Path | None
+    stack: contextlib.ExitStack
+    journal: Journal | None = None
+    """On rank 0 alone; it is left when the stack ends."""
+
+    def open(self, classifier: Classifier, photos: Sequence[Photo], say: Callable[[str], None]) -> None:
+        """Keep it beside the first of the files to write. Raises ArtifactError."""
+        written = [each for each in (self.output, self.request.csv, self.request.results) if each is not None]
+        if not written or len(photos) < KEPT_FROM:
+            return
+        target = written[0]
+        if self.output is None:  # whose lock is taken already
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.stack.enter_context(locks.sole_writer_of(target, say))
+            except (OSError, locks.TakenError):
+                return  # no file: who writes it says so; another run: it keeps its own there
+        shape = journal.Shape(
+            Pieces(photos, classifier.per_run), classifier.num_classes, KNOWN in classifier.engine.outputs
+        )
+        what = "photos" if self.request.boxes is None else "boxes"
+        facts = of_prediction(classifier, photos)
+        self.journal = self.stack.enter_context(journal.kept(target, facts, shape, what, say))
 
 
 @dataclass
@@ -182,6 +224,7 @@ def record(
     sorter: Sorter | None = None,
     sequences: Sequences | None = None,
     refused: Sequence[tuple[Photo, str]] = (),
+    progress: Journal | None = None,
 ) -> Summary:
     """Name all photos and write `files`; the summary, and what `sorter` is told, are complete on rank 0.
 
@@ -189,6 +232,7 @@ def record(
         judge: what is to be said of a photo; None: what the model alone lets be said.
         sequences: whose photos share what is said of them; None: each photo is by itself.
         refused: photos and boxes that cannot be named, as is known already, and why.
+        progress: what a killed run has computed, to which this one adds; on rank 0.
 
     Raises:
         ArtifactError: a file cannot be written.
@@ -211,7 +255,7 @@ def record(
         for photo, reason in refused if ranks.is_first else ():
             for keeper in keepers:
                 keeper.refuse(photo, reason)
-        outcomes = counted(name_photos(classifier, photos, ranks), advance)
+        outcomes = counted(name_photos(classifier, photos, ranks, progress), advance)
         for named, answer in sharing(outcomes, sequences):
             is_kept = files.output is not None or files.results is not None
             unstorable = _unstorable(named.photo.name) if is_kept else ""
@@ -227,6 +271,7 @@ def record(
     index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
     summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
     summary.shown.sort(key=lambda entry: str(entry["name"]))
+    summary.from_killed = 0 if progress is None else progress.read_photos
     summary.seconds = time.perf_counter() - started
     return summary
 

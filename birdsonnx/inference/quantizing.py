@@ -18,7 +18,7 @@ from birdsonnx.inference import int8_agreement
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluating import evaluation
 from birdsonnx.inference.evaluating.evaluation import Evaluation
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.model import int8_form, model_file
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.model.model_file import BirdModel

@@ -52,7 +52,9 @@ def total_line(summary: Summary) -> str:
     what, each = f"{summary.photos} photos", "images"
     if summary.boxes is not None:
         what, each = f"{summary.boxes} boxes of {what}", "boxes"
-    return f"{what} in {summary.seconds:.2f} s ({summary.images_per_second:.1f} {each}/s){where_to}{refused}"
+    before = f", {summary.from_killed:,} of them before," if summary.from_killed else ""
+    speed = f"{summary.images_per_second:.1f} {each}/s"
+    return f"{what}{before} in {summary.seconds:.2f} s ({speed}){where_to}{refused}"
 
 
 def species_lines(summary: Summary) -> list[str]:

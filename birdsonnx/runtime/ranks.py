@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, TypeVar, cast
 
@@ -22,7 +22,9 @@ import numpy.typing as npt
 from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
 from birdsonnx.extras import how_to_install
+from birdsonnx.runtime import on_demand
 from birdsonnx.runtime.launchers import is_first_launched, launched_processes
+from birdsonnx.runtime.on_demand import Work
 from birdsonnx.runtime.waiting import Watch
 
 T = TypeVar("T")
@@ -86,6 +88,14 @@ class Ranks:
     def merge(self, items: Iterable[T]) -> Iterator[T]:
         """On rank 0: its own items and, as they arrive, those of the others. Elsewhere: nothing."""
         return iter(items)
+
+    def on_demand(self, work: Work[Any, Any]) -> Generator[None]:
+        """Let the ranks do a work unit by unit: each gets the next one when it is ready for it, so that who
+        is faster does more. Comes up on rank 0 again and again, whenever results may have come; on the others
+        never."""
+        for result in work.compute(on_demand.alone(work), None):
+            work.keep(result)
+            yield
 
     def share(self, count: int) -> range:
         """The indices of `count` things that belong to this rank; the shares differ by at most one."""
@@ -204,6 +214,13 @@ class MPIRanks(Ranks):
             self._sleep_until_done(request)
         self.wait_for_all()  # or rank 0 would count this end as one of its next call
         return iter(())
+
+    def on_demand(self, work: Work[Any, Any]) -> Generator[None]:
+        if self.is_first:
+            yield from on_demand.hand_out(self._comm, self._watch, work)
+        else:
+            on_demand.take_part(self._comm, self._watch, work)
+        self.wait_for_all()  # or messages of this work would be taken for those of the next
 
     def wait_for_all(self) -> None:
         self._meet(self._comm.Ibarrier())

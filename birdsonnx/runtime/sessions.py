@@ -25,6 +25,9 @@ Result = TypeVar("Result")
 PHOTOS_PER_RUN = 4
 """Of 1, 2, 4 and 8 per run in a stream: 4 is within noise of the fastest, and a quarter of the calls of 1."""
 
+LOOK_S = 0.01
+"""Between two looks of who waits for a stream at what else there is to do. A look takes 0.03 ms."""
+
 WRONG_OPTIMIZERS = ["Pad_Fusion"]
 """It fuses a Pad of zeros into a pooling with the attribute `pads`, be it zeros, as if both padded with the
 same: maxima of negative values and averages come out wrong, or the session does not open (1.19.2)."""
@@ -153,13 +156,18 @@ class BoundRun:
 
 
 def in_streams(
-    streams: int, work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2
+    streams: int,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int = 2,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Generator[Result]:
     """`work(item)` for each item in order, computed by `streams` threads; at most `ahead` results per
     stream wait to be taken, so memory is bounded whatever the number of items.
 
     They are taken by the half of those: the taker shares the cores with the streams, and each time it wakes
-    it stops one of them and finds its caches cold.
+    it stops one of them and finds its caches cold. `meanwhile` is called by the taker, every `LOOK_S` for as
+    long as it waits.
 
     Close it where it has a name and may be left early (`contextlib.closing`): a name outlives an error in its
     traceback, and a pool that the garbage collector ends while another one starts waits for itself.
@@ -171,14 +179,21 @@ def in_streams(
                 waiting.append(pool.submit(work, item))
                 if len(waiting) > streams * ahead:
                     half = len(waiting) // 2
-                    wait([waiting[half - 1]])
+                    _wait_for(waiting[half - 1], meanwhile)
                     for _ in range(half):
                         yield waiting.popleft().result()
             while waiting:
+                _wait_for(waiting[0], meanwhile)
                 yield waiting.popleft().result()
         finally:
             for future in waiting:  # left early: an error, or a reader that stopped
                 future.cancel()
+
+
+def _wait_for(future: Future[Any], meanwhile: Callable[[], None] | None) -> None:
+    while meanwhile is not None and not wait([future], LOOK_S).done:
+        meanwhile()
+    wait([future])
 
 
 def slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

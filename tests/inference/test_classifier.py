@@ -14,7 +14,7 @@ from birdsonnx.errors import ConfigError, ModelError
 from birdsonnx.inference import forms
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import fastest
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.passes.quantization import quantize
 from birdsonnx.runtime.ranks import Ranks

@@ -16,7 +16,7 @@ from birdsonnx.inference import engines, forms, opening
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import choose
 from birdsonnx.inference.forms import Form
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import Among, probe
 from birdsonnx.model.model_file import BirdModel

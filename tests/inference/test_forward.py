@@ -8,7 +8,7 @@ import pytest
 
 from birdsonnx.images.folders import Photo
 from birdsonnx.inference.classifier import open_classifier
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.runtime.ranks import Ranks
 from tests.inference.conftest import COUNT, broken
 

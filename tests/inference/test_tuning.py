@@ -15,7 +15,7 @@ from birdsonnx.inference import forms as forms_of_runs
 from birdsonnx.inference import prediction, tuning
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.forms import Form
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.tuning import PER_RUN, Among, Memory, Tuning, probe
 from birdsonnx.reporting.console import Console

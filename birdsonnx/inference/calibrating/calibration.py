@@ -19,7 +19,7 @@ from birdsonnx.inference.calibrating.temperature import Answered, Labels, LogPro
 from birdsonnx.inference.calibrating.thresholds import Thresholds
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.evaluating.reliability import Reliability, reliability
-from birdsonnx.inference.forward import Named, name_photos
+from birdsonnx.inference.naming import Named, name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
 from birdsonnx.model import calibrated_form, model_file
 from birdsonnx.model.checkpoint_names import CALIBRATED_SUFFIX, default_folder, newest_checkpoint

@@ -13,7 +13,7 @@ from birdsonnx.errors import DataError
 from birdsonnx.images.folders import LabelledFolder, fitted, read_class_folders
 from birdsonnx.inference import requests
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.inference.opening import ChosenModel, open_model
 from birdsonnx.model import model_file
 from birdsonnx.model.model_file import BirdModel

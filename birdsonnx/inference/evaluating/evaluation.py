@@ -26,13 +26,13 @@ from birdsonnx.inference.evaluating.labels import labels_of
 from birdsonnx.inference.evaluating.mistakes import Mistakes
 from birdsonnx.inference.evaluating.reliability import Sums, wilson_interval
 from birdsonnx.inference.evaluating.unknown import Unknown
-from birdsonnx.inference.forward import counted, name_photos
 from birdsonnx.inference.judging.bursts import sequences_of, sharing
 from birdsonnx.inference.judging.coverage import Judging, Sure
 from birdsonnx.inference.judging.criteria import Criteria, ReadCriteria
 from birdsonnx.inference.judging.verdicts import Judge
 from birdsonnx.inference.keeping import hdf5
 from birdsonnx.inference.keeping.hdf5 import Predictions
+from birdsonnx.inference.naming import counted, name_photos
 from birdsonnx.inference.opening import choose_model, open_model
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks

@@ -13,7 +13,7 @@ from birdsonnx.errors import DataError, ModelError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.forward import name_photos
+from birdsonnx.inference.naming import name_photos
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 

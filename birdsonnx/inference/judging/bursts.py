@@ -16,7 +16,7 @@ import numpy.typing as npt
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.sequences import Sequences, find
-from birdsonnx.inference.forward import Named
+from birdsonnx.inference.naming import Named
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 

@@ -44,6 +44,8 @@ class Summary:
     """Of the photos; None: each of them is named by itself."""
     without_time: int = 0
     """Photos that are sequences by themselves because they do not say when they were taken."""
+    from_killed: int = 0
+    """Those of the named that an earlier run, which was killed, has computed."""
     seconds: float = 0.0
     _last: Path | None = None
     """The photo of the last box: those of one follow each other."""
@@ -81,8 +83,8 @@ class Summary:
 
     @property
     def images_per_second(self) -> float:
-        """Photos, or boxes, that were named."""
-        return self.named / self.seconds
+        """Photos, or boxes, that this run computed."""
+        return (self.named - self.from_killed) / self.seconds
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -92,6 +94,7 @@ class Summary:
             "photos": self.photos,
             "boxes": self.boxes,
             "refused": self.refused,
+            "from_killed": self.from_killed,
             "seconds": self.seconds,
             "images_per_second": self.images_per_second,
             "output": self.output,

@@ -13,9 +13,9 @@ from birdsonnx.errors import ConfigError
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference import prediction
-from birdsonnx.inference.forward import Named
 from birdsonnx.inference.judging.bursts import mean_of, require_gap, sharing
 from birdsonnx.inference.judging.verdicts import Judge
+from birdsonnx.inference.naming import Named
 from birdsonnx.inference.prediction import Files
 from birdsonnx.runtime.ranks import Ranks
 

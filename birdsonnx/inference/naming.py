@@ -1,0 +1,92 @@
+"""What becomes of each photo, in the order of the list, on any number of ranks."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from birdsonnx.images.crops import Crop
+from birdsonnx.images.folders import Photo
+from birdsonnx.inference.classifier import Classifier
+from birdsonnx.inference.forward import Chunk, run_of_crops, run_of_photos
+from birdsonnx.inference.keeping.journal import Journal
+from birdsonnx.inference.units import Pieces, Units
+from birdsonnx.runtime.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Named:
+    """One photo's outcome: log-probabilities, or why there are none."""
+
+    photo: Photo
+    log_probs: npt.NDArray[np.float32] | None
+    refusal: str = ""
+    known: float | None = None
+    """How much it is like the photos of the trained classes, where the network says so."""
+    index: int = -1
+    """Its position in the list of photos."""
+
+
+def name_photos(
+    classifier: Classifier, photos: Sequence[Photo], ranks: Ranks, journal: Journal | None = None
+) -> Iterator[Named]:
+    """The outcome of every photo on rank 0, in order; nothing on the others, which work. They are whole
+    photos, or all are parts of photos (`images.crops`).
+
+    With a `journal`, on rank 0, what it holds is not computed again, and what is computed is noted in it.
+    """
+    pieces = Pieces(photos, classifier.per_run)
+    if photos and isinstance(photos[0], Crop):
+        run = run_of_crops(classifier.engine, classifier.decoder, photos, classifier.per_run)
+    else:
+        run = run_of_photos(classifier.engine, classifier.decoder, photos)
+    units = Units(
+        pieces,
+        run,
+        classifier.streams,
+        classifier.num_classes,
+        ranks,
+        {} if journal is None else journal.units,
+        (lambda _unit, _chunk: None) if journal is None else journal.add,
+    )
+    given = 0
+
+    def ready() -> Iterator[Named]:
+        nonlocal given
+        while given < len(pieces):
+            done = units.from_done(given)
+            if done is None and journal is not None:
+                done = journal.read(given)
+            if done is None:
+                return
+            unit, chunk = done
+            given = unit.stop
+            yield from _each(chunk, photos)
+
+    with closing(ranks.on_demand(units)) as steps:
+        yield from ready()  # what a killed run has done
+        for _ in steps:
+            yield from ready()
+        yield from ready() if ranks.is_first else ()
+
+
+def _each(chunk: Chunk, photos: Sequence[Photo]) -> Iterator[Named]:
+    """The outcomes of a unit, in order."""
+    known = [None] * len(chunk.indices) if chunk.known is None else chunk.known.tolist()
+    refused = dict(chunk.refused)
+    rows = zip(chunk.indices, chunk.values, known, strict=True)
+    for index in sorted([*chunk.indices, *refused]):
+        if index in refused:
+            yield Named(photos[index], None, refused[index], index=index)
+        else:
+            _, log_probs, score = next(rows)
+            yield Named(photos[index], log_probs, known=score, index=index)
+
+
+def counted(outcomes: Iterable[Named], advance: Callable[[int], None]) -> Iterator[Named]:
+    """The same outcomes; `advance` is told of each as it comes."""
+    for each in outcomes:
+        advance(1)
+        yield each
