@@ -20,8 +20,8 @@ PHOTOS_PER_UNIT = 64
 slowest one holds is waited for at the end."""
 
 UNITS_LEFT_PER_RANK = 16
-"""Towards the end units get smaller: so many of them would do what is left. 10,000 photos on four ranks, one
-of which takes eight times as long, take 2 % longer than if no rank ever waited, and 16 % with 4 (simulated)."""
+"""Towards the end units get smaller: so many of them would do what is left. 10,000 photos on four ranks, of
+which one takes eight times as long, take 2 % longer than without any waiting (simulated), with 4 16 %."""
 
 AHEAD_BYTES = 2**26
 """Of answers that wait on rank 0 for a unit before them; 40,000 photos of 400 classes. Ranks wait only beyond
