@@ -118,9 +118,7 @@ class Units:
             self._next = self._known.popleft().stop
         if not self._left:
             return None
-        size = self._largest
-        if self._ranks.size > 1:
-            size = min(size, max(1, self._left // (UNITS_LEFT_PER_RANK * self._ranks.size)))
+        size = min(self._largest, max(1, self._left // (UNITS_LEFT_PER_RANK * self._ranks.size)))
         stop = self._known[0].start if self._known else len(self._pieces)
         unit = range(self._next, min(self._next + size, stop))
         self._under_way[unit.start] = rank
