@@ -18,7 +18,7 @@ from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.deciding import of_prediction
+from birdsonnx.inference.deciding import of_prediction, stamps_of
 from birdsonnx.inference.evaluating.labels import label_in
 from birdsonnx.inference.judging.bursts import sequences_of, sharing
 from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
@@ -27,6 +27,7 @@ from birdsonnx.inference.keeping.csv_columns import Columns
 from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free
 from birdsonnx.inference.keeping.summary import Summary
+from birdsonnx.inference.keeping.unit_records import Shape
 from birdsonnx.inference.naming import counted, name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
@@ -113,8 +114,11 @@ class _Progress:
                 self.stack.enter_context(locks.sole_writer_of(target, say))
             except (OSError, locks.TakenError):
                 return  # no file: who writes it says so; another run: it keeps its own there
-        shape = journal.Shape(
-            Pieces(photos, classifier.per_run), classifier.num_classes, KNOWN in classifier.engine.outputs
+        shape = Shape(
+            Pieces(photos, classifier.per_run),
+            classifier.num_classes,
+            KNOWN in classifier.engine.outputs,
+            stamps_of(photos),
         )
         what = "photos" if self.request.boxes is None else "boxes"
         facts = of_prediction(classifier, photos)

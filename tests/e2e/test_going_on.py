@@ -207,23 +207,32 @@ def a_photo_more() -> None:
     shutil.copy("many/night/098.png", "many/night/101.png")
 
 
-def touched() -> None:
-    os.utime("many/night/102.png")
-
-
 def test_what_has_changed_is_said_and_the_run_begins_anew(many):
     stopped()
     PROGRESS.rename("kept")
-    model, photos = "the model is another", "the photos are others, or have changed"
-    changes = {another_model: model, a_changed_photo: photos, a_photo_less: photos, a_photo_more: photos}
+    model, photos = "the model is another", "the list of photos is another"
+    changes = {another_model: model, a_photo_less: photos, a_photo_more: photos}
     why = "it is computed in another way"
     assert begun_anew("--batch-size", "7") == f"{why}; beginning anew"
-    for change, why in [*changes.items(), (touched, photos)]:
+    for change, why in changes.items():
         change()
         assert why in begun_anew()
         found = results()
         assert rest() == {"output_1.h5"}
         assert uninterrupted() == found
+
+
+def test_photos_that_have_changed_are_computed_anew_and_no_others(many):
+    stopped()
+    changed = Path("many/day/001.png")
+    kept = changed.stat()
+    photo(2, np.random.default_rng(99), 40).save(changed)
+    os.utime(changed, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    said = ended(*WORDS)
+    assert "going on after " in said
+    assert "; computed anew: records of changed photos 1\n" in said
+    found = results()
+    assert uninterrupted() == found
 
 
 def begun_anew(*words: str) -> str:

@@ -1,34 +1,24 @@
 """What a prediction has computed so far, beside what it will write: a killed run is gone on with.
 
 Beside `output_1.h5` that is the folder `output_1.h5.progress`. Each run writes numbered files of its own into
-it. A file begins with a line of JSON, which says what decides the answers (`deciding.Facts`); records follow:
-what became of the photos of a unit (`units`).
-
-    magic, first piece, pieces, rows, bytes of text    little-endian, `HEAD`
-    checksum                                           BLAKE2b of all the others, with a key made of the line
-    positions of the rows in the unit                  uint32 [rows]
-    log-probabilities                                  float32 [rows, classes]
-    `known`, where the network has it                  float32 [rows]
-    positions and reasons of the refused photos        JSON
+it. A file begins with a line of JSON, which says what decides the answers (`deciding.Facts`); records follow,
+each of what became of the photos of a unit (`unit_records`).
 
 A record goes to the system in one call once its unit is done: a process that is killed loses the units that
 it works on. The disk is not waited for (no fsync): after a power cut what it holds is what counts, and what
-does not fit its checksum is computed anew. Nothing in the folder is believed: sizes are compared before
-memory is taken, and a file of other facts, or no file of ours, is removed.
+does not fit its checksum is computed anew, as are units with a photo whose file has changed. Nothing in the
+folder is believed: sizes are compared before memory is taken, and a file of other facts, or no file of ours,
+is removed.
 """
 
 import contextlib
-import json
 import os
 import re
 import stat
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
+from typing import Any, BinaryIO, NamedTuple
 
 from birdsonnx import artifacts
 from birdsonnx.artifacts import temporary
@@ -36,8 +26,9 @@ from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.inference.deciding import Facts
-from birdsonnx.inference.forward import NO_VALUES, Chunk
-from birdsonnx.inference.units import Done, Pieces, Unit
+from birdsonnx.inference.forward import Chunk
+from birdsonnx.inference.keeping.unit_records import HEAD, MAGIC, Shape
+from birdsonnx.inference.units import Done, Unit
 from birdsonnx.runtime import interruption
 
 SUFFIX = ".progress"
@@ -52,10 +43,6 @@ LONGEST_LINE = 2**16
 LONGEST_REASON = 2**14
 """Bytes of text that a refused photo may have on average."""
 
-HEAD = struct.Struct("<4sQIII")
-MAGIC = b"unit"
-POSITION, VALUE = np.dtype("<u4"), np.dtype("<f4")
-
 
 def folder_beside(target: Path) -> Path:
     """Where the progress of what becomes `target` is kept."""
@@ -66,67 +53,21 @@ def folder_beside(target: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What records hold."""
-
-    pieces: Pieces
-    classes: int
-    has_known: bool
-    """Whether the network has the output `known`."""
-
-    def payload_bytes(self, rows: int, text: int) -> int:
-        return rows * (POSITION.itemsize + VALUE.itemsize * (self.classes + self.has_known)) + text
-
-    def payload_of(self, unit: Unit, chunk: Chunk) -> tuple[bytes, int]:
-        """A record's payload, and how much of it is text."""
-        first = self.pieces.positions(unit).start
-        positions = np.array(chunk.indices, np.int64) - first
-        values = [] if chunk.known is None or not chunk.indices else [chunk.known]
-        refused = [[index - first, reason] for index, reason in chunk.refused]
-        text = json.dumps(refused).encode() if refused else b""
-        rows = [positions.astype(POSITION), *(np.asarray(each, VALUE) for each in (chunk.values, *values))]
-        return b"".join([*(each.tobytes() for each in rows), text]), len(text)
-
-    def chunk_of(self, unit: Unit, rows: int, payload: bytes) -> Chunk | None:
-        """The same back; None where it is not what becomes of the unit's photos."""
-        photos = self.pieces.positions(unit)
-        place = rows * POSITION.itemsize
-        indices = (np.frombuffer(payload, POSITION, rows).astype(np.int64) + photos.start).tolist()
-        values = np.frombuffer(payload, VALUE, rows * self.classes, place).astype(np.float32)
-        place += values.nbytes
-        known = np.frombuffer(payload, VALUE, rows * self.has_known, place).astype(np.float32)
-        refused = _refused_in(payload[place + known.nbytes :], photos.start)
-        together = None if refused is None else sorted([*indices, *(index for index, _ in refused)])
-        if refused is None or together != list(photos) or indices != sorted(indices):
-            return None
-        if not (np.isfinite(values).all() and np.isfinite(known).all()):
-            return None
-        if not rows:
-            return Chunk((), NO_VALUES, refused)
-        table = values.reshape(rows, self.classes)
-        return Chunk(tuple(indices), table, refused, known if self.has_known else None)
-
-
-def _refused_in(text: bytes, first: int) -> tuple[tuple[int, str], ...] | None:
-    """Positions and reasons; None where the text is something else."""
-    try:
-        found = json.loads(text or b"[]")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, list):
-        return None
-    for each in found:
-        if not (isinstance(each, list) and [type(part) for part in each] == [int, str]):
-            return None
-    return tuple((first + index, reason) for index, reason in found)
-
-
-@dataclass(frozen=True)
 class _Place:
     """Where a record is."""
 
     file: Path
     offset: int
+
+
+class _Record(NamedTuple):
+    """What a file holds of a unit."""
+
+    offset: int
+    done: Done | None
+    """None: it is damaged."""
+    is_of_now: bool
+    """Whether the photos are still those that were read."""
 
 
 class Journal:
@@ -147,6 +88,8 @@ class Journal:
         """Those of earlier runs, by their first pieces, in order."""
         self.damaged = 0
         """Records of earlier runs that cannot be used."""
+        self.changed = 0
+        """Units of earlier runs with a photo that has changed since."""
         self.photos = 0
         """In the units that are done."""
         self.read_photos = 0
@@ -176,14 +119,15 @@ class Journal:
                 if found is not None:
                     files.append((int(found[1]), Path(entry.path)))
         self._number = max((number for number, _ in files), default=0)
-        is_taken = bytearray(len(self._shape.pieces))
+        is_taken, stale = bytearray(len(self._shape.pieces)), list[Unit]()
         for _, path in sorted(files):
-            if not self._read_file(path, is_taken):
+            if not self._read_file(path, is_taken, stale):
                 temporary.remove(path)
+        self.changed = sum(not is_taken[unit.start] for unit in stale)
         self.units = dict(sorted(self.units.items()))
         self.photos = sum(len(self._shape.pieces.positions(unit)) for unit in self.units.values())
 
-    def _read_file(self, path: Path, is_taken: bytearray) -> bool:
+    def _read_file(self, path: Path, is_taken: bytearray, stale: list[Unit]) -> bool:
         """Note the records of a file; False: it is of other facts, or not ours."""
         try:
             with open(path, "rb", opener=opener) as file:
@@ -192,25 +136,31 @@ class Journal:
                     self.others.append(line)
                     return False
                 while (record := self._record_in(file)) is not None:
-                    offset, done = record
-                    if done is None or any(is_taken[number] for number in done[0]):
+                    offset, done, is_of_now = record
+                    if done is None:
                         self.damaged += 1
                         continue
                     unit = done[0]
+                    if not is_of_now:
+                        stale.append(unit)
+                        continue
+                    if any(is_taken[number] for number in unit):
+                        self.damaged += 1
+                        continue
                     is_taken[unit.start : unit.stop] = b"\1" * len(unit)
                     self.units[unit.start], self._places[unit.start] = unit, _Place(path, offset)
         except OSError:
             return False
         return True
 
-    def _record_in(self, file: BinaryIO) -> tuple[int, Done | None] | None:
-        """The next record's place, and what it says, None where it is damaged; None where nothing can be read
-        any more: there is no other, or the run was killed while it wrote."""
+    def _record_in(self, file: BinaryIO) -> _Record | None:
+        """The next record; None where nothing can be read any more: there is no other, or the run was killed
+        while it wrote."""
         offset = file.tell()
         head = file.read(HEAD.size + FINGERPRINT_BYTES)
         if len(head) < HEAD.size + FINGERPRINT_BYTES:
             return None
-        magic, first, count, rows, text = HEAD.unpack_from(head)
+        magic, first, count, rows, text, stamp = HEAD.unpack_from(head)
         unit = range(first, first + count)
         if magic != MAGIC or not count or unit.stop > len(self._shape.pieces):
             self.damaged += 1
@@ -225,9 +175,10 @@ class Journal:
         if len(payload) < size:
             return None
         if fingerprint(head[: HEAD.size] + payload, self._key) != head[HEAD.size :]:
-            return offset, None
+            return _Record(offset, None, False)
         chunk = self._shape.chunk_of(unit, rows, payload)
-        return offset, None if chunk is None else (unit, chunk)
+        done = None if chunk is None else (unit, chunk)
+        return _Record(offset, done, stamp == self._shape.stamp_of(unit))
 
     def read(self, start: int) -> Done | None:
         """The unit of an earlier run that begins at a piece, if there is one.
@@ -246,19 +197,20 @@ class Journal:
             file = self._open[1]
             file.seek(place.offset)
             record = self._record_in(file)
-        if record is None or record[1] is None or record[1][0] != self.units[start]:
+        if record is None or record.done is None or record.done[0] != self.units[start]:
             raise ArtifactError(
                 f"{place.file}: changed while this run read it; run the same command again"
             ) from None
-        self.read_photos += len(record[1][1].indices)
-        return record[1]
+        self.read_photos += len(record.done[1].indices)
+        return record.done
 
     # --- what this run adds -------------------------------------------------------------------------------
 
     def add(self, unit: Unit, chunk: Chunk) -> None:
         """Note what became of a unit's photos. Raises ArtifactError where it cannot be written."""
         payload, text = self._shape.payload_of(unit, chunk)
-        head = HEAD.pack(MAGIC, unit.start, len(unit), len(chunk.indices), text)
+        stamp = self._shape.stamp_of(unit)
+        head = HEAD.pack(MAGIC, unit.start, len(unit), len(chunk.indices), text, stamp)
         record = b"".join([head, fingerprint(head + payload, self._key), payload])
         with interruption.held(), artifacts.naming(self.folder):
             if self._out is None or self._written >= FILE_BYTES:
@@ -329,10 +281,13 @@ def kept(
         return
     total = shape.pieces.photos
     if journal.units:
-        damaged = f"; {journal.damaged:,} damaged records are computed anew" if journal.damaged else ""
-        say(f"going on after {journal.photos:,} of {total:,} {what} ({folder}){damaged}")
-    elif journal.others or journal.damaged:
-        why = facts.unlike(journal.others[0]) if journal.others else "it is damaged"
+        lost = [(journal.damaged, "damaged records"), (journal.changed, "records of changed photos")]
+        anew = ", ".join(f"{which} {count:,}" for count, which in lost if count)
+        anew = f"; computed anew: {anew}" if anew else ""
+        say(f"going on after {journal.photos:,} of {total:,} {what} ({folder}){anew}")
+    elif journal.others or journal.damaged or journal.changed:
+        why = "photos have changed" if journal.changed else "it is damaged"
+        why = facts.unlike(journal.others[0]) if journal.others else why
         say(f"{folder}: of a run that did not end, but {why}; beginning anew")
     with contextlib.closing(journal):
         try:

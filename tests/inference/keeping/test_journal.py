@@ -10,10 +10,11 @@ import pytest
 
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.deciding import WORDS, Facts
+from birdsonnx.inference.deciding import WORDS, Facts, Stamps
 from birdsonnx.inference.forward import Chunk
 from birdsonnx.inference.keeping import journal as journals
-from birdsonnx.inference.keeping.journal import Journal, Shape, folder_beside
+from birdsonnx.inference.keeping.journal import Journal, folder_beside
+from birdsonnx.inference.keeping.unit_records import HEAD, MAGIC, Shape
 from birdsonnx.inference.units import Pieces
 from tests.conftest import disk_of
 
@@ -24,9 +25,12 @@ OTHERS = Facts(dict.fromkeys(WORDS, "that"))
 ODD = os.fsdecode(b"bad \xff.png")
 
 
-def shape(has_known: bool = True) -> Shape:
+STAMPS = np.arange(1, PHOTOS + 1, dtype=np.uint64)
+
+
+def shape(has_known: bool = True, stamps: Stamps = STAMPS) -> Shape:
     photos = [Photo(Path(f"{number}.png"), f"{number}.png") for number in range(PHOTOS)]
-    return Shape(Pieces(photos, PER_RUN), CLASSES, has_known)
+    return Shape(Pieces(photos, PER_RUN), CLASSES, has_known, stamps)
 
 
 def chunk(photos: range, has_known: bool = True, refused: tuple[int, ...] = (5, 6, 21)) -> Chunk:
@@ -94,6 +98,27 @@ def test_a_unit_that_is_there_twice_counts_once():
     (FOLDER / "00001.units").write_bytes(content + content[head:])
     journal = Journal(FOLDER, FACTS, shape())
     assert (list(journal.units.values()), journal.damaged) == ([range(2), range(2, 4)], 2)
+
+
+def test_a_changed_photo_costs_its_unit_and_no_more():
+    written()
+    for changed, unit in ((0, UNITS[1]), (PHOTOS - 1, UNITS[2])):
+        stamps = STAMPS.copy()
+        stamps[changed] += 1
+        said: list[str] = []
+        with journals.kept(
+            Path("output_1.h5"), FACTS, shape(stamps=stamps), "photos", said.append
+        ) as journal:
+            assert journal is not None
+            assert sorted(map(str, journal.units.values())) == sorted(
+                str(each) for each in UNITS if each != unit
+            )
+            assert said[0].endswith("; computed anew: records of changed photos 1")
+            journal.add(unit, chunk(journal._shape.pieces.positions(unit)))
+            journal.close()
+            again = Journal(FOLDER, FACTS, shape(stamps=stamps))
+            assert (len(again.units), again.changed, again.damaged) == (len(UNITS), 0, 0)
+        written()
 
 
 def test_a_torn_end_costs_what_it_cuts():
@@ -181,7 +206,7 @@ def test_a_record_of_our_key_that_says_nonsense_is_not_believed(text):
     written((range(1),))
     path = FOLDER / "00001.units"
     journal = Journal(FOLDER, FACTS, shape())
-    head = journals.HEAD.pack(journals.MAGIC, 1, 1, 0, len(text))
+    head = HEAD.pack(MAGIC, 1, 1, 0, len(text), shape().stamp_of(range(1, 2)))
     record = head + journals.fingerprint(head + text, journal._key) + text
     with path.open("ab") as file:
         file.write(record)
@@ -204,7 +229,7 @@ def test_nothing_that_is_not_finite_comes_out(bad):
 def test_sizes_are_compared_before_memory_is_taken(sizes):
     written((range(1),))
     with (FOLDER / "00001.units").open("ab") as file:
-        file.write(journals.HEAD.pack(journals.MAGIC, *sizes) + bytes(16))
+        file.write(HEAD.pack(MAGIC, *sizes, bytes(16)) + bytes(16))
         file.truncate(file.tell() + 2**33)  # sparse
     assert list(read()) == [range(1)]
 
