@@ -1,9 +1,9 @@
 """Whether a prediction of very many photos survives anything: killed at random moments, alone or under MPI.
 
-Makes a small network and hard links of small JPEGs, names them once in peace, then again with SIGKILL at random
-moments (under `mpirun` to one random rank) until it has been killed so many times and ended. Prints seconds,
-the largest peak of memory of a process, and whether every file is byte for byte the same; a name that is
-missing or there twice is an error.
+Makes a small network and hard links of small JPEGs, names them once in peace, then again with SIGKILL at
+random moments (under `mpirun` to one random rank) until it has been killed so many times and ended. Prints
+seconds, the largest peak of memory of a process, and whether every file is byte for byte the same; a name
+that is missing or there twice is an error.
 
     python -m benchmarks.going_on [--names 1000000] [--folders 400] [--kills 20] [--ranks 1] [--folder PLACE]
 
