@@ -1,8 +1,10 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,9 @@ from birdsonnx.images.photo_file import Source
 from birdsonnx.images.transforms import Views
 from birdsonnx.model.metadata import INPUT, KNOWN
 from birdsonnx.runtime.engine import Engine
-from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
+from birdsonnx.runtime.sessions import in_streams
+
+Unit = TypeVar("Unit")
 
 NOT_FINITE = "the network answers NaN or infinity for it; its weights are damaged, or too large"
 
@@ -36,26 +40,22 @@ class Chunk:
     """The network's output `known`, float32 `[len(indices)]`, where it has one."""
 
 
-def forward(
+Run = Callable[[Any], Chunk]
+"""From a piece, the positions that a stream works through at a time, to what became of its photos."""
+
+
+def run_of_photos(
     engine: Engine,
     decoder: Decoder,
     photos: Sequence[Photo],
-    indices: range,
-    streams: int,
-    per_run: int = PHOTOS_PER_RUN,
-    stop_computing_at_refusal: bool = False,
-    ahead: int = 2,
     views: Views | None = None,
-) -> Generator[Chunk]:
-    """Run `photos[i]` for `i` in `indices` through the engine, in order: to its first output, and to `known`
-    where it has that; with `views`, `photos`
-    has each photo for each of its views.
+    stop_computing_at_refusal: bool = False,
+) -> Run:
+    """A piece is positions of photos; with `views`, `photos` has each photo for each of its views.
 
     With `stop_computing_at_refusal`, photos after a bad one are only decoded: for callers that will use
-    nothing of the pass once a photo was refused, but want the whole list. At most `ahead` chunks per stream
-    wait to be taken.
+    nothing of the pass once a photo was refused, but want the whole list.
     """
-    width = engine.output_shapes[engine.outputs[0]][1:]
     seen_bad = False
 
     def run(piece: Sequence[int]) -> Chunk:
@@ -63,27 +63,10 @@ def forward(
         pixels, good, refused = decode(decoder, photos, piece, views)
         seen_bad = seen_bad or bool(refused)
         if not good or (seen_bad and stop_computing_at_refusal):
-            empty = np.empty((0, *(size if isinstance(size, int) else 0 for size in width)), np.float32)
-            return Chunk((), empty, tuple(refused))
+            return Chunk((), NO_VALUES, tuple(refused))
         chunk = computed(engine, pixels, good, refused, lambda index: photos[index].path)
         seen_bad = seen_bad or bool(chunk.refused)
         return chunk
-
-    return in_streams(streams, run, slices(indices, per_run), ahead)
-
-
-Run = Callable[[Any], Chunk]
-"""From a piece, the positions that a stream works through at a time, to what became of its photos."""
-
-
-def run_of_photos(engine: Engine, decoder: Decoder, photos: Sequence[Photo]) -> Run:
-    """A piece is positions of photos."""
-
-    def run(piece: Sequence[int]) -> Chunk:
-        pixels, good, refused = decode(decoder, photos, piece)
-        if not good:
-            return Chunk((), NO_VALUES, tuple(refused))
-        return computed(engine, pixels, good, refused, lambda index: photos[index].path)
 
     return run
 
@@ -103,6 +86,35 @@ def run_of_crops(engine: Engine, decoder: Decoder, crops: Sequence[Photo], per_r
         )
 
     return run
+
+
+def in_units(
+    streams: int,
+    run: Run,
+    units: Iterable[Unit],
+    pieces_of: Callable[[Unit], Iterable[Any]],
+    ahead: int,
+    meanwhile: Callable[[], None] | None,
+) -> Generator[tuple[Unit, list[Chunk]]]:
+    """Each unit, in order, with what became of its pieces, of which each has one at least; `streams` work
+    on pieces of several units at once. See `sessions.in_streams`."""
+    begun: deque[tuple[Unit, int]] = deque()
+
+    def pieces() -> Iterator[Any]:
+        for unit in units:
+            its = list(pieces_of(unit))
+            begun.append((unit, len(its)))
+            yield from its
+
+    chunks: list[Chunk] = []
+    with closing(in_streams(streams, run, pieces(), ahead, meanwhile)) as done:
+        for chunk in done:
+            chunks.append(chunk)
+            unit, count = begun[0]
+            if len(chunks) == count:
+                begun.popleft()
+                yield unit, chunks
+                chunks = []
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:

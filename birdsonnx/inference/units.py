@@ -11,17 +11,13 @@ from typing import Any
 
 from birdsonnx.images.crops import Crop, pieces, whole_photos
 from birdsonnx.images.folders import Photo
-from birdsonnx.inference.forward import Chunk, Run, joined
+from birdsonnx.inference.forward import Chunk, Run, in_units, joined
+from birdsonnx.runtime.on_demand import next_size
 from birdsonnx.runtime.ranks import Ranks
-from birdsonnx.runtime.sessions import in_streams
 
 PHOTOS_PER_UNIT = 64
 """At the most, if a piece has no more. What a rank holds of them is lost when the run is killed, and what the
 slowest one holds is waited for at the end."""
-
-UNITS_LEFT_PER_RANK = 16
-"""Towards the end units get smaller: so many of them would do what is left. 10,000 photos on four ranks, of
-which one takes eight times as long, take 2 % longer than without any waiting (simulated), with 4 16 %."""
 
 AHEAD_BYTES = 2**26
 """Of answers that wait on rank 0 for a unit before them; 40,000 photos of 400 classes. Ranks wait only beyond
@@ -118,7 +114,7 @@ class Units:
             self._next = self._known.popleft().stop
         if not self._left:
             return None
-        size = min(self._largest, max(1, self._left // (UNITS_LEFT_PER_RANK * self._ranks.size)))
+        size = next_size(self._left, self._largest, self._ranks.size)
         stop = self._known[0].start if self._known else len(self._pieces)
         unit = range(self._next, min(self._next + size, stop))
         self._under_way[unit.start] = rank
@@ -128,20 +124,12 @@ class Units:
 
     def compute(self, units: Iterator[Unit], meanwhile: Callable[[], None] | None, /) -> Iterator[Done]:
         """Each unit with what became of its photos."""
-        begun: deque[Unit] = deque()
-
-        def pieces() -> Iterator[Any]:
-            for unit in units:
-                begun.append(unit)
-                yield from (self._pieces[number] for number in unit)
-
-        chunks: list[Chunk] = []
         ahead = CHUNKS_AHEAD if self._ranks.is_first else CHUNKS_AHEAD_OF_OTHERS
-        for chunk in in_streams(self._streams, self._run, pieces(), ahead, meanwhile):
-            chunks.append(chunk)
-            if len(chunks) == len(begun[0]):
-                yield begun.popleft(), joined(chunks)
-                chunks = []
+        for unit, chunks in in_units(self._streams, self._run, units, self._pieces_of, ahead, meanwhile):
+            yield unit, joined(chunks)
+
+    def _pieces_of(self, unit: Unit) -> Iterator[Any]:
+        return (self._pieces[number] for number in unit)
 
     def keep(self, done: Done, /) -> None:
         """Note what became of a unit's photos."""

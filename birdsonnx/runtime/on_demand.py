@@ -19,6 +19,15 @@ ResultT = TypeVar("ResultT")
 SHORTEST_S, LONGEST_S = 1e-4, 0.02
 """Sleeps between two looks, which grow with the wait."""
 
+UNITS_LEFT_PER_RANK = 16
+"""Towards the end units get smaller: so many of them would do what is left. 10,000 photos on four ranks, of
+which one takes eight times as long, take 2 % longer than without any waiting (simulated), with 4 16 %."""
+
+
+def next_size(left: int, largest: int, ranks: int) -> int:
+    """How many pieces of those that are left the next unit has, 1 to `largest`."""
+    return max(1, min(largest, left // (UNITS_LEFT_PER_RANK * ranks)))
+
 
 class Work(Protocol[UnitT, ResultT]):
     """What is to be done in units."""

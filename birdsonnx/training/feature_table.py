@@ -1,8 +1,9 @@
 """The features of a set of photos as a table in the cache folder: computed once, read by every later run.
 
-With deterministic transforms a photo's features never change, so every rank runs its share of the photos
-once through the backbone, and each epoch only looks rows up. The table is a memory-mapped `.npy`, named
-after all that its values depend on, with a checksum of its rows at the end (`table_file`).
+With deterministic transforms a photo's features never change, so each goes once through the backbone, on
+whatever rank is ready for it (`feature_pass`), and each epoch only looks rows up. The table is a
+memory-mapped `.npy`, named after all that its values depend on, with a checksum of its rows at the end
+(`table_file`).
 
 Ranks whose cache is the same folder make one file together. Ranks of other hosts, or with other folders,
 make a file of their own, and get the rows that they did not compute over MPI.
@@ -10,8 +11,9 @@ make a file of their own, and get the rows that they did not compute over MPI.
 
 import contextlib
 import hashlib
+import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,17 @@ import simplejpeg
 
 from birdsonnx import __version__, artifacts
 from birdsonnx.artifacts.temporary import remove_litter
-from birdsonnx.errors import ArtifactError, TrainingError
+from birdsonnx.errors import ArtifactError, BirdsonnxError
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.folders import Photo
 from birdsonnx.images.transforms import Views
-from birdsonnx.inference.forward import Chunk, forward
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import photo_contents, refused_photos
 from birdsonnx.training.backbone import Backbone
+from birdsonnx.training.feature_pass import Advance, FeaturePass
 from birdsonnx.training.table_file import Layout, TableFile
 
 Rows = npt.NDArray[Any]
-Advance = Callable[[int], None]
 
 EXCHANGED_BYTES = 8_000_000
 """Of rows per message between hosts."""
@@ -66,7 +67,7 @@ def cached(
     views: Views | None = None,
 ) -> CachedFeatures:
     """The features of all photos, or of all their views, from the cache or computed now by all ranks
-    together. `advance` counts the photos, or views, that this rank has done.
+    together. `advance` counts the photos, or views, that are done; on rank 0.
 
     Raises:
         DataError: photos that cannot be decoded, all of them listed; nothing is kept then.
@@ -142,9 +143,8 @@ class _Making:
             places = self.ranks.everyone(str(place))
             table = self.ranks.together(lambda: self._open(Path(places[self.leader])))
             stack.callback(table.close)  # also where photos are refused
-            if self.holder is None:
-                self._compute(table, advance)
-            self._exchange(table)
+            owners = [(self.holder, range(len(self.photos)))] if self.holder is not None else None
+            self._exchange(table, owners or self._compute(table, advance))
             self.ranks.wait_for_all()  # till all rows of the group's file are there
             if self.writes:
                 table.write_sums(self.group.index(self.ranks.rank), len(self.group))
@@ -180,67 +180,60 @@ class _Making:
         with artifacts.naming(self.path):
             return TableFile(place, self.layout, self.writes)
 
-    def _compute(self, table: TableFile, advance: Advance) -> None:
-        """Every rank's share of the photos; refused on all ranks where any rank cannot use a photo."""
-        refused = self.ranks.together(lambda: self._compute_share(table, advance))
+    def _compute(self, table: TableFile, advance: Advance) -> list[tuple[int, range]]:
+        """Which rank has computed which rows; refused on all ranks where any rank cannot use a photo, or
+        cannot go on."""
+        work = FeaturePass(self.backbone, self.photos, self.views, table, self.ranks, advance)
+        with contextlib.closing(self.ranks.on_demand(work)) as steps:
+            for _ in steps:
+                pass
+        self.ranks.together(lambda: _raise(work.failure))
+        refused = [reason for _, reason in sorted(work.refused)]
         refused_photos.require_none(self.ranks, refused, len(set(self.photos)))
+        return self.ranks.first(lambda: work.owners)
 
-    def _compute_share(self, table: TableFile, advance: Advance) -> list[str]:
-        """This rank's; returns why photos cannot be used. Raises ArtifactError or TrainingError."""
-        refused: list[str] = []
-        passing = forward(
-            self.backbone.engine,
-            self.backbone.decoder,
-            self.photos,
-            self.ranks.share(len(self.photos)),
-            self.backbone.streams,
-            self.backbone.form.per_run,
-            stop_computing_at_refusal=True,
-            views=self.views,
-        )
-        with contextlib.closing(passing) as chunks:
-            for chunk in chunks:
-                refused += [reason for _, reason in chunk.refused]
-                if self.backbone.row.base == np.float16:
-                    self._require_finite(chunk)
-                if len(chunk.values) and not refused:
-                    table.write(chunk.indices[0], chunk.values)
-                table.require_written()
-                advance(len(chunk.indices) + len(chunk.refused))
-        return refused
-
-    def _require_finite(self, chunk: Chunk) -> None:
-        finite = np.isfinite(chunk.values).all(axis=1)
-        if not finite.all():
-            photo = self.photos[chunk.indices[int(finite.argmin())]]
-            raise TrainingError(
-                f"{photo.path}: its features are too large for float16 (65,504 at most); remove "
-                "birdsonnx.feature_precision fp16"
-            )
-
-    def _exchange(self, table: TableFile) -> None:
+    def _exchange(self, table: TableFile, owners: Sequence[tuple[int, range]]) -> None:
         """Send every owner's rows to the groups that lack them; each group's leader writes them down."""
         if len({tuple(group) for group in self.ranks.everyone(self.group)}) == 1:
             return
-        row_bytes = self.backbone.row.itemsize
-        most = max(1, EXCHANGED_BYTES // row_bytes)
-        for owner, rows in self._owners():
+        most = max(1, EXCHANGED_BYTES // self.backbone.row.itemsize)
+        for owner in range(self.ranks.size):
             writes = self.writes and self.ranks.rank == self.leader and owner not in self.group
-            for start in range(rows.start, rows.stop, most):
-                count = min(most, rows.stop - start)
-                message = np.empty(count * row_bytes, np.uint8)  # bytes: MPI knows no float16
-                if self.ranks.rank == owner:
-                    message[...] = table.read(start, count)
-                self.ranks.copy_from(owner, message)
-                if writes:
-                    table.write(start, message)
+            for parts in _messages([rows for each, rows in owners if each == owner], most):
+                self._send(table, owner, parts, writes)
 
-    def _owners(self) -> list[tuple[int, range]]:
-        """Which rank has which rows, in its group's file."""
-        count, size = len(self.photos), self.ranks.size
-        if self.holder is not None:
-            return [(self.holder, range(count))]
-        return [(rank, range(count * rank // size, count * (rank + 1) // size)) for rank in range(size)]
+    def _send(self, table: TableFile, owner: int, parts: Sequence[range], writes: bool) -> None:
+        row_bytes = self.backbone.row.itemsize
+        message = np.empty(sum(map(len, parts)) * row_bytes, np.uint8)  # bytes: MPI knows no float16
+        places = list(itertools.accumulate((len(rows) * row_bytes for rows in parts), initial=0))
+        shown = [message[start:stop] for start, stop in itertools.pairwise(places)]
+        if self.ranks.rank == owner:
+            for rows, part in zip(parts, shown, strict=True):
+                part[...] = table.read(rows.start, len(rows))
+        self.ranks.copy_from(owner, message)
+        if writes:
+            for rows, part in zip(parts, shown, strict=True):
+                table.write(rows.start, part)
+
+
+def _messages(rows: Sequence[range], most: int) -> Iterator[list[range]]:
+    """The same rows, at most so many at a time."""
+    parts: list[range] = []
+    for each in rows:
+        rest = each
+        while rest:
+            part = rest[: most - sum(map(len, parts))]
+            parts, rest = [*parts, part], rest[len(part) :]
+            if sum(map(len, parts)) == most:
+                yield parts
+                parts = []
+    if parts:
+        yield parts
+
+
+def _raise(error: BirdsonnxError | None) -> None:
+    if error is not None:
+        raise error
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from birdsonnx.images.transforms import chance_of
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 from birdsonnx.training import refused_photos
-from birdsonnx.training.feature_table import Advance, Rows
+from birdsonnx.training.feature_pass import Advance
+from birdsonnx.training.feature_table import Rows
 
 Kept = TypeVar("Kept")
 
@@ -95,6 +96,6 @@ def decoded(
 
     for found in in_streams(streams, check, slices(share, PHOTOS_PER_RUN)):
         refused += [reason for _, reason in found]
-        advance(PHOTOS_PER_RUN)
+        advance(PHOTOS_PER_RUN * ranks.size)  # the other ranks are as far with their shares
     refused_photos.require_none(ranks, refused, len(photos))
     return Decoded(decoder, photos, preload, seed)

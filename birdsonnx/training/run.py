@@ -195,11 +195,7 @@ def _datasets(
         title = f"{'photos' if backbone is None else 'features'} of {what}"
         rows: Features
         total = len(photos) * (1 if views is None else views.count)
-        with audience.progress(title, total) as advanced:
-
-            def advance(count: int) -> None:
-                advanced(count * ranks.size)  # the other ranks are as far with their shares
-
+        with audience.progress(title, total) as advance:
             if backbone is None:
                 preload = settings.data.preload
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
