@@ -162,7 +162,7 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
         (folder / name).rename(folder / f"{Path(name).name}.calm")
     chance, kills, seconds, peak_mb = random.Random(asked.seed), 0, 0.0, 0.0
     while kills < asked.kills:
-        run = Run(folder, asked.ranks)(chance.uniform(0, calm.seconds / 3), chance)
+        run = Run(folder, asked.ranks)(chance.uniform(0, 2 * calm.seconds / asked.kills), chance)
         seconds, peak_mb = seconds + run.seconds, max(peak_mb, run.peak_mb)
         if run.code == 0:
             sys.exit(f"it ended after {kills} kills; take more names or fewer kills")
