@@ -295,7 +295,8 @@ def prepare(arguments: argparse.Namespace, work: Path) -> tuple[dict[str, Path],
     import numpy as np
 
     from birdsonnx.images.decoding import decoder
-    from birdsonnx.images.folders import Photo, read_class_folders
+    from birdsonnx.images.folders import read_class_folders
+    from birdsonnx.images.photo_list import Photo
 
     data = arguments.data
     if data is None:

@@ -12,7 +12,8 @@ import numpy as np
 from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.reading import parse
 from birdsonnx.config.settings import Settings
-from birdsonnx.images.folders import LabelledFolder, Photo
+from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.reporting.training_summary import summary
 from birdsonnx.runtime import gradient_builder
 from birdsonnx.training.audience import Facts

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import DataError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Verdict
 
 

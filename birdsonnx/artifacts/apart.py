@@ -10,13 +10,13 @@ Named = tuple[str, Path | None]
 """An option, and the path that it was given; None: it was not."""
 
 
-def require_apart(written: Sequence[Named], read: Sequence[Named], photos: Iterable[Path]) -> None:
+def require_apart(written: Sequence[Named], read: Sequence[Named], photos: Iterable[str]) -> None:
     """Raises ConfigError where a file to write is one that is read, a photo, or another one to write.
 
     Args:
         written: the results.
         read: files that what is to be written is made of.
-        photos: their files.
+        photos: their paths.
     """
     others: dict[str, str] = {}
     for option, path in read:
@@ -33,6 +33,7 @@ def require_apart(written: Sequence[Named], read: Sequence[Named], photos: Itera
             existing.setdefault(path.name, []).append((option, path))
     # Of a million photos only those of the same name are asked for their place on the disk.
     for photo in photos if existing else ():
-        for option, path in existing.get(photo.name, ()):
-            if os.path.realpath(photo.parent) == os.path.realpath(path.parent):
+        folder, name = os.path.split(photo)
+        for option, path in existing.get(name, ()):
+            if os.path.realpath(folder) == os.path.realpath(path.parent):
                 raise ConfigError(f"{option} {path}: is one of the photos; give another name")

@@ -6,8 +6,8 @@ import numpy as np
 
 from birdsonnx.errors import ImageError
 from birdsonnx.images.decoding import Decoder, Pixels
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.photo_file import Source
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import Views
 
 Decoded = tuple[Pixels, list[int], list[tuple[int, str]]]
@@ -28,7 +28,7 @@ def decode(
     for index in indices:
         photo = photos[index]
         try:
-            if picture is None or photo is not shown:
+            if picture is None or photo != shown:
                 picture, shown = decoder.opened(photo.path), photo
             pixels[len(good)] = decoder.transformed(picture, photo.path, views.chance(index))
             good.append(index)

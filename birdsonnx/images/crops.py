@@ -12,7 +12,7 @@ from PIL import Image
 from birdsonnx.errors import ImageError
 from birdsonnx.images.batches import Decoded, room_for
 from birdsonnx.images.decoding import Decoder, Pixels, Size
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """Which files are photos: by the suffix of their name or, where that says nothing, by their first bytes."""
 
+import heapq
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.errors import DataError
 from birdsonnx.extras import how_to_install
+from birdsonnx.images.photo_list import Files
+from birdsonnx.images.walking import Advance, Kind, Listed, walk
 
 Say = Callable[[str], None]
 
@@ -63,80 +66,67 @@ def reads_heif() -> bool:
 
 @dataclass
 class Found:
-    """The files below a folder, in path order."""
+    """The files below a folder."""
 
-    photos: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    """Files that are no photos."""
-    heif: list[Path] = field(default_factory=list)
-    """Photos that need the `heic` extra, where it is not installed."""
+    root: Path
+    folders: list[Listed]
+    heif_is_read: bool
+    """Whether HEIC photos count as photos; else the `heic` extra is missing."""
 
-    def report(self, root: Path, say: Say) -> None:
+    def __len__(self) -> int:
+        """Of photos."""
+        return sum(files.count for _, files in self.photos())
+
+    def photos(self) -> Iterator[tuple[Listed, Files]]:
+        """Each folder with its photos."""
+        for each in self.folders:
+            yield each, each.photos
+            if self.heif_is_read:
+                yield each, each.heif
+
+    @property
+    def heif(self) -> int:
+        """Photos that need the `heic` extra, where it is not installed."""
+        return 0 if self.heif_is_read else sum(each.heif.count for each in self.folders)
+
+    def report(self, say: Say) -> None:
         """Say what is left out; nothing where nothing is."""
-        if self.others:
-            are = "that is no photo" if len(self.others) == 1 else "that are no photos"
-            say(f"{root}: {_counted(self.others, root, 'file')} {are}: left out")
+        others = [(each.place.parts, each.others) for each in self.folders if each.others.count]
+        if others:
+            count = sum(files.count for _, files in others)
+            are = "that is no photo" if count == 1 else "that are no photos"
+            say(f"{self.root}: {_counted(others, count, 'file')} {are}: left out")
         if self.heif:
+            heif = [(each.place.parts, each.heif) for each in self.folders if each.heif.count]
             say(
-                f"{root}: {_counted(self.heif, root, 'HEIC photo')} left out; to read them, "
+                f"{self.root}: {_counted(heif, self.heif, 'HEIC photo')} left out; to read them, "
                 f"{how_to_read_heif()}"
             )
 
 
-def _counted(paths: Sequence[Path], root: Path, what: str) -> str:
+def _counted(files: Sequence[tuple[tuple[str, ...], Files]], count: int, what: str) -> str:
     """`3 files (a.txt, b.xml, c/d.ini)`."""
-    names = ", ".join(ascii(path.relative_to(root).as_posix())[1:-1] for path in paths[:LISTED])
-    more = f" and {len(paths) - LISTED:,} more" if len(paths) > LISTED else ""
-    return f"{len(paths):,} {what}{'s' if len(paths) > 1 else ''} ({names}{more})"
+    paths = ((*parts, name) for parts, each in files for name in each.names()[:LISTED])
+    names = ", ".join(ascii("/".join(path))[1:-1] for path in heapq.nsmallest(LISTED, paths))
+    more = f" and {count - LISTED:,} more" if count > LISTED else ""
+    return f"{count:,} {what}{'s' if count > 1 else ''} ({names}{more})"
 
 
-def photos_below(folder: Path) -> Found:
+def photos_below(folder: Path, advance: Advance = lambda _: None) -> Found:
     """All files under a folder. Hidden files and folders are passed over. A broken link counts as a photo by
     its name: it is refused later, by name. Links to folders are followed, but each folder is visited once:
     where it lies, or where the first link to it does.
 
+    Args:
+        advance: is told of photos as they are found.
+
     Raises:
         DataError: a folder that cannot be read.
     """
-    found = Found()
-    heif_is_read = reads_heif()
-
-    visited: set[tuple[int, int]] = set()
-    links: list[str] = []
-    """To folders, which come after all that lie below their own parents."""
-
-    def walk(directory: str) -> None:
-        status = os.stat(directory)  # noqa: PTH116 - strings all the way: twice as fast on large folders
-        identity = (status.st_dev, status.st_ino)
-        if identity in visited:
-            return
-        visited.add(identity)
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if is_folder(entry):
-                    if entry.is_symlink():
-                        links.append(entry.path)
-                    else:
-                        walk(entry.path)
-                    continue
-                kind = _kind_of(entry.name, entry.path)
-                if kind == "heif":
-                    (found.photos if heif_is_read else found.heif).append(Path(entry.path))
-                else:
-                    (found.photos if kind == "photo" else found.others).append(Path(entry.path))
-
     try:
-        walk(str(folder))
-        while links:
-            links.sort(reverse=True)  # the order of entries is the disk's
-            walk(links.pop())
+        return Found(folder, walk(str(folder), _kind_of, advance), reads_heif())
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
-    for paths in (found.photos, found.others, found.heif):
-        paths.sort()
-    return found
 
 
 def is_photo(path: Path) -> bool:
@@ -144,15 +134,7 @@ def is_photo(path: Path) -> bool:
     return not path.name.startswith(".") and _kind_of(path.name, str(path)) != "other"
 
 
-def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a folder; a link to itself is none."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _kind_of(name: str, path: str) -> str:
+def _kind_of(name: str, path: str) -> Kind:
     """`photo`, `heif` or `other`."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a string, for a million names
     if suffix in SUFFIXES:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from birdsonnx.config.wording import nearest, nearest_path
 from birdsonnx.errors import DataError
-from birdsonnx.images.files import Say, is_folder, photos_below
+from birdsonnx.images.files import Found, Say, photos_below
+from birdsonnx.images.photo_list import Files, Folder, Photo, PhotoList, by_folders, relabelled
 from birdsonnx.images.sets import TEST, TRAINING, VALIDATION
+from birdsonnx.images.walking import Advance, Listed, is_folder
 
 if TYPE_CHECKING:
     from birdsonnx.config.data import Data
@@ -25,16 +27,6 @@ def quiet(line: str) -> None:
     """Whom nothing is reported to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A file, and its name in results: its path relative to the folder that was named."""
-
-    path: Path
-    name: str
-    label: int | None = None
-    """Index of its class, where class folders give one."""
-
-
 @dataclass(frozen=True)
 class LabelledFolder:
     """A folder of class folders."""
@@ -42,7 +34,7 @@ class LabelledFolder:
     root: Path
     classes: tuple[str, ...]
     """Class names; the order is that of the class indices."""
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     tag: str | None = None
     """Name of the folders that hold the class folders; None: root does."""
     left_out: int = 0
@@ -75,6 +67,7 @@ def read_class_folders(
     other_tag: str | None = None,
     say: Say = quiet,
     may_lack: bool = False,
+    advance: Advance = lambda _: None,
 ) -> LabelledFolder:
     """List `root/<class>/…/<photo>`; with a tag, `root/…/<tag>/<class>/…/<photo>`, where the tag may also be
     a folder that leads to root. Classes and photos in name order, hidden files and folders left out.
@@ -85,6 +78,7 @@ def read_class_folders(
         other_tag: that of another set in the same root; no photo may belong to both.
         say: takes a line about files that are left out.
         may_lack: whether a class folder may be without photos, which is said then.
+        advance: is told of photos as they are found.
 
     Raises:
         DataError: no such folder, no class folder in it, sets in place of class folders, a class folder
@@ -92,44 +86,47 @@ def read_class_folders(
             photos to which a tag gives no class or two sets.
     """
     _require_folder(root)
-    found = photos_below(root)
+    found = photos_below(root, advance)
     if tag is not None:
-        folder = _read_tagged(root, found.photos, tag, other_tag)
-        found.report(root, say)
+        folder = _read_tagged(root, found, tag, other_tag)
+        found.report(say)
         return folder
-    names = _kept(root, _folders_in(root))
+    names = _kept(root, _class_folders(root, found))
     labels = {name: label for label, name in enumerate(names)}
-    photos: list[Photo] = []
-    beside = []
-    for path in found.photos:
-        name = path.relative_to(root).as_posix()
-        first, inside, _ = name.partition("/")
-        if inside:
-            photos.append(Photo(path, name, labels[first]))
-        else:
-            beside.append(path)
-    empty = sorted(set(range(len(names))) - {photo.label for photo in photos if photo.label is not None})
+    parts = [(listed, files) for listed, files in found.photos() if files.count]
+    inside = [(listed, files) for listed, files in parts if listed.place.parts]
+    empty = sorted(set(labels) - {listed.place.parts[0] for listed, _ in inside})
     if all(name.lower() in TRAINING + TEST_SETS for name in names) and all(
-        photo.name.count("/") > 1 for photo in photos
+        len(listed.place.parts) > 1 for listed, _ in inside
     ):
         _refuse_sets(root, names, to_test=may_lack)
     if empty and not may_lack:
-        raise DataError(f"{root}: the class folder {names[empty[0]]!r} holds no photos")
-    for label in empty:
-        say(f"{root}: the class folder {names[label]!r} holds no photos")
+        raise DataError(f"{root}: the class folder {empty[0]!r} holds no photos")
+    for name in empty:
+        say(f"{root}: the class folder {name!r} holds no photos")
+    beside = sum(files.count for listed, files in parts if not listed.place.parts)
     if beside:
-        say(f"{root}: {len(beside):,} photos lie beside the class folders, in no class: left out")
-    found.report(root, say)
-    return LabelledFolder(root, names, tuple(photos))
+        say(f"{root}: {beside:,} photos lie beside the class folders, in no class: left out")
+    found.report(say)
+    content = ((folder_of(root, each, labels[each.place.parts[0]]), files) for each, files in inside)
+    return LabelledFolder(root, names, PhotoList.in_order(content, by_folders))
 
 
-def _folders_in(root: Path) -> list[str]:
+def before(folder: str) -> str:
+    """What stands before the name of a file in its path, where it lies in `folder`."""
+    place = str(Path(folder))  # as `Path` spells it
+    return "" if place == "." else os.path.join(place, "")  # noqa: PTH118 - with a separator at its end
+
+
+def folder_of(root: Path, listed: Listed, label: int | None = None) -> Folder:
+    """What the photos of a folder below `root` have in common."""
+    place = root.joinpath(*listed.place.parts)
+    return Folder(before(str(place)), "".join(f"{part}/" for part in listed.place.parts), label)
+
+
+def _class_folders(root: Path, found: Found) -> list[str]:
     """Names of the class folders of a folder. Raises DataError."""
-    try:
-        with os.scandir(root) as entries:
-            names = [entry.name for entry in entries if is_folder(entry) and not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read ({error.strerror})") from None
+    names = [*found.folders[0].folders, *found.folders[0].links]
     if not names:
         raise DataError(f"{root}: no class folders in it; expected {root}/<class name>/<photo>.jpg")
     return names
@@ -166,29 +163,37 @@ def _kept(root: Path, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(by_form.values())
 
 
-def _read_tagged(root: Path, found: Sequence[Path], tag: str, other_tag: str | None) -> LabelledFolder:
-    tagged = below_tag(root, found, tag)
-    others = dict(below_tag(root, found, other_tag)) if other_tag is not None else {}
-    both = [path for path, _ in tagged if path in others]
+def _read_tagged(root: Path, found: Found, tag: str, other_tag: str | None) -> LabelledFolder:
+    parts = list(found.photos())
+    tagged = below_tag(root, parts, tag)
+    others = [] if other_tag is None else below_tag(root, parts, other_tag)
+    places = {listed.place for listed, _, _ in others}
+    both = [(listed, files) for listed, files, _ in tagged if listed.place in places]
     if both:
         raise DataError(
             f"{root}: photos lie both in a folder {tag!r} and in one {other_tag!r}, and could be of either "
-            f"set: {_some(_names(root, both))}; rename one of the folders"
+            f"set: {_some(_names(both))}; rename one of the folders"
         )
-    bare = [path for path, below in tagged if len(below) < 2]
+    bare = [(listed, files) for listed, files, below in tagged if not below]
     if bare:
         raise DataError(
             f"{root}: photos lie directly in a folder {tag!r}, without a class folder between: "
-            f"{_some(_names(root, bare))}"
+            f"{_some(_names(bare))}"
         )
-    classes = _kept(root, {below[0] for _, below in tagged})
+    classes = _kept(root, {below[0] for _, _, below in tagged})
     labels = {name: label for label, name in enumerate(classes)}
-    photos = [Photo(path, path.relative_to(root).as_posix(), labels[below[0]]) for path, below in tagged]
-    return LabelledFolder(root, classes, tuple(photos), tag, len(found) - len(tagged) - len(others))
+    content = ((folder_of(root, listed, labels[below[0]]), files) for listed, files, below in tagged)
+    photos = PhotoList.in_order(content, by_folders)
+    left_out = len(found) - len(photos) - sum(files.count for _, files, _ in others)
+    return LabelledFolder(root, classes, photos, tag, left_out)
 
 
-def below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """The photos in folders called `tag`, and the rest of each path after that folder.
+Parts = Sequence[tuple[Listed, Files]]
+"""Folders, each with its photos."""
+
+
+def below_tag(root: Path, found: Parts, tag: str) -> list[tuple[Listed, Files, tuple[str, ...]]]:
+    """The photos in folders called `tag`, and the rest of the path of each folder after that one.
 
     The first such folder below root counts: the folders after it are a class and what the class holds,
     whatever their names are. Where no photo has one, the last folder of that name on the way to root counts.
@@ -196,22 +201,24 @@ def below_tag(root: Path, paths: Sequence[Path], tag: str) -> list[tuple[Path, t
     Raises:
         DataError: no photo has one.
     """
-    found = []
-    for path in paths:
-        parts = path.relative_to(root).parts
-        if tag in parts[:-1]:
-            found.append((path, parts[parts.index(tag) + 1 :]))
-    if found:
-        return found
-    if tag in root.parts and paths:
+    found = [(listed, files) for listed, files in found if files.count]
+    tagged = []
+    for listed, files in found:
+        parts = listed.place.parts
+        if tag in parts:
+            tagged.append((listed, files, parts[parts.index(tag) + 1 :]))
+    if tagged:
+        return tagged
+    if tag in root.parts and found:
         start = len(root.parts) - root.parts[::-1].index(tag)
-        return [(path, path.parts[start:]) for path in paths]
-    folders = {part for path in paths for part in path.relative_to(root).parts[:-1]}
+        return [(listed, files, (*root.parts[start:], *listed.place.parts)) for listed, files in found]
+    folders = {part for listed, _ in found for part in listed.place.parts}
     raise DataError(f"{root}: no photo in a folder called {tag!r}, here or below{nearest(tag, folders)}")
 
 
-def _names(root: Path, paths: Iterable[Path]) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in paths]
+def _names(found: Parts) -> list[str]:
+    paths = sorted((*listed.place.parts, name) for listed, files in found for name in files.names())
+    return ["/".join(path) for path in paths]
 
 
 def fitted(
@@ -256,10 +263,7 @@ def fitted(
     if lacking and say is not None:
         say(f"{folder.where}: no folder of {len(lacking)} of the {len(names)} classes: {_some(lacking)}")
     label_of = {label: labels[form] for label, form in enumerate(forms)}
-    photos = tuple(
-        replace(photo, label=None if photo.label is None else label_of[photo.label])
-        for photo in folder.photos
-    )
+    photos = relabelled(folder.photos, label_of)
     return replace(folder, classes=tuple(names), photos=photos)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from birdsonnx.errors import DataError
 from birdsonnx.images.crops import BoxRequest, Crop
 from birdsonnx.images.detections import Detections, Entry
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import absolute
+from birdsonnx.images.photo_list import Photo
 
 Say = Callable[[str], None]
 

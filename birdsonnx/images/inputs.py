@@ -2,54 +2,66 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, how_to_read_heif, is_photo, photos_below
-from birdsonnx.images.folders import Photo, below_tag
+from birdsonnx.images.folders import before, below_tag, folder_of
+from birdsonnx.images.photo_list import Files, Folder, PhotoList
+from birdsonnx.images.walking import Advance
 
 
-def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: None) -> list[Photo]:
+def collect(
+    inputs: Iterable[str],
+    tag: str | None = None,
+    say: Say = lambda _: None,
+    advance: Advance = lambda _: None,
+) -> PhotoList:
     """Photos to name, from files, folders (walked) and glob patterns, in name order.
 
     A photo's name is its path relative to the folder that was given, to a pattern's last folder without
     wildcards, or just its file name where the file itself was given. Where two would get one name, as
     IMG_0001.JPG of two camera folders, all names are the paths relative to the deepest folder that holds
     every photo, which `say` is told. With a tag, of a folder only the photos in folders of that name. What a
-    folder holds beside photos is left out, and reported to `say`.
+    folder holds beside photos is left out, and reported to `say`. `advance` is told of photos as they are
+    found.
 
     Raises:
         DataError: an input that does not exist or holds no photos, or a photo that is given twice.
     """
-    photos: list[Photo] = []
+    parts: list[tuple[Folder, Files]] = []
+    single = _Files()
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            below = photos_below(path)
-            files = below.photos
-            if not files:
-                unread = f"; of its {len(below.heif)} HEIC photos: {how_to_read_heif()}" if below.heif else ""
+            below = photos_below(path, advance)
+            if not len(below):
+                unread = f"; of its {below.heif} HEIC photos: {how_to_read_heif()}" if below.heif else ""
                 raise DataError(f"{given}: no photos in this folder{unread}")
-            below.report(path, say)
+            below.report(say)
+            found = list(below.photos())
             if tag is not None:
-                files = [file for file, _ in below_tag(path, files, tag)]
-            found = [Photo(file, file.relative_to(path).as_posix()) for file in files]
+                found = [(listed, files) for listed, files, _ in below_tag(path, found, tag)]
+            parts += [(folder_of(path, listed), files) for listed, files in found]
         elif tag is not None:
             raise DataError(f"{given}: photos in folders called {tag!r} are asked for, but this is no folder")
         elif os.path.lexists(path):
-            found = [Photo(path, path.name)]
+            single.add(path, "")
         elif glob.has_magic(given):
-            found = list(_matching(given))
-            if not found:
+            matching = list(_matching(given, advance))
+            if not matching:
                 raise DataError(f"{given}: no photo matches this pattern")
+            parts += matching
         else:
             raise DataError(f"{given}: no such file or folder{nearest_path(path)}")
-        photos += found
-    if not photos:
+    parts += single.parts()
+    if not parts:
         raise DataError("no photos to name; give files, folders or glob patterns")
-    photos.sort(key=lambda photo: photo.name)
+    photos = PhotoList.in_order(parts)
     collision = _collision(photos)
     if collision is None:
         return photos
@@ -61,6 +73,20 @@ def collect(inputs: Iterable[str], tag: str | None = None, say: Say = lambda _: 
     return photos
 
 
+class _Files:
+    """Files that are given one by one, brought together by their folders."""
+
+    def __init__(self) -> None:
+        self._names: dict[Folder, list[str]] = {}
+
+    def add(self, path: Path, title: str) -> None:
+        folder, file = os.path.split(path)
+        self._names.setdefault(Folder(before(folder), title), []).append(file)
+
+    def parts(self) -> list[tuple[Folder, Files]]:
+        return [(folder, Files.of(names)) for folder, names in self._names.items()]
+
+
 def named_by(given: str) -> list[Path]:
     """The files and folders that one input names."""
     if os.path.lexists(given) or not glob.has_magic(given):
@@ -68,48 +94,70 @@ def named_by(given: str) -> list[Path]:
     return [Path(match) for match in glob.glob(given, recursive=True)]  # noqa: PTH207 - may be absolute
 
 
-def _matching(pattern: str) -> Iterator[Photo]:
+def _matching(pattern: str, advance: Advance) -> Iterator[tuple[Folder, Files]]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
+
+    def title(folder: Path) -> str:
+        below = folder.relative_to(fixed).as_posix()
+        return "" if below == "." else f"{below}/"
+
+    single = _Files()
     for match in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - a pattern may be absolute
         path = Path(match)
-        files = photos_below(path).photos if path.is_dir() else [path] if is_photo(path) else []
-        for file in files:
-            yield Photo(file, file.relative_to(fixed).as_posix())
+        if path.is_dir():
+            for listed, files in photos_below(path, advance).photos():
+                if files.count:
+                    folder = folder_of(path, listed)
+                    yield Folder(folder.place, title(path) + folder.title), files
+        elif is_photo(path):
+            single.add(path, title(path.parent))
+    yield from single.parts()
 
 
-def _collision(photos: Sequence[Photo]) -> str | None:
-    """Why photos cannot lie in one file of results under their names; None where they can."""
-    names: dict[str, Path] = {}
+def _collision(photos: PhotoList) -> str | None:
+    """Why photos, in the order of their names, cannot lie in one file of results under these; None where they
+    can."""
+    for place, (name, other) in enumerate(pairwise(photos.names())):
+        if name == other:
+            first, second = photos[place].path, photos[place + 1].path
+            if absolute(first) == absolute(second):
+                return f"{second} is given twice"
+            return f"{first} and {second} would both be called {name!r}"
+    folders = {above for each in photos.folders for above in _above(each.title)}
+    if folders.isdisjoint(photos.names()):
+        return None
+    paths = {photo.name: photo.path for photo in photos if photo.name in folders}
     for photo in photos:
-        other = names.setdefault(photo.name, photo.path)
-        if other is not photo.path:
-            if absolute(other) == absolute(photo.path):
-                return f"{photo.path} is given twice"
-            return f"{other} and {photo.path} would both be called {photo.name!r}"
-    for photo in photos:
-        for parent in Path(photo.name).parents:
-            if parent.as_posix() in names:
+        for parent in _above(photo.name):
+            if parent in paths:
                 return (
-                    f"{names[parent.as_posix()]} and {photo.path} cannot lie in one file: "
-                    f"{parent.as_posix()!r} would be both a photo and a folder"
+                    f"{paths[parent]} and {photo.path} cannot lie in one file: "
+                    f"{parent!r} would be both a photo and a folder"
                 )
     return None
 
 
-def _with_folders(photos: Sequence[Photo]) -> list[Photo]:
+def _above(name: str) -> Iterator[str]:
+    """The folders that a name lies in: of `a/b/c` `a/b` and `a`."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _with_folders(photos: PhotoList) -> PhotoList:
     """The photos, named by their paths relative to the deepest folder that holds all of them."""
-    paths = [absolute(photo.path) for photo in photos]
     try:
-        root = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+        root = os.path.commonpath([absolute(Path(folder.place)) for folder in photos.folders])
     except ValueError:  # on Windows: several drives
-        return list(photos)
-    named = [
-        Photo(photo.path, Path(path).relative_to(root).as_posix())
-        for photo, path in zip(photos, paths, strict=True)
-    ]
-    return sorted(named, key=lambda photo: photo.name)
+        return photos
+
+    def renamed(folder: Folder) -> Folder:
+        below = Path(absolute(Path(folder.place))).relative_to(root).as_posix()
+        return replace(folder, title="" if below == "." else f"{below}/")
+
+    return photos.with_folders(renamed).ordered()
 
 
 def absolute(path: Path) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birdsonnx.errors import DataError
-from birdsonnx.images.folders import Photo, read_class_folders
+from birdsonnx.images.folders import read_class_folders
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.placing import place, require_place
 from birdsonnx.runtime.audience import NOBODY, Audience
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images.exif import header_of
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams, slices

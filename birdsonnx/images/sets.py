@@ -30,7 +30,7 @@ def find(data: Path) -> Sets:
         if data.exists():
             raise DataError(f"{data}: this is a file; a folder is needed")
         raise DataError(f"{data}: there is no such folder{nearest_path(data)}")
-    paths = [path.relative_to(data).parts[:-1] for path in photos_below(data).photos]
+    paths = [listed.place.parts for listed, files in photos_below(data).photos() if files.count]
     beside = {parts[0] for parts in paths if len(parts) >= DEPTH}
     train = _first(TRAINING, beside)
     if train is not None:

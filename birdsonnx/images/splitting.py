@@ -11,7 +11,8 @@ from pathlib import Path
 from birdsonnx.errors import ConfigError, DataError, ImageError
 from birdsonnx.images import sets
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import LabelledFolder, Photo, read_class_folders
+from birdsonnx.images.folders import LabelledFolder, read_class_folders
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.placing import place, require_place
 from birdsonnx.images.sequences import Shot, in_sequences, shot_of
 from birdsonnx.runtime.audience import Audience

@@ -20,9 +20,9 @@ from birdsonnx.config.computing import EngineChoice, EngineName, Precision
 from birdsonnx.errors import BirdsonnxError, DataError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Pixels
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.photo_file import write_jpeg
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference import engines, speed
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.forms import Form
@@ -145,7 +145,7 @@ def run(request: Request, audience: Audience) -> Benchmark:
     Raises:
         BirdsonnxError: a model or photos that cannot be used.
     """
-    photos = None if request.data is None else collect([request.data])
+    photos: Sequence[Photo] | None = None if request.data is None else collect([request.data])
     model = request.model or newest_checkpoint(default_folder(audience.say))
     share = threads.share(Ranks())
     if share.note:
@@ -274,7 +274,7 @@ def powers_of_two(most: int) -> tuple[int, ...]:
     return tuple(sorted({2**power for power in range(most.bit_length())} | {most}))
 
 
-def make_photos(folder: Path, height: int, width: int) -> list[Photo]:
+def make_photos(folder: Path, height: int, width: int) -> Sequence[Photo]:
     """A few smooth colourful JPEGs of that size, in a new folder."""
     folder.mkdir()
     generator = np.random.default_rng(0)

@@ -8,9 +8,9 @@ ranks and streams: they change no bit of what the network answers.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,10 @@ import simplejpeg
 from birdsonnx import __version__
 from birdsonnx.images.crops import Crop
 from birdsonnx.images.decoding import PIXELS_VERSION
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo, names_of, paths_of
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.runtime import isa
+from birdsonnx.runtime.sessions import in_streams
 
 MODEL, ENGINE, PIXELS, PHOTOS, VERSIONS, CPU = "model", "engine", "pixels", "photos", "versions", "cpu"
 
@@ -66,7 +67,7 @@ THREADS = 8
 PHOTOS_PER_TASK = 1000
 
 
-def of_prediction(classifier: Classifier, photos: Iterable[Photo]) -> Facts:
+def of_prediction(classifier: Classifier, photos: Sequence[Photo]) -> Facts:
     """What decides what a model answers about these photos, as long as none of their files changes."""
     versions = (__version__, PIXELS_VERSION, np.__version__, PIL.__version__, simplejpeg.__version__)
     return Facts(
@@ -81,31 +82,29 @@ def of_prediction(classifier: Classifier, photos: Iterable[Photo]) -> Facts:
     )
 
 
-def _list_of(photos: Iterable[Photo]) -> str:
+def _list_of(photos: Sequence[Photo]) -> str:
     """A hash of their names, places and boxes."""
     digest = hashlib.sha256()
-    for photo in photos:
-        part = repr((photo.box, photo.cutting)) if isinstance(photo, Crop) else ""
-        text = f"{photo.name}\0{os.fspath(photo.path)}\0{part}\n"
-        digest.update(text.encode(errors="surrogatepass"))
+    crops = photos if photos and isinstance(photos[0], Crop) else repeat(None)
+    for name, path, crop in zip(names_of(photos), paths_of(photos), crops):  # noqa: B905 - without end
+        part = repr((crop.box, crop.cutting)) if isinstance(crop, Crop) else ""
+        digest.update(f"{name}\0{path}\0{part}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
 def stamps_of(photos: Sequence[Photo]) -> Stamps:
     """The stamp of each photo's file as it is now; 0 where there is none."""
-    starts = range(0, len(photos), PHOTOS_PER_TASK)
-    with ThreadPoolExecutor(THREADS, "stamps") as pool:
-        parts = pool.map(lambda start: _stamps(photos[start : start + PHOTOS_PER_TASK]), starts)
-        return np.concatenate([np.zeros(0, np.uint64), *parts])
+    paths = paths_of(photos)
+    tasks = iter(lambda: list(islice(paths, PHOTOS_PER_TASK)), [])
+    return np.concatenate([np.zeros(0, np.uint64), *in_streams(THREADS, _stamps, tasks)])
 
 
-def _stamps(photos: Sequence[Photo]) -> Stamps:
-    stamps, last, before = np.zeros(len(photos), np.uint64), None, 0
-    for index, photo in enumerate(photos):
-        path = os.fspath(photo.path)
+def _stamps(paths: Sequence[str]) -> Stamps:
+    stamps, last, stamp = np.zeros(len(paths), np.uint64), None, 0
+    for index, path in enumerate(paths):
         if path != last:  # parts of a photo follow each other
-            last, before = path, _stamp(path)
-        stamps[index] = before
+            last, stamp = path, _stamp(path)
+        stamps[index] = stamp
     return stamps
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from birdsonnx.images.batches import decode
 from birdsonnx.images.crops import decode_runs
 from birdsonnx.images.decoding import Decoder, Pixels
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.photo_file import Source
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import Views
 from birdsonnx.model.metadata import INPUT, KNOWN
 from birdsonnx.runtime.engine import Engine

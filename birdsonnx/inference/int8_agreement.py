@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ModelError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.naming import name_photos
 from birdsonnx.model.edits import copy_of

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.images.crops import Crop
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import Chunk, run_of_crops, run_of_photos
 from birdsonnx.inference.keeping.journal import Journal

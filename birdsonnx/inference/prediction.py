@@ -14,8 +14,8 @@ from birdsonnx.errors import DataError, ImageError
 from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.detections import Detections
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_list import Photo, paths_of
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.deciding import of_prediction, stamps_of
@@ -54,8 +54,8 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         ranks.limit_waiting(request.settings.birdsonnx.rank_timeout)
     sorter = ranks.first(lambda: _sorter(request))
     criteria = ranks.first(request.criteria.read)
-    with audience.progress("listing the photos"):
-        chosen = _Chosen(request, audience.say)
+    with audience.progress("listing the photos") as found:
+        chosen = _Chosen(request, audience.say, found)
         photos, refused = ranks.first(chosen.photos)
     sequences = sequences_of(photos, request.sequence_gap_s, ranks, audience)
     with audience.progress("opening the model"):
@@ -131,6 +131,8 @@ class _Chosen:
 
     request: Request
     say: Callable[[str], None]
+    advance: Callable[[int], None]
+    """Is told of photos as they are found."""
     detections: Detections | None = None
     """A detector's file, on rank 0 alone: the others need none of its text."""
 
@@ -145,9 +147,9 @@ class _Chosen:
         if request.results is not None:
             results_file.require_own(request.results, request.overwrite)
         if boxes is None:
-            return collect(request.inputs, request.tag, self.say), ()
+            return collect(request.inputs, request.tag, self.say, self.advance), ()
         self.detections = detections.read(boxes)
-        photos = collect(request.inputs, request.tag, self.say)
+        photos = collect(request.inputs, request.tag, self.say, self.advance)
         found = found_boxes.find(self.detections, photos, boxes, self.say)
         return found.crops, found.refused
 
@@ -192,7 +194,7 @@ def _require_apart(
             ("--taxonomy", criteria.taxonomy),
             ("--detections", None if request.boxes is None else request.boxes.file),
         ],
-        (photo.path for photo in photos),
+        paths_of(photos),
     )
 
 

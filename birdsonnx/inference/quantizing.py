@@ -1,7 +1,10 @@
 """A model in int8: calibrated on photos, compared with float32 before anything is written."""
 
+import os
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ from birdsonnx import artifacts
 from birdsonnx.errors import ConfigError, DataError, ModelError
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, decoder
-from birdsonnx.images.folders import Photo, fitted, read_class_folders
+from birdsonnx.images.folders import fitted, read_class_folders
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_list import Photo, paths_of
 from birdsonnx.inference import int8_agreement
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.evaluating import evaluation
@@ -176,12 +180,18 @@ def pixels(
 def evenly(photos: Sequence[Photo], count: int, seed: int = 0) -> list[Photo]:
     """`count` photos drawn at random, as many of each folder as of any other (while it has some)."""
     generator = np.random.default_rng(seed)
-    folders: dict[Path, list[Photo]] = {}
-    for photo in photos:
-        folders.setdefault(photo.path.parent, []).append(photo)
-    drawn = [[folder[index] for index in generator.permutation(len(folder))] for folder in folders.values()]
-    rounds = range(max(map(len, drawn), default=0))
-    return [folder[turn] for turn in rounds for folder in drawn if turn < len(folder)][:count]
+    folders: dict[str, array[int]] = {}
+    for place, path in enumerate(paths_of(photos)):
+        folders.setdefault(os.path.dirname(path), array("q")).append(place)  # noqa: PTH120 - texts
+    drawn = [generator.permutation(len(folder)).tolist() for folder in folders.values()]
+    turns = range(max(map(len, drawn), default=0))
+    chosen = (
+        members[order[turn]]
+        for turn in turns
+        for members, order in zip(folders.values(), drawn, strict=True)
+        if turn < len(order)
+    )
+    return [photos[place] for place in islice(chosen, count)]
 
 
 def compare(

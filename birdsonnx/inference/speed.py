@@ -8,7 +8,7 @@ from time import perf_counter
 from birdsonnx.artifacts.temporary import scratch_folder
 from birdsonnx.config.computing import EngineChoice, EngineName
 from birdsonnx.errors import EngineError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference import engines
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from birdsonnx.inference.prediction import Files, record

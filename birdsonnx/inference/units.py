@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from birdsonnx.images.crops import Crop, pieces, whole_photos
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.forward import Chunk, Run, in_units, joined
 from birdsonnx.runtime.on_demand import next_size
 from birdsonnx.runtime.ranks import Ranks

@@ -18,7 +18,6 @@ from birdsonnx.config.json_text import decoded
 from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ArtifactError, ConfigError, TrainingError
 from birdsonnx.images.decoding import Decoder
-from birdsonnx.images.folders import Photo
 from birdsonnx.runtime.sessions import runtime_version
 from birdsonnx.training import boundary as boundaries
 from birdsonnx.training.partition import Boundary, Network
@@ -43,8 +42,10 @@ class Question:
     """All that the cheapest boundary depends on, except the moment's timings, free memory and free space."""
 
     network: Network
-    photos: Sequence[Photo]
-    """Of training and test set."""
+    photos: int
+    """Of training and test set; each counts once for each of its views."""
+    probed: Sequence[Path]
+    """Those that are timed, in turn: `boundary.PROBED` of them, or as many as there are."""
     decoder: Decoder
     threads: int
     """Of all ranks together."""
@@ -55,8 +56,8 @@ class Question:
         facts = (
             self.network.frozen_sha256(),
             [boundary.tensors for boundary in self.network.boundaries()],
-            len(self.photos),
-            [_size_of(photo.path) for photo in self.photos[: boundaries.PROBED]],
+            self.photos,
+            [_size_of(path) for path in self.probed],
             self.decoder,
             self.threads,
             runtime_version(),
@@ -148,8 +149,8 @@ def _measured(question: Question, path: Path, say: Callable[[str], None]) -> Cho
     folder = path.parent
     existing = next((place for place in (folder, *folder.parents) if place.is_dir()), Path())
     free = shutil.disk_usage(existing).free
-    read = boundaries.decoder_of([photo.path for photo in question.photos], question.decoder)
-    found = boundaries.cheapest(question.network, len(question.photos), question.threads, free, read)
+    read = boundaries.decoder_of(question.probed, question.decoder)
+    found = boundaries.cheapest(question.network, question.photos, question.threads, free, read)
     today = datetime.date.today().isoformat()
     try:
         artifacts.write_json(path, {"tensors": found.tensors, "measured_on": today})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from birdsonnx.errors import BirdsonnxError, TrainingError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference.forward import Chunk, in_units, run_of_photos
 from birdsonnx.runtime.on_demand import next_size

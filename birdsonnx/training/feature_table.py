@@ -26,7 +26,7 @@ from birdsonnx import __version__, artifacts
 from birdsonnx.artifacts.temporary import remove_litter
 from birdsonnx.errors import ArtifactError, BirdsonnxError
 from birdsonnx.images.decoding import PIXELS_VERSION
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo, Repeated, names_of
 from birdsonnx.images.transforms import Views
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import photo_contents, refused_photos
@@ -79,7 +79,7 @@ def cached(
     contents = photo_contents.of(photos, folder, backbone.streams, ranks)
     name = ranks.first(lambda: key(backbone, photos, contents, *([] if views is None else [str(views)])))
     path = folder / f"features-{name}.npy"
-    shown = photos if views is None else [photo for photo in photos for _ in range(views.count)]
+    shown = photos if views is None else Repeated(photos, views.count)
     layout = Layout(path.name, len(shown), backbone.row)
     sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
     have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
@@ -95,7 +95,9 @@ def key(backbone: Backbone, photos: Sequence[Photo], contents: photo_contents.Di
     versions = (__version__, PIXELS_VERSION, PIL.__version__, simplejpeg.__version__, *backbone.computed_by)
     digest = hashlib.sha256(hashlib.sha256(backbone.model).digest())
     digest.update(repr((backbone.decoder, versions, *further)).encode())
-    digest.update(repr([photo.name for photo in photos]).encode(errors="surrogateescape"))
+    for place, name in enumerate(names_of(photos)):  # as the list's own text, which would be a large one
+        digest.update(f"{', ' if place else '['}{name!r}".encode(errors="surrogateescape"))
+    digest.update(b"]" if len(photos) else b"[]")
     digest.update(contents.tobytes())
     return digest.hexdigest()[:32]
 
@@ -189,7 +191,8 @@ class _Making:
                 pass
         self.ranks.together(lambda: _raise(work.failure))
         refused = [reason for _, reason in sorted(work.refused)]
-        refused_photos.require_none(self.ranks, refused, len(set(self.photos)))
+        photos = len(self.photos) // (1 if self.views is None else self.views.count)
+        refused_photos.require_none(self.ranks, refused, photos)
         return self.ranks.first(lambda: work.owners)
 
     def _exchange(self, table: TableFile, owners: Sequence[tuple[int, range]]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import chance_of
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from birdsonnx.artifacts import checksums
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.quantizing import evenly, pixels
 from birdsonnx.model.preprocessing import Preprocessing
 from birdsonnx.passes import quantization

@@ -6,6 +6,7 @@ beside the features. Reading and hashing takes 0.2 to 0.4 ms a photo of 224 x 22
 features take 57 ms.
 """
 
+import hashlib
 import io
 import os
 import time
@@ -17,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.artifacts import checksums
-from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint, fingerprint_of_file
+from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint_of_file
 from birdsonnx.errors import ArtifactError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo, paths_of
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
 
@@ -65,14 +66,14 @@ def _digest(path: Path) -> bytes:
 
 
 def _name_of(photos: Sequence[Photo]) -> str:
-    places = []
-    folders: dict[Path, str] = {}
-    for photo in photos:
-        parent = photo.path.parent
+    digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+    folders: dict[str, str] = {}
+    for place, path in enumerate(paths_of(photos)):
+        parent, name = os.path.split(path)
         if parent not in folders:
             folders[parent] = os.path.realpath(parent)
-        places.append(f"{folders[parent]}/{photo.path.name}")
-    return fingerprint(os.fsencode("\0".join(places))).hex()
+        digest.update(os.fsencode(f"{chr(0) if place else ''}{folders[parent]}/{name}"))
+    return digest.hexdigest()
 
 
 def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
@@ -84,9 +85,9 @@ def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], n
         if found.dtype == KEPT and found.shape == kept.shape:
             kept = found
     status = np.full((len(photos), 5), -1, np.int64)
-    for row, photo in zip(status, photos, strict=True):
+    for row, place in zip(status, paths_of(photos), strict=True):
         with suppress(OSError):
-            now = photo.path.stat()
+            now = os.stat(place)  # noqa: PTH116 - a text, for a million photos
             facts = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
             row[:] = [fact & (2**63 - 1) for fact in facts]  # the first two may have 64 bits without a sign
     return kept, status

@@ -17,6 +17,7 @@ from birdsonnx.images.folders import (
     test_photos,
     training_photos,
 )
+from birdsonnx.images.photo_list import labels_of, names_of
 from birdsonnx.inference.keeping import hdf5
 from birdsonnx.keras_io import loading
 from birdsonnx.model import model_file
@@ -33,6 +34,7 @@ from birdsonnx.training import (
     resuming,
     same_inputs,
 )
+from birdsonnx.training.boundary import PROBED
 from birdsonnx.training.boundary_choice import Choice, Question
 from birdsonnx.training.epochs import NOT_BEGUN, Begun
 from birdsonnx.training.losses import Loss
@@ -123,8 +125,7 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
     if share.note:
         say(share.note)
     decode = ranks.together(lambda: decoder(*model.input_size, data.transforms, data.grayscale))
-    photos = [*found.train.photos * (own.views or 1), *(found.test.photos if found.test else ())]
-    question = Question(network, photos, decode, share.threads * ranks.size)
+    question = Question(network, *_timed(found, own.views or 1), decode, share.threads * ranks.size)
     before = None if state is None else state.settings.get("boundary")
     choice = ranks.first(lambda: boundary_choice.choose(question, cache, own.boundary, before, say))
     used = None if state is None else state.settings.get("computed_by", precision.BY_ONNXRUNTIME)
@@ -160,6 +161,13 @@ def make(settings: Settings, ranks: Ranks, say: Say, resume: bool = False) -> Pl
         log=None if state is None else state.settings.get("log"),
         threads=share.threads,
     )
+
+
+def _timed(found: _Found, views: int) -> tuple[int, list[Path]]:
+    """How many photos, or views of them, there are in both sets, and the few that are timed."""
+    train, test = found.train.photos, () if found.test is None else found.test.photos
+    probed = [*list(train[:PROBED]) * views, *test[:PROBED]][:PROBED]
+    return len(train) * views + len(test), [photo.path for photo in probed]
 
 
 def _find(settings: Settings, resume: bool, say: Say) -> _Found:
@@ -218,8 +226,8 @@ def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
             raise ConfigError(
                 "neural_network.data.test_output_path: there is nothing to predict without test_input_path"
             )
-        for photo in test.photos:
-            hdf5.require_storable(photo.name)
+        for name in names_of(test.photos):
+            hdf5.require_storable(name)
     if settings.birdsonnx.quantize and settings.checkpoints.save is None:
         raise ConfigError(
             "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"
@@ -278,5 +286,4 @@ def _loss(settings: Settings, model: BirdModel, train: LabelledFolder) -> Loss:
             f"neural_network.loss.weight: {len(weight)} numbers for {model.num_classes} classes; give one "
             "for each"
         )
-    labels = [photo.label for photo in train.photos]
-    return Loss.of(settings, np.bincount(np.array(labels, np.int64), minlength=model.num_classes))
+    return Loss.of(settings, np.bincount(labels_of(train.photos), minlength=model.num_classes))

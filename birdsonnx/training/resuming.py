@@ -1,14 +1,15 @@
 """Going on with a run: what the config must share with it, and its state put back."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from birdsonnx import artifacts
 from birdsonnx.config.schedules import Cosine
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import TrainingError
 from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.images.photo_list import names_of
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.training.checkpoints import State
 from birdsonnx.training.epochs import Epoch, stops_early
@@ -58,8 +59,10 @@ def over(settings: Settings, history: Sequence[Mapping[str, Any]]) -> str | None
 
 def photos_of(train: LabelledFolder) -> list[Any]:
     """How many there are, and a hash of their names."""
-    names = "\n".join(sorted(photo.name for photo in train.photos))
-    return [len(train.photos), artifacts.sha256_of(os.fsencode(names))]
+    digest = hashlib.sha256()
+    for place, name in enumerate(sorted(names_of(train.photos))):
+        digest.update(os.fsencode(f"\n{name}" if place else name))
+    return [len(train.photos), digest.hexdigest()]
 
 
 def shared_settings(settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from birdsonnx.config.computing import EngineName
 from birdsonnx.config.settings import Settings
 from birdsonnx.errors import EngineError, ModelError
 from birdsonnx.images.folders import LabelledFolder
+from birdsonnx.images.photo_list import labels_of
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference import engines, quantizing
 from birdsonnx.model import card, dot, int8_form, model_file
@@ -201,7 +202,7 @@ def _datasets(
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
             else:
                 rows = feature_table.cached(backbone, photos, _cache(plan), ranks, advance, views)
-        return Dataset(rows, np.array([photo.label for photo in photos], np.int64))
+        return Dataset(rows, labels_of(photos))
 
     train_set = of(plan.train, "train", settings.birdsonnx.seed if settings.data.augments else None)
     return train_set, None if plan.test is None else of(plan.test, "test", None)
@@ -263,7 +264,7 @@ def _say_the_best(settings: Settings, results: Results, audience: Audience) -> N
 def _write_card(checkpoint: Path, plan: Plan) -> Path:
     sets = {"trained": plan.train, "tested": plan.test}
     photos = [
-        f"{verb} on {len(each.photos):,} photos of {len({photo.label for photo in each.photos})} classes in "
+        f"{verb} on {len(each.photos):,} photos of {len(set(labels_of(each.photos).tolist()))} classes in "
         f"{each.where}"
         for verb, each in sets.items()
         if each is not None

@@ -26,7 +26,7 @@ from birdsonnx.errors import BirdsonnxError
 from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.decoding import decoder
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged, Verdict
 from birdsonnx.inference.keeping import hdf5
 from birdsonnx.inference.keeping.results_file import Origin, ResultsWriter

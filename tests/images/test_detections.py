@@ -12,7 +12,7 @@ from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import Box, BoxRequest, Crop, Cutting
 from birdsonnx.images.detections import Detections
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from tests.megadetector import detected, with_
 
 PLAIN = detected(**{"a.jpg": [[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.5, 0.5]], "b/c.jpg": [[0, 0, 1, 1]]})

@@ -34,13 +34,15 @@ def test_photos_are_known_by_content(kind, name):
 @pytest.mark.parametrize("content", [b"", b"BM is a text", b"P5 too", b"II*\0 as raw files", b"ftypheic"])
 def test_what_is_no_photo(content):
     Path("x.raw").write_bytes(content)
-    assert photos_below(Path()).others == [Path("x.raw")]
+    [listed] = photos_below(Path()).folders
+    assert listed.others.names() == ["x.raw"]
     assert not is_photo_by_content(content)
 
 
 def test_a_fifo_without_a_suffix_is_not_opened():
     os.mkfifo("pipe")
-    assert photos_below(Path()).others == [Path("pipe")]
+    [listed] = photos_below(Path()).folders
+    assert listed.others.names() == ["pipe"]
 
 
 class TestHeic:

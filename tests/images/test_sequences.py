@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import DataError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.sequences import NO_TIME, find, in_sequences, numbered, shot_of
 from birdsonnx.runtime.audience import NOBODY
 from birdsonnx.runtime.ranks import Ranks

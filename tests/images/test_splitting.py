@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from birdsonnx.errors import ArtifactError, ConfigError, DataError
-from birdsonnx.images.folders import Photo, read_class_folders
+from birdsonnx.images.folders import read_class_folders
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.splitting import Request, Split, shared_out, split
 from birdsonnx.reporting.console import Console
 from birdsonnx.reporting.placed import split_lines

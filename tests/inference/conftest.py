@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import Classifier, open_classifier
 from tests.tiny import SIZE, photo, tiny_model
 

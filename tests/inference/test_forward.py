@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.naming import name_photos
 from birdsonnx.runtime.ranks import Ranks

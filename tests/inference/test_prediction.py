@@ -11,7 +11,7 @@ import pytest
 
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.decoding import Decoder
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.judging.verdicts import Judge
 from birdsonnx.inference.keeping.summary import SHOWN

@@ -14,8 +14,8 @@ from PIL import Image
 
 from birdsonnx.config.transforms import CenterCrop, Resize
 from birdsonnx.errors import ArtifactError, ConfigError, DataError, ModelError
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference import quantizing
 from birdsonnx.inference.classifier import open_classifier
 from birdsonnx.inference.engines import fastest

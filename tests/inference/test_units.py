@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdsonnx.images.crops import Box, Crop
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference import units
 from birdsonnx.inference.forward import Chunk
 from birdsonnx.inference.units import Pieces, Units

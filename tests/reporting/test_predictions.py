@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import UNKNOWN, Judged, Verdict
 from birdsonnx.inference.keeping.summary import SHOWN, Summary
 from birdsonnx.reporting.predictions import named_lines, next_lines, species_lines, total_line

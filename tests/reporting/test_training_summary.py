@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.config.reading import parse
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.model.metadata import INPUT
 from birdsonnx.reporting.training_summary import learning, summary
 from birdsonnx.runtime.ranks import Ranks

@@ -43,7 +43,8 @@ def slow_layers(clock):
 @pytest.fixture
 def question():
     photos = read_class_folders(make_class_folders(Path("photos"), per_class=2)).photos
-    return Question(Network(residual_model(), TRAINED), photos, decoder(32, 32, 3, None), 2)
+    probed = [photo.path for photo in photos[:4]]
+    return Question(Network(residual_model(), TRAINED), len(photos), probed, decoder(32, 32, 3, None), 2)
 
 
 def chosen(question, folder=CACHE, named=None, resumed=None, say=lambda _: None):
@@ -171,14 +172,15 @@ def test_a_cache_that_cannot_be_written_is_reported(question, clock):
 
 
 def test_another_question_is_asked_anew(question, clock):
+    photos = (question.photos, question.probed)
     others = [
-        Question(Network(residual_model(seed=1), TRAINED), question.photos, question.decoder, 2),
-        Question(Network(residual_model(), ["last", "dense"]), question.photos, question.decoder, 2),
-        Question(question.network, question.photos[:-1], question.decoder, 2),
-        Question(question.network, question.photos, question.decoder, 3),
+        Question(Network(residual_model(seed=1), TRAINED), *photos, question.decoder, 2),
+        Question(Network(residual_model(), ["last", "dense"]), *photos, question.decoder, 2),
+        Question(question.network, photos[0] - 1, photos[1], question.decoder, 2),
+        Question(question.network, *photos, question.decoder, 3),
     ]
     assert len({each.key() for each in (question, *others)}) == 5
-    question.photos[0].path.write_bytes(question.photos[1].path.read_bytes() + b"more")
+    question.probed[0].write_bytes(question.probed[1].read_bytes() + b"more")
     assert question.key() not in {each.key() for each in others}
 
 
@@ -186,5 +188,6 @@ def test_the_trained_weights_do_not_matter(question):
     other = residual_model()
     [bias] = [tensor for tensor in other.proto.graph.initializer if tensor.name == "dense/bias"]
     bias.raw_data = bytes(4 * 3 - 4) + b"\0\0\x80\x3f"
-    again = Question(Network(other, TRAINED), question.photos, question.decoder, 2)
+    photos = (question.photos, question.probed)
+    again = Question(Network(other, TRAINED), *photos, question.decoder, 2)
     assert again.key() == question.key()

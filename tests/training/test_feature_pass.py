@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from birdsonnx.errors import ArtifactError
-from birdsonnx.images.folders import Photo, read_class_folders
+from birdsonnx.images.folders import read_class_folders
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.feature_pass import FeaturePass
 from birdsonnx.training.table_file import Layout, TableFile

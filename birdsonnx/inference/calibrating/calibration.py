@@ -12,7 +12,8 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts.apart import require_apart
 from birdsonnx.config.computing import EngineChoice
 from birdsonnx.errors import ConfigError, ModelError
-from birdsonnx.images.folders import LabelledFolder, Photo, fitted, read_class_folders
+from birdsonnx.images.folders import LabelledFolder, fitted, read_class_folders
+from birdsonnx.images.photo_list import Photo, paths_of
 from birdsonnx.inference import requests
 from birdsonnx.inference.calibrating import knowing, temperature, thresholds
 from birdsonnx.inference.calibrating.temperature import Answered, Labels, LogProbs
@@ -163,8 +164,7 @@ def calibrate(request: Request, ranks: Ranks, audience: Audience) -> Outcome:
             lambda: read_class_folders(request.validate, request.tag, say=audience.say, may_lack=True)
         )
     written = (("--output", output), ("--plot", request.plot))
-    listed = [photo.path for photo in folder.photos]
-    ranks.first(lambda: require_apart(written, [("MODEL", path)], listed))
+    ranks.first(lambda: require_apart(written, [("MODEL", path)], paths_of(folder.photos)))
     network = knowing.Network(source, str(path), request.threads, request.engine)
     content, means = source, None
     if request.known is not None:
@@ -240,7 +240,6 @@ def validated(
 ) -> tuple[Validation, list[Photo], list[str]]:
     """A pass over labelled photos on all ranks: on rank 0 the answers, in the order of the folder whatever
     the number of ranks, the photos that they are about, and why others were refused."""
-    places = {photo.path: place for place, photo in enumerate(folder.photos)}
     log_probs = np.empty((len(folder.photos) * ranks.is_first, classifier.num_classes), np.float32)
     answered = np.zeros(len(log_probs), bool)
     known = None if classifier.metadata.known is None else np.empty(len(log_probs), np.float32)
@@ -248,14 +247,14 @@ def validated(
     with audience.progress("photos", len(folder.photos)) as advance:
         for named in name_photos(classifier, folder.photos, ranks):
             advance(1)
-            place = places[named.photo.path]
+            place = named.index
             if named.log_probs is None:
                 reasons[place] = named.refusal
             else:
                 log_probs[place], answered[place] = named.log_probs, True
                 if known is not None:
                     known[place] = named.known
-    photos = [folder.photos[place] for place in np.flatnonzero(answered)]
+    photos = [folder.photos[place] for place in np.flatnonzero(answered).tolist()]
     labels = np.array([photo.label for photo in photos], np.int64)
     known = None if known is None else known[answered]
     return (

@@ -163,13 +163,12 @@ def _means(classifier: Classifier, folder: LabelledFolder, ranks: Ranks, audienc
     classes = len(folder.classes)
     sums = np.zeros((classes * ranks.is_first, classifier.num_classes), np.int64)
     counts = np.zeros(classes, np.int64)
-    places = {photo.path: place for place, photo in enumerate(folder.photos)}
     reasons: dict[int, str] = {}
     with audience.progress("features of training photos", len(folder.photos)) as advance:
         for named in name_photos(classifier, folder.photos, ranks):
             advance(1)
             if named.log_probs is None or named.photo.label is None:
-                reasons[places[named.photo.path]] = named.refusal
+                reasons[named.index] = named.refusal
             else:
                 sums[named.photo.label] += np.rint(named.log_probs.astype(np.float64) * STEPS).astype(
                     np.int64

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from birdsonnx.artifacts import apart
 from birdsonnx.config.computing import EngineChoice, Precision
 from birdsonnx.errors import ConfigError
-from birdsonnx.images.folders import Photo, fitted, read_class_folders
+from birdsonnx.images.folders import fitted, read_class_folders
+from birdsonnx.images.photo_list import Photo, paths_of
 from birdsonnx.inference import requests
 from birdsonnx.inference.evaluating import unknown
 from birdsonnx.inference.evaluating.answers import Answers
@@ -216,7 +218,7 @@ def evaluate_target(
     return ranks.first(lambda: _evaluate_file(request, criteria, audience, kept))
 
 
-def _require_fit(request: Request, model: Path | None = None, photos: Sequence[Photo] = ()) -> None:
+def _require_fit(request: Request, model: Path | None = None, photos: Iterable[str] = ()) -> None:
     """Raises ConfigError where a file to write is one that is read, or the target needs no labels."""
     if request.labels is not None and request.target.is_dir():
         raise ConfigError(
@@ -229,15 +231,15 @@ def _require_fit(request: Request, model: Path | None = None, photos: Sequence[P
         ("--labels", request.labels),
         ("--species", species if isinstance(species, Path) else None),
     ]
-    apart.require_apart(request.written, read, (photo.path for photo in photos))
+    apart.require_apart(request.written, read, photos)
 
 
 def _evaluate_folder(
     request: Request, criteria: ReadCriteria, ranks: Ranks, audience: Audience, kept: Answers | None
 ) -> Outcome:
-    with audience.progress("listing the photos"):
+    with audience.progress("listing the photos") as listed:
         folder = ranks.first(
-            lambda: read_class_folders(request.target, request.tag, say=audience.say, may_lack=True)
+            lambda: read_class_folders(request.target, request.tag, None, audience.say, True, listed)
         )
     prediction = requests.Request(
         [str(request.target)],
@@ -256,11 +258,12 @@ def _evaluate_folder(
     judge = ranks.first(lambda: criteria.judge(classifier, 1, audience.say))
     sequences = sequences_of(folder.photos, request.sequence_gap_s, ranks, audience)
     refused: list[str] = []
-    others: list[Photo] | None = None
+    others: Sequence[Photo] | None = None
     if request.unknown is not None:
         of_none = partial(unknown.photos_of_none, classifier, request.unknown, folder.photos, audience)
         others = ranks.first(of_none)
-    ranks.first(lambda: _require_fit(request, Path(model.where), [*folder.photos, *(others or ())]))
+    read = chain(paths_of(folder.photos), paths_of(others or ()))
+    ranks.first(lambda: _require_fit(request, Path(model.where), read))
     known = array("d")
 
     def answers() -> Iterator[Answer]:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import DataError, ModelError
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import collect
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.naming import name_photos
 from birdsonnx.runtime.audience import Audience
@@ -55,7 +55,7 @@ class Unknown:
 
 def photos_of_none(
     classifier: Classifier, folder: Path, shown: Sequence[Photo], audience: Audience
-) -> list[Photo]:
+) -> Sequence[Photo]:
     """The photos below a folder, which show none of the classes.
 
     Args:

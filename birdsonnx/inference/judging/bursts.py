@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.sequences import Sequences, find
 from birdsonnx.inference.naming import Named
 from birdsonnx.runtime.audience import Audience

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.judging.name_files import alike
 from birdsonnx.inference.judging.species import Species

@@ -7,7 +7,7 @@ from birdsonnx.config.wording import nearest
 from birdsonnx.errors import ConfigError, ImageError
 from birdsonnx.images.crops import Crop
 from birdsonnx.images.exif import Header, header_of, iso_time
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judge, Judged
 
 DATE, CAMERA, PLACE, SIZE, PATH = "date", "camera", "place", "size", "path"

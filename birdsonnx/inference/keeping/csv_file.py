@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from birdsonnx import artifacts
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged
 from birdsonnx.inference.keeping.csv_columns import Columns
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from birdsonnx import artifacts
 from birdsonnx.config.wording import nearest_path
 from birdsonnx.errors import DataError, ImageError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged
 from birdsonnx.inference.keeping.disk_file import DiskFile
 from birdsonnx.model import foreign_files, h5_safety

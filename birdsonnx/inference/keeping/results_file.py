@@ -23,7 +23,7 @@ from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.detections import Detections, Entry
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import CLASS, Judged
 
 VERSION = "1.5"

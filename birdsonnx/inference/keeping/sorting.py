@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdsonnx.errors import ArtifactError, ConfigError, DataError
-from birdsonnx.images.folders import Photo
 from birdsonnx.images.inputs import named_by
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.placing import place, require_place
 from birdsonnx.inference.judging.verdicts import Judged
 from birdsonnx.runtime.audience import Audience

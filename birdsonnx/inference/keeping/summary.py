@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged
 
 SHOWN = 50

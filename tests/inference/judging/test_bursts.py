@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference import prediction
 from birdsonnx.inference.judging.bursts import mean_of, require_gap, sharing

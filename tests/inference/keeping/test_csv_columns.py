@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from birdsonnx.errors import ConfigError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judge, Judged
 from birdsonnx.inference.keeping import csv_file
 from birdsonnx.inference.keeping.csv_columns import Columns, asked_for

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import ArtifactError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.deciding import WORDS, Facts, Stamps
 from birdsonnx.inference.forward import Chunk
 from birdsonnx.inference.keeping import journal as journals

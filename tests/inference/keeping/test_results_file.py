@@ -11,7 +11,7 @@ import pytest
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images import detections, found_boxes
 from birdsonnx.images.crops import BoxRequest
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged, Verdict
 from birdsonnx.inference.keeping import results_file
 from birdsonnx.inference.keeping.results_file import Origin, writing

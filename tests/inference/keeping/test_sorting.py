@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.errors import BirdsonnxError
-from birdsonnx.images.folders import Photo
+from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged, Verdict
 from birdsonnx.inference.keeping import sorting
 from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free, unfit_for_folder
