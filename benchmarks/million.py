@@ -174,10 +174,11 @@ def _hdf5(case: Case, clock: Clock) -> None:
             file.add(each)
 
 
-def _writing(hdf5, path, names, case, photos):  # noqa: ARG001  # type: ignore[no-untyped-def]
-    if case.layout == "datasets":
-        return hdf5.writing(path, names, "0" * 64)
-    return hdf5.writing(path, names, "0" * 64, layout=case.layout)
+def _writing(hdf5, path, names, case, photos):  # type: ignore[no-untyped-def]
+    from birdsonnx.inference.keeping import hdf5_table
+
+    table = hdf5_table.Size.of(photos) if case.layout == "table" else None
+    return hdf5.writing(path, names, "0" * 64, table=table)
 
 
 def _predictions(case: Case) -> Path:

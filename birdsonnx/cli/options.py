@@ -7,7 +7,14 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from birdsonnx.config.computing import ENGINE_CHOICES, FEATURE_PRECISIONS, PRECISIONS, EngineChoice
+from birdsonnx.config.computing import (
+    ENGINE_CHOICES,
+    FEATURE_PRECISIONS,
+    OUTPUT_LAYOUTS,
+    PRECISIONS,
+    EngineChoice,
+    OutputLayout,
+)
 from birdsonnx.config.computing import Precision as PrecisionName
 from birdsonnx.config.limits import MOST_THREADS
 from birdsonnx.config.proposed import Choices
@@ -97,6 +104,11 @@ SpeciesFile = Annotated[
 def engine_of(value: str) -> EngineChoice:
     """In any case. Raises ConfigError where `--engine` is none that there is."""
     return one_of("--engine", value, ENGINE_CHOICES)
+
+
+def layout_of(value: str | None) -> OutputLayout | None:
+    """In any case. Raises ConfigError where `--layout` is none that there is."""
+    return None if value is None else one_of("--layout", value, OUTPUT_LAYOUTS)
 
 
 def precision_of(value: str | None) -> PrecisionName | None:

@@ -25,6 +25,7 @@ from birdsonnx.cli.options import (
     SpeciesFile,
     Threads,
     engine_of,
+    layout_of,
     precision_of,
     require_csv,
 )
@@ -49,6 +50,13 @@ Config = Annotated[
 ]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Folder for output_1.h5 (default: predictions/).")
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        help="How output_1.h5 keeps them: datasets, one for each photo (default), or table, one for all: "
+        "smaller and faster for very many photos."
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -116,6 +124,7 @@ def predict(
     model: Model = None,
     config: Config = None,
     output: Output = None,
+    layout: Layout = None,
     threads: Threads = None,
     batch_size: BatchSize = None,
     engine: Computed = None,
@@ -150,7 +159,7 @@ def predict(
                 replace(begun, model=model, tune=tune), threads, batch_size, engine, precision
             )
             request = _judged(request, top_k, species, threshold, taxonomy, sequence_gap)
-            request = _kept(request, output, csv, csv_raw, columns, results)
+            request = _kept(request, output, layout, csv, csv_raw, columns, results)
             request = replace(request, sort=sort, sort_copies=sort_copy, overwrite=overwrite)
             boxes = boxes_of(detections, min_confidence, detection_categories, crop_padding, crop_square)
             return _whole(replace(request, boxes=boxes))
@@ -195,6 +204,7 @@ def _judged(
 def _kept(
     request: "Request",
     output: Path | None,
+    layout: str | None,
     csv: Path | None,
     csv_raw: bool,
     columns: list[str] | None,
@@ -211,6 +221,7 @@ def _kept(
     return replace(
         request,
         output=output or request.output,
+        layout=layout_of(layout) or request.layout,
         csv=csv,
         csv_raw=csv_raw,
         columns=csv_columns.asked_for(columns or ()),
@@ -220,6 +231,11 @@ def _kept(
 
 def _whole(request: "Request") -> "Request":
     """The same, where its parts go together. Raises ConfigError where they do not."""
+    if request.layout is not None and request.output is None:
+        raise ConfigError(
+            "--layout (birdsonnx.output_layout) is for the file of -o (data.test_output_path), and there is "
+            "none"
+        )
     if request.sort_copies and request.sort is None:
         raise ConfigError("--sort-copy is for the folder of --sort, and there is none")
     detections = None if request.boxes is None else request.boxes.file

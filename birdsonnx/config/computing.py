@@ -1,4 +1,5 @@
-"""What may compute, and how precisely: the names that the config, the command line and the engines share."""
+"""What may compute, and how precisely, and how answers are kept: the names that the config, the command line
+and the engines share."""
 
 from typing import Literal, get_args
 
@@ -14,3 +15,6 @@ TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
 
 FeaturePrecision = Literal["fp32", "fp16", "bf16", "int8"]
 FEATURE_PRECISIONS: tuple[FeaturePrecision, ...] = get_args(FeaturePrecision)
+
+OutputLayout = Literal["datasets", "table"]
+OUTPUT_LAYOUTS: tuple[OutputLayout, ...] = get_args(OutputLayout)

@@ -9,9 +9,11 @@ from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.config.computing import (
     ENGINE_CHOICES,
     FEATURE_PRECISIONS,
+    OUTPUT_LAYOUTS,
     TRAINING_PRECISIONS,
     EngineChoice,
     FeaturePrecision,
+    OutputLayout,
     TrainingPrecision,
 )
 from birdsonnx.config.limits import MOST_THREADS
@@ -67,6 +69,12 @@ class Own(Section):
     """Epochs without a lower test loss after which the run stops; default: it never stops early."""
     clip_norm: Positive | None = None
     """Largest norm of the gradient of a batch; a larger gradient is scaled down to it. Default: no limit."""
+
+    output_layout: Annotated[
+        OutputLayout, one_of(*OUTPUT_LAYOUTS, hint=" (how predictions lie in their file)")
+    ] = "datasets"
+    """How log-probabilities lie in the files of `test_output_path`: one dataset for each photo, or one table,
+    which is smaller and faster for very many photos."""
 
     rank_timeout: Positive | None = None
     """Seconds that MPI ranks wait for one that does not come before they end the run; more than what one rank

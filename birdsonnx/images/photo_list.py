@@ -14,8 +14,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-ENCODING, ERRORS = "utf-8", "surrogatepass"
-"""File names that are no UTF-8 are texts with lone surrogates (`os.fsdecode`), which go through."""
+from birdsonnx.images.packed_texts import ENCODING, ERRORS, PackedTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +59,15 @@ class PhotoList(Sequence[Photo]):
 
     Args:
         folders: those that photos lie in.
-        text: the file names, one after the other, encoded.
-        starts: of each photo, where its file name begins in `text`; and the length of that.
+        files: the name of each photo's file.
         members: of each photo, the number of its folder.
     """
 
-    __slots__ = ("_folders", "_members", "_starts", "_text")
+    __slots__ = ("_files", "_folders", "_members")
 
-    def __init__(
-        self, folders: Sequence[Folder], text: bytes, starts: "array[int]", members: "array[int]"
-    ) -> None:
+    def __init__(self, folders: Sequence[Folder], files: PackedTexts, members: "array[int]") -> None:
         self._folders = folders
-        self._text = text
-        self._starts = starts
+        self._files = files
         self._members = members
 
     @classmethod
@@ -82,17 +77,12 @@ class PhotoList(Sequence[Photo]):
         """The photos of folders, ordered by the `key` of their names; of equal ones those first whose folder
         comes first. The key must leave a file name's own order alone."""
         parts = sorted((each for each in content if each[1].count), key=lambda part: key(part[0].title))
-        pieces: list[bytes] = []
-        starts, members, end = array("q", [0]), array("I"), 0
+        packed, members = PackedTexts(), array("I")
         for first, last in _runs([key(folder.title) for folder, _ in parts]):
             names, numbers = _merged(parts, range(first, last), key)
-            packed = [name.encode(ENCODING, ERRORS) for name in names]
-            lengths = np.fromiter(map(len, packed), np.int64, len(packed))
-            starts.frombytes((end + lengths.cumsum()).tobytes())
-            end = starts[-1]
+            packed.extend(names)
             members.frombytes(numbers.tobytes())
-            pieces.append(b"".join(packed))
-        return cls([folder for folder, _ in parts], b"".join(pieces), starts, members)
+        return cls([folder for folder, _ in parts], packed, members)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -105,7 +95,7 @@ class PhotoList(Sequence[Photo]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         folder = self._folders[self._members[index]]
-        file = self._file(index if index >= 0 else index + len(self))
+        file = self._files[index]
         return Photo(Path(folder.place + file), folder.title + file, folder.label)
 
     def __iter__(self) -> Iterator[Photo]:
@@ -114,18 +104,15 @@ class PhotoList(Sequence[Photo]):
     def __repr__(self) -> str:
         return f"<PhotoList of {len(self)}>"
 
-    def _file(self, index: int) -> str:
-        return self._text[self._starts[index] : self._starts[index + 1]].decode(ENCODING, ERRORS)
-
     def names(self) -> Iterator[str]:
         """Each photo's name in results."""
         titles = [folder.title for folder in self._folders]
-        return (titles[folder] + self._file(index) for index, folder in enumerate(self._members))
+        return (titles[folder] + file for folder, file in zip(self._members, self._files, strict=True))
 
     def paths(self) -> Iterator[str]:
         """Each photo's path, as text: a third of the time that `Path` takes."""
         places = [folder.place for folder in self._folders]
-        return (places[folder] + self._file(index) for index, folder in enumerate(self._members))
+        return (places[folder] + file for folder, file in zip(self._members, self._files, strict=True))
 
     @property
     def folders(self) -> Sequence[Folder]:
@@ -141,13 +128,13 @@ class PhotoList(Sequence[Photo]):
 
     def with_folders(self, changed: Callable[[Folder], Folder]) -> "PhotoList":
         """The same photos in the same order, where what they have in common is another."""
-        return PhotoList([changed(each) for each in self._folders], self._text, self._starts, self._members)
+        return PhotoList([changed(each) for each in self._folders], self._files, self._members)
 
     def ordered(self, key: Callable[[str], str] = str) -> "PhotoList":
         """The same photos in the order of their names' keys, as `in_order` does."""
         files: list[list[str]] = [[] for _ in self._folders]
-        for index, folder in enumerate(self._members):
-            files[folder].append(self._file(index))
+        for folder, file in zip(self._members, self._files, strict=True):
+            files[folder].append(file)
         parts = ((folder, Files.of(names)) for folder, names in zip(self._folders, files, strict=True))
         return PhotoList.in_order(parts, key)
 

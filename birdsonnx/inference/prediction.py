@@ -22,7 +22,7 @@ from birdsonnx.inference.deciding import of_prediction, stamps_of
 from birdsonnx.inference.evaluating.labels import label_in
 from birdsonnx.inference.judging.bursts import sequences_of, sharing
 from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
-from birdsonnx.inference.keeping import csv_file, hdf5, journal, results_file
+from birdsonnx.inference.keeping import csv_file, hdf5, hdf5_table, journal, results_file
 from birdsonnx.inference.keeping.csv_columns import Columns
 from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free
@@ -76,6 +76,7 @@ def predict(request: Request, ranks: Ranks, audience: Audience) -> Summary:
         with audience.progress("photos", len(photos)) as advance:
             files = Files(
                 output=output,
+                is_table=request.layout == "table",
                 command=made_by,
                 csv=request.csv,
                 csv_raw=request.csv_raw,
@@ -204,6 +205,8 @@ class Files:
 
     output: Path | None = None
     """The HDF5 file; None: none is written."""
+    is_table: bool = False
+    """Whether that holds one table, instead of a dataset for each photo."""
     command: str | None = None
     """The record of the command that makes it."""
     csv: Path | None = None
@@ -255,7 +258,9 @@ def record(
         keepers: list[Keeper] = [summary]
         if ranks.is_first:
             columns = Columns.of(judge, photos, files.columns, sequences is not None)
-            keepers += [stack.enter_context(each) for each in _opened(files, classifier, judge, columns)]
+            keepers += [
+                stack.enter_context(each) for each in _opened(files, classifier, judge, photos, columns)
+            ]
         if sorter is not None:
             keepers.append(sorter)
         for photo, reason in refused if ranks.is_first else ():
@@ -283,12 +288,13 @@ def record(
 
 
 def _opened(
-    files: Files, classifier: Classifier, judge: Judge, columns: Columns
+    files: Files, classifier: Classifier, judge: Judge, photos: Sequence[Photo], columns: Columns
 ) -> Iterator[contextlib.AbstractContextManager[Keeper]]:
     """The files to write, each of which takes its place when its context ends without an error."""
     if files.output is not None:
         made_by = (classifier.sha256, classifier.where, files.command)
-        yield hdf5.writing(files.output, classifier.metadata.classes, *made_by)
+        table = hdf5_table.Size.of(photos) if files.is_table else None
+        yield hdf5.writing(files.output, classifier.metadata.classes, *made_by, table)
     if files.csv is not None:
         yield csv_file.writing(files.csv, columns, files.csv_raw)
     if files.results is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from birdsonnx.artifacts.commands import Command
-from birdsonnx.config.computing import EngineChoice, Precision
+from birdsonnx.config.computing import EngineChoice, OutputLayout, Precision
 from birdsonnx.config.transforms import Normalize, Transform
 from birdsonnx.errors import ConfigError
 from birdsonnx.images.crops import BoxRequest
@@ -29,6 +29,8 @@ class Request:
     """None: what `settings` loads, else the newest checkpoint."""
     output: Path | None = None
     """Folder of the HDF5 file; None: none is written."""
+    layout: OutputLayout | None = None
+    """How answers lie in that file; None: one dataset for each photo."""
     settings: "Settings | None" = None
     """The config, of which a prediction also needs the network, and what to draw."""
     tag: str | None = None
@@ -84,6 +86,7 @@ class Request:
             "--model": self.model,
             "--engine": None if self.engine == "auto" else self.engine,
             "--precision": self.precision,
+            "--layout": None if self.layout == "datasets" else self.layout,
             **({} if self.boxes is None else self.boxes.options),
         }
         given = {name: str(value) for name, value in options.items() if value is not None}
@@ -114,6 +117,7 @@ class Request:
             grayscale=data.grayscale,
             threads=settings.birdsonnx.threads,
             engine=settings.birdsonnx.engine,
+            layout="table" if settings.birdsonnx.output_layout == "table" else None,
         )
 
     @property

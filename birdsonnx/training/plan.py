@@ -228,6 +228,10 @@ def _require_outputs(settings: Settings, test: LabelledFolder | None) -> None:
             )
         for name in names_of(test.photos):
             hdf5.require_storable(name)
+    if settings.birdsonnx.output_layout == "table" and settings.data.test_output_path is None:
+        raise ConfigError(
+            "neural_network.birdsonnx.output_layout: no predictions are kept without data.test_output_path"
+        )
     if settings.birdsonnx.quantize and settings.checkpoints.save is None:
         raise ConfigError(
             "neural_network.birdsonnx.quantize: there is no checkpoint without checkpoints.save"

@@ -9,7 +9,7 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts import commands
 from birdsonnx.artifacts.commands import Command
 from birdsonnx.config.settings import Settings
-from birdsonnx.inference.keeping import hdf5
+from birdsonnx.inference.keeping import hdf5, hdf5_table
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weights import with_weights
 from birdsonnx.runtime.ranks import Ranks
@@ -135,7 +135,9 @@ class Results:
         replaced = commands.replaces(path, record, hdf5.command_of)
         if replaced:
             self._say(replaced)
-        with hdf5.writing(path, classes, digest, model, record) as writer:
+        is_table = self._settings.birdsonnx.output_layout == "table"
+        table = hdf5_table.Size.of(test.photos) if is_table else None
+        with hdf5.writing(path, classes, digest, model, record, table) as writer:
             for rows, log_probs in predictions:
                 for row, values in zip(rows, log_probs, strict=True):
                     writer.put(test.photos[row].name, values)

@@ -25,7 +25,7 @@ def read(path):
     """All that the reader finds in a file."""
     with reading(path) as found:
         return SimpleNamespace(
-            names=found.names, classes=found.classes, log_probs=np.stack(list(found.rows()))
+            names=tuple(found.names), classes=found.classes, log_probs=np.stack(list(found.rows()))
         )
 
 
