@@ -88,7 +88,9 @@ class _Walk:
         self._below(start)
         while self._links:
             self._links.sort(key=lambda link: link[0], reverse=True)  # they come after all that lies there
-            self._below(self._links.pop()[1])
+            place = self._links.pop()[1]
+            if _identity(place.path) not in self._visited:
+                self._below(place)
         return self._done
 
     def _below(self, start: Place) -> None:
@@ -111,7 +113,7 @@ def _inside(place: Place, name: str) -> Place:
 
 def _list(place: Place, kind_of: Callable[[str, str], Kind], found: Advance) -> Listed:
     """Raises OSError."""
-    status = os.stat(place.path)  # noqa: PTH116 - texts: twice as fast on large folders
+    identity = _identity(place.path)
     files: dict[Kind, list[str]] = {"photo": [], "heif": [], "other": []}
     photos, told = files["photo"], 0
     folders: list[str] = []
@@ -133,13 +135,19 @@ def _list(place: Place, kind_of: Callable[[str, str], Kind], found: Advance) -> 
     packed = {kind: Files.of(names) for kind, names in files.items()}
     return Listed(
         place,
-        (status.st_dev, status.st_ino),
+        identity,
         packed["photo"],
         packed["heif"],
         packed["other"],
         sorted(folders),
         sorted(links),
     )
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    """Raises OSError."""
+    status = os.stat(folder)  # noqa: PTH116 - texts: twice as fast on large folders
+    return status.st_dev, status.st_ino
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
