@@ -34,7 +34,7 @@ def require_place(destination: Path, sources: Collection[Path]) -> None:
 
 
 def place(
-    photos: Mapping[str, Path],
+    photos: Mapping[str, Path | str],
     destination: Path,
     copies: bool,
     say: Say,
@@ -67,7 +67,7 @@ def place(
         with artifacts.naming(destination):
             temporary.mkdir(parents=True)
             for target, path in photos.items():
-                _put(path, temporary / target, destination, copies)
+                _put(Path(path), temporary / target, destination, copies)
                 advance(1)
             if there:
                 _move(temporary, destination, {target.partition("/")[0] for target in photos})

@@ -49,8 +49,9 @@ class Progress:
 
     @property
     def state(self) -> str:
-        """Such as `1,200 of 9,000, 2 min 10 s left`."""
-        counted = "" if self.total is None else f"{self.done:,} of {self.total:,}, "
+        """Such as `1,200 of 9,000, 2 min 10 s left`, or `1,200, 5 s so far` of who knows how many."""
+        of = "" if self.total is None else f" of {self.total:,}"
+        counted = f"{self.done:,}{of}, " if of or self.done else ""
         left_s = self.left_s
         if left_s is None:
             return f"{counted}{in_words(self.elapsed_s)} so far"

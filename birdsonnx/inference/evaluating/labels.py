@@ -56,19 +56,18 @@ def label_in(name: str, index: Mapping[str, int]) -> int | None:
 
 
 def _read_labels(path: Path, index: dict[str, int]) -> dict[str, int]:
+    labels: dict[str, int] = {}
     try:
         with open(path, encoding="utf-8-sig", newline="", opener=opener) as file:
-            rows = [row for row in csv.reader(file) if row]
+            for number, row in enumerate(filter(None, csv.reader(file)), 1):
+                if len(row) != 2 or row[1] not in index:
+                    if number == 1 and row[:2] == ["name", "class"]:
+                        continue
+                    raise DataError(
+                        f"{path}: line {number}: expected name,class with a class of the model, got {row}"
+                    )
+                if labels.setdefault(row[0], index[row[1]]) != index[row[1]]:
+                    raise DataError(f"{path}: line {number}: {row[0]!r} is there before with another class")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV of name,class ({error})") from None
-    labels: dict[str, int] = {}
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2 or row[1] not in index:
-            if number == 1 and row[:2] == ["name", "class"]:
-                continue
-            raise DataError(
-                f"{path}: line {number}: expected name,class with a class of the model, got {row}"
-            )
-        if labels.setdefault(row[0], index[row[1]]) != index[row[1]]:
-            raise DataError(f"{path}: line {number}: {row[0]!r} is there before with another class")
     return labels

@@ -31,11 +31,12 @@ class Sorter:
 
     folder: Path
     copies: bool
-    places: dict[str, Path] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Where each lies, by where it goes; texts: a million of them take 0.25 GB."""
 
     def add(self, judged: Judged, /) -> None:
         """A photo goes into the folder of what is said of it, under its name in the results."""
-        self.places[f"{judged.verdict.title}/{judged.photo.name}"] = judged.photo.path
+        self.places[f"{judged.verdict.title}/{judged.photo.name}"] = str(judged.photo.path)
 
     def refuse(self, _photo: Photo, _reason: str, /) -> None:
         """A photo that could not be used stays where it is."""
