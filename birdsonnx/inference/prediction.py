@@ -20,7 +20,7 @@ from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.deciding import of_prediction, stamps_of
 from birdsonnx.inference.evaluating.labels import label_in
-from birdsonnx.inference.judging.bursts import sequences_of, sharing
+from birdsonnx.inference.judging.bursts import Answer, sequences_of, sharing
 from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
 from birdsonnx.inference.keeping import csv_file, hdf5, hdf5_table, journal, results_file
 from birdsonnx.inference.keeping.csv_columns import Columns
@@ -28,7 +28,7 @@ from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.keeping.sorting import Sorter, require_folder_names, require_free
 from birdsonnx.inference.keeping.summary import Summary
 from birdsonnx.inference.keeping.unit_records import Shape
-from birdsonnx.inference.naming import counted, name_photos
+from birdsonnx.inference.naming import Named, counted, name_photos
 from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.units import Pieces
@@ -268,16 +268,7 @@ def record(
                 keeper.refuse(photo, reason)
         outcomes = counted(name_photos(classifier, photos, ranks, progress), advance)
         for named, answer in sharing(outcomes, sequences):
-            is_kept = files.output is not None or files.results is not None
-            unstorable = _unstorable(named.photo.name) if is_kept else ""
-            if named.log_probs is None or answer is None or unstorable:
-                for keeper in keepers:
-                    keeper.refuse(named.photo, named.refusal or unstorable)
-                continue
-            verdict = judge.verdict(answer.log_probs, answer.known)
-            judged = Judged(named.photo, named.log_probs, verdict, named.known, answer.sequence)
-            for keeper in keepers:
-                keeper.add(judged)
+            _tell(keepers, judge, named, answer, files.output is not None or files.results is not None)
         _require_some(summary)  # inside, so that older files stay
     index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
     summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
@@ -285,6 +276,21 @@ def record(
     summary.from_killed = 0 if progress is None else progress.read_photos
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _tell(
+    keepers: Sequence[Keeper], judge: Judge, named: Named, answer: Answer | None, is_kept: bool
+) -> None:
+    """Tell the keepers of a photo, whose name is kept in files or is not."""
+    unstorable = _unstorable(named.photo.name) if is_kept else ""
+    if named.log_probs is None or answer is None or unstorable:
+        for keeper in keepers:
+            keeper.refuse(named.photo, named.refusal or unstorable)
+        return
+    verdict = judge.verdict(answer.log_probs, answer.known)
+    judged = Judged(named.photo, named.log_probs, verdict, named.known, answer.sequence)
+    for keeper in keepers:
+        keeper.add(judged)
 
 
 def _opened(
