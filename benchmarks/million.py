@@ -2,8 +2,8 @@
 
 Makes so many names of small photos (hard links to a few JPEGs of 8 x 8), in one folder and in 400. Each stage
 runs in a process of its own: its seconds, and the largest memory of that process (VmHWM, libraries
-included), go to stdout as Markdown. No network runs but in the last stage, `predict`: what is kept of photos
-is drawn at random.
+included), go to stdout as Markdown. No photo is decoded and no network runs: what is kept of photos is drawn
+at random, also in the last stage, the whole of `predict` with HDF5, CSV and JSON, alone and under mpirun.
 
     python -m benchmarks.million [--names 100000 1000000] [--folders 1 400] [--stages list hdf5 …]
 
@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ class Case:
     work: Path
     classes: int
     layout: str
+    ranks: int = 1
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Clock:
     """Times a part of a stage: what it needs is made before."""
 
     seconds: float = 0.0
+    peak_mb: float = 0.0
+    """Of the rank that has most; 0: there is one rank only."""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -61,7 +65,7 @@ def make_names(folder: Path, names: int, folders: int) -> None:
     """Hard links `IMG_0000000.jpg` … to a few JPEGs, in `SPECIES 000` … where there are several folders."""
     chance = np.random.default_rng(0)
     originals = folder.parent / "originals"
-    originals.mkdir(exist_ok=True)
+    originals.mkdir(parents=True, exist_ok=True)
     for number in range(folders):
         place = folder / f"SPECIES {number:03}" if folders > 1 else folder
         place.mkdir(parents=True)
@@ -245,6 +249,44 @@ def _sort(case: Case, clock: Clock) -> None:
         sorter.place(None, NOBODY)
 
 
+def _predict(case: Case, clock: Clock) -> None:
+    from birdsonnx.inference import naming, prediction, requests
+    from birdsonnx.inference.forward import Chunk
+    from birdsonnx.runtime import ranks
+    from birdsonnx.runtime.audience import NOBODY
+    from tests.tiny import tiny_model
+
+    joined = ranks.join()
+    model = case.work / "model.onnx"
+    joined.first(lambda: tiny_model(case.classes, _class_names(case)).save(model))
+    rows = np.random.default_rng(0).dirichlet(np.full(case.classes, 0.1), 64)
+    drawn = np.log(rows + 1e-9).astype(np.float32)
+
+    def instead(_engine, _decoder, photos):  # type: ignore[no-untyped-def]
+        def run(piece: Sequence[int]) -> Chunk:
+            assert all(photos[index].path for index in piece)
+            return Chunk(tuple(piece), drawn[[index % 64 for index in piece]], ())
+
+        return run
+
+    naming.run_of_photos = instead  # type: ignore[assignment]
+    request = requests.Request(
+        [str(case.folder)],
+        model,
+        case.work / f"predictions_{case.layout}",
+        "table" if case.layout == "table" else "datasets",
+        engine="onnxruntime",
+        csv=case.work / "names.csv",
+        results=case.work / "names.json",
+        overwrite=True,
+    )
+    with clock.running():
+        prediction.predict(request, joined, NOBODY)
+    clock.peak_mb = max(joined.everyone(peak_mb()))
+    if not joined.is_first:
+        raise SystemExit
+
+
 STAGES: dict[str, Callable[[Case, Clock], None]] = {
     "list": _list,
     "class folders": _class_folders,
@@ -258,8 +300,9 @@ STAGES: dict[str, Callable[[Case, Clock], None]] = {
     "csv": _csv,
     "results": _results,
     "sort": _sort,
+    "predict": _predict,
 }
-OF_LAYOUT = ("hdf5", "evaluate", "report")
+OF_LAYOUT = ("hdf5", "evaluate", "report", "predict")
 OF_CLASSES = ("class folders", "training")
 """Stages that need class folders."""
 
@@ -278,14 +321,16 @@ def run_stage(stage: str, case: Case) -> None:
     begun = time.process_time()
     STAGES[stage](case, clock)
     cpu_s = time.process_time() - begun
-    print(json.dumps({"seconds": clock.seconds, "cpu_s": cpu_s, "peak_mb": peak_mb()}))
+    print(json.dumps({"seconds": clock.seconds, "cpu_s": cpu_s, "peak_mb": clock.peak_mb or peak_mb()}))
 
 
 def measured(stage: str, case: Case) -> dict[str, float]:
     """The figures of a stage in a process of its own. Raises SystemExit where it fails."""
     words = [sys.executable, "-m", "benchmarks.million", "--stage", stage, "--folder", str(case.folder)]
     words += ["--names", str(case.names), "--work", str(case.work), "--classes", str(case.classes)]
-    done = subprocess.run([*words, "--layouts", case.layout], capture_output=True, text=True, check=False)
+    launcher = [str(Path(sys.executable).parent / "mpirun"), "-np", str(case.ranks)] if case.ranks > 1 else []
+    words = [*launcher, *words, "--layouts", case.layout]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{stage}: {done.stderr}")
     found: dict[str, float] = json.loads(done.stdout)
@@ -318,10 +363,12 @@ def main(words: Sequence[str] | None = None) -> None:
                 for stage in options.stages:
                     if stage in OF_CLASSES and folders == 1:
                         continue
-                    for layout in options.layouts if stage in OF_LAYOUT else options.layouts[:1]:
+                    layouts = options.layouts if stage in OF_LAYOUT else options.layouts[:1]
+                    for layout, ranks in product(layouts, (1, 2) if stage == "predict" else (1,)):
                         work.mkdir(exist_ok=True)
-                        found = measured(stage, Case(folder, names, work, options.classes, layout))
+                        found = measured(stage, Case(folder, names, work, options.classes, layout, ranks))
                         title = f"{stage}, {layout}" if stage in OF_LAYOUT else stage
+                        title += f", {ranks} ranks" if ranks > 1 else ""
                         print(
                             f"| {title} | {folders} | {names:,} | {found['seconds']:.1f} | "
                             f"{found['cpu_s']:.1f} | {found['peak_mb']:.0f} |",
