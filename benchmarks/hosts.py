@@ -122,11 +122,13 @@ class _Place:
         assert self._holder.stdout is not None
         self.number = int(self._holder.stdout.readline())
         """Of the first process inside, as it is called outside."""
-        self._inside = ["nsenter", f"--target={self.number}", *NAMESPACES, "--wdns=.", *words]
+        self._inside = ["nsenter", f"--target={self.number}", *NAMESPACES]
+        self._words = words
 
-    def command(self, words: Sequence[str]) -> list[str]:
-        """What runs `words` inside when it is run outside, in the same folder."""
-        return _found([*self._inside, *words])
+    def command(self, words: Sequence[str], cwd: Path | None = None) -> list[str]:
+        """What runs `words` inside when it is run outside; `cwd`: in which folder, None: in this one."""
+        folder = Path.cwd() if cwd is None else cwd.resolve()
+        return _found([*self._inside, f"--wdns={folder}", *self._words, *words])
 
     def tool(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run one of the machine's tools inside. Raises RuntimeError where it fails."""
@@ -196,15 +198,17 @@ class Host(_Place):
             stderr=subprocess.DEVNULL,
         )
 
-    def start(self, words: Sequence[str], **options: Any) -> "subprocess.Popen[str]":
-        """Start a command on this host, with `subprocess.Popen`'s options, in the folder of the caller."""
+    def start(self, words: Sequence[str], cwd: Path | None = None, **options: Any) -> "subprocess.Popen[str]":
+        """Start a command on this host, with `subprocess.Popen`'s options."""
         options = {"stdin": subprocess.DEVNULL, "text": True, **options}
-        return subprocess.Popen(self.command(words), **options)
+        return subprocess.Popen(self.command(words, cwd), **options)
 
-    def run(self, words: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, words: Sequence[str], cwd: Path | None = None, **options: Any
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command on this host, with `subprocess.run`'s options; stdout and stderr are kept."""
         options = {"stdin": subprocess.DEVNULL, "text": True, "capture_output": True, **options}
-        return subprocess.run(self.command(words), **options)
+        return subprocess.run(self.command(words, cwd), **options)
 
     def shape(self, gbit_per_s: float | None) -> None:
         """Give the link a speed, in each direction; None: as much as the machine can."""
