@@ -90,6 +90,7 @@ class Job:
                 raise
             joined = ranks.Ranks()
         self._ranks = self._all = joined
+        joined.report_loss(self.lose)
         interruption.joined()
         joined.require_same(tuple(sys.argv[1:]), "words on its command line")
         if working == "one" and joined.size > 1:
@@ -142,6 +143,13 @@ class Job:
         if several:
             self.print_result(instead_of_first=True)
             self.ranks.abort(code)
+
+    def lose(self, error: BirdsonnxError) -> None:
+        """Report that ranks have vanished, and end the others, whatever they are doing."""
+        self.fail(*error.lines)
+        self.print_result(instead_of_first=True)
+        if self._all is not None:
+            self._all.abort(CANNOT)
 
     def print_result(self, instead_of_first: bool = False) -> None:
         """Under --json print the one object, once; of several ranks only the first does, unless it cannot."""

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
 from birdsonnx.extras import how_to_install
-from birdsonnx.runtime import on_demand
+from birdsonnx.runtime import far_hosts, on_demand
 from birdsonnx.runtime.launchers import is_first_launched, launched_processes
 from birdsonnx.runtime.on_demand import Work
 from birdsonnx.runtime.waiting import Watch
@@ -122,6 +122,10 @@ class Ranks:
     def pass_on(self, signal: int) -> None:
         """Send a signal that this rank got to rank 0, where that is within reach."""
 
+    def report_loss(self, report: Callable[[RankError], None]) -> None:
+        """What to call, in a thread of its own, where a rank or a whole host has vanished; it is to `abort`.
+        Only ranks of several hosts watch over each other."""
+
     def abort(self, code: int) -> None:
         """End all ranks because this one cannot go on; does nothing where there is no other."""
 
@@ -135,7 +139,12 @@ class MPIRanks(Ranks):
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
         self._watch = Watch(self._comm)
-        self._first = self._from_first((place_of_processes(), os.getpid()))
+        everyone = self.everyone((place_of_processes(), os.getpid(), socket.gethostname()))
+        self._first = everyone[0][:2]
+        hosts = [host for _, _, host in everyone]
+        self._far = far_hosts.FarHosts(self.rank, hosts)
+        if len(set(hosts)) > 1:
+            self._far.start(self.first(self._far.listen))
 
     def first(self, produce: Callable[[], T]) -> T:
         value: Any = None
@@ -237,11 +246,17 @@ class MPIRanks(Ranks):
             with contextlib.suppress(OSError):
                 os.kill(process, signal)
 
+    def report_loss(self, report: Callable[[RankError], None]) -> None:
+        self._far.report = report
+
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        self._far.leave(far_hosts.ENDING)
         time.sleep(0.2)  # MPICH's launcher loses lines that it has not forwarded when the job ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI says that it aborts; the reason has been said
+        if self._far.has_lost and far_hosts.launches_by_itself(os.getppid()):
+            far_hosts.end(code)
         self._comm.Abort(code)
 
     def _meet(self, collective: Any) -> None:
