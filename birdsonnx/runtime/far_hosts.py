@@ -197,9 +197,11 @@ class FarHosts:
             self._is_over = self.has_lost = True
         self._tell(LOST)
         error = RankError(_described(gone, self._hosts))
-        if self.report is not None:
-            self.report(error)
-        print(f"birdsonnx: rank {self._rank}: {error}", file=sys.stderr, flush=True)
+        with contextlib.suppress(Exception):  # whoever read our output may be gone, too
+            if self.report is None:
+                print(f"birdsonnx: rank {self._rank}: {error}", file=sys.stderr, flush=True)
+            else:
+                self.report(error)
         end(2)
 
     def _end_with_others(self, word: bytes) -> None:

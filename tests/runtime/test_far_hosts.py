@@ -128,6 +128,18 @@ def test_after_a_loss_nobody_leaves_before_it_is_reported(center, losses):
     assert not leaving.is_alive()
 
 
+def test_a_report_that_nobody_reads_ends_the_process_all_the_same(center, monkeypatch):
+    codes: list[int] = []
+    monkeypatch.setattr(far_hosts, "end", codes.append)
+
+    def report(error: RankError) -> None:
+        raise BrokenPipeError
+
+    center.far.report = report
+    center.rank_1.kill()
+    until(lambda: codes == [2])
+
+
 def test_a_stranger_is_not_taken_for_a_rank(losses):
     far = FarHosts(0, ["a", "b"])
     first = far.listen()
