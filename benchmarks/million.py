@@ -142,7 +142,7 @@ def _training(case: Case, clock: Clock) -> None:
     folder = read_class_folders(case.folder)
     backbone = SimpleNamespace(model=b"", decoder=None, computed_by=())
     photo_contents.hashed = lambda photos, _: np.zeros(  # type: ignore[assignment]
-        (len(photos), photo_contents.FINGERPRINT_BYTES), np.uint8
+        (sum(1 for _ in photos), photo_contents.FINGERPRINT_BYTES), np.uint8
     )
     with clock.running():
         contents = photo_contents.of(folder.photos, case.work, 1, Ranks())

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def of(photos: Sequence[Photo], folder: Path, streams: int, ranks: Ranks) -> Dig
     known, status = ranks.first(lambda: _known(path, photos))
     missing = np.flatnonzero((known["status"] != status).any(axis=1))
     share = ranks.share(len(missing))
-    own = hashed([photos[index] for index in missing[share.start : share.stop]], streams)
+    own = hashed((photos[index] for index in missing[share.start : share.stop].tolist()), streams)
     digests: Digests = known["digest"]
     digests[missing] = np.concatenate(ranks.everyone(own))
     if len(missing) and ranks.is_first:
@@ -52,7 +52,7 @@ def of(photos: Sequence[Photo], folder: Path, streams: int, ranks: Ranks) -> Dig
     return digests
 
 
-def hashed(photos: Sequence[Photo], streams: int) -> Digests:
+def hashed(photos: Iterable[Photo], streams: int) -> Digests:
     """The hashes of photos, read now."""
     found = in_streams(streams, _digest, (photo.path for photo in photos), ahead=64)
     return np.frombuffer(b"".join(found), np.uint8).reshape(-1, FINGERPRINT_BYTES)
