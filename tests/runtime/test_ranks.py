@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ from birdsonnx.errors import DataError
 from birdsonnx.extras import how_to_install
 from birdsonnx.runtime.launchers import RANK_VARIABLES, SIZE_VARIABLES, launched_processes
 from birdsonnx.runtime.ranks import (
+    LONGEST_MOVING_S,
+    LONGEST_S,
     MAX_IN_FLIGHT,
+    MOVING_S,
+    MPIRanks,
     Ranks,
     join,
     sum_as_float64,
@@ -275,6 +280,23 @@ def test_waiting_ranks_sleep():
         result = time.process_time() - before
     """
     assert max(on_three_ranks(body)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("look_s", "longest_s"), [(1e-6, LONGEST_S), (2 * MOVING_S, LONGEST_MOVING_S)], ids=["idle", "moving"]
+)
+def test_who_waits_looks_often_while_data_moves(monkeypatch, look_s, longest_s):
+    now_s, slept, looks = [0.0], [], iter(range(200))
+
+    def look() -> bool:
+        now_s[0] += look_s
+        return next(looks) == 199
+
+    watch = SimpleNamespace(begin=lambda: SimpleNamespace(look=lambda: None))
+    monkeypatch.setattr("time.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("time.sleep", slept.append)
+    MPIRanks._sleep_until_done(SimpleNamespace(_watch=watch), SimpleNamespace(Test=look))
+    assert slept[-1] == longest_s
 
 
 def test_abort_ends_all_ranks():
