@@ -1,0 +1,141 @@
+"""What a step of training takes on many hosts: a model, whose constants are measured (`link_check.py`).
+
+A step is the forward and backward passes over a rank's share of the batch, one sum of all gradients over the
+ranks, and what every rank does whatever their number is: to divide, the norm, the optimizer.
+
+    step = photo_s * largest share + sum_s(bytes, hosts, link) + rest_s
+
+One rank per host, each with a link of its own to a switch that carries them all. The sum is MPICH's: for up
+to 2,048 bytes recursive doubling, beyond that Rabenseifner's reduce-scatter and allgather by recursive
+halving and doubling; where the number of hosts is no power of two, those beyond it give their values to a
+neighbour first, and get the sum at the end. Formulas: Thakur, Rabenseifner and Gropp, "Optimization of
+Collective Communication Operations in MPICH", International Journal of High Performance Computing
+Applications 19 (1), 2005, sections 4.4 and 4.5. Of several ranks on a host MPICH sums first, through shared
+memory, and one of them speaks for all.
+
+    python -m benchmarks.cost_model CONSTANTS.json [--ranks 128]
+
+prints the efficiency up to so many ranks.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+SHORT = 2_048
+"""Bytes, up to which MPICH doubles recursively (MPIR_CVAR_ALLREDUCE_SHORT_MSG_SIZE)."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a message costs between two hosts that send to each other at the same time.
+
+    `latency_s` is one way, with what MPI and the kernel do; `bytes_per_s` holds in each direction.
+    """
+
+    latency_s: float
+    bytes_per_s: float
+
+    def message_s(self, size: float) -> float:
+        return self.latency_s + size / self.bytes_per_s
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained, on one core per rank.
+
+    Attributes:
+        weights: how many numbers are trained.
+        photo_s: forward and backward passes over one photo.
+        rest_s: of each step, besides those and the sum.
+    """
+
+    name: str
+    weights: int
+    photo_s: float
+    rest_s: float
+
+
+def sum_s(size: float, hosts: int, link: Link, added_per_s: float, short: bool | None = None) -> float:
+    """Seconds to sum `size` bytes of each host on all hosts; `added_per_s` is how many bytes a core adds."""
+    if hosts == 1:
+        return 0.0
+    rounds = hosts.bit_length() - 1
+    power = 2**rounds
+    seconds = 0.0
+    if hosts > power:
+        seconds += 2 * link.message_s(size) + size / added_per_s
+    if size <= SHORT if short is None else short:
+        return seconds + rounds * (link.message_s(size) + size / added_per_s)
+    part = size * (power - 1) / power
+    return seconds + 2 * rounds * link.latency_s + 2 * part / link.bytes_per_s + part / added_per_s
+
+
+def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> float:
+    """The same for gradients that travel in bfloat16 (`training.rounded_sums`): everyone gets one part of
+    everyone's, sums it, and gives the sum to all. `size` is of the float32 numbers, and `rounded_per_s` how
+    many bytes of those a core rounds, adds or widens."""
+    if hosts == 1:
+        return 0.0
+    sent = size / 2 * (hosts - 1) / hosts
+    rounds = (hosts - 1).bit_length()
+    return (hosts - 1 + rounds) * link.latency_s + 2 * sent / link.bytes_per_s + 3 * size / rounded_per_s
+
+
+def step_s(work: Work, batch: int, ranks: int, sum_s: float, ranks_per_core: float = 1.0) -> float:
+    """Seconds of a step over `batch` photos; where ranks share cores, all that is computed takes longer."""
+    share = -(-batch // ranks)
+    return (work.photo_s * share + work.rest_s) * max(1.0, ranks_per_core) + sum_s
+
+
+def efficiency(work: Work, batch: int, ranks: int, sum_s: float) -> float:
+    """Speed on so many ranks, over that of one rank times their number."""
+    return step_s(work, batch, 1, 0.0) / ranks / step_s(work, batch, ranks, sum_s)
+
+
+def fitted(times_s: dict[int, float]) -> Link:
+    """A link from times of exchanges by bytes: the latency from the shortest, the speed from the longest."""
+    shortest, longest = min(times_s), max(times_s)
+    latency_s = times_s[shortest]
+    return Link(latency_s, (longest - shortest) / (times_s[longest] - latency_s))
+
+
+def doublings(most: int) -> list[int]:
+    """2, 4, 8, … up to `most`."""
+    return [2**power for power in range(1, most.bit_length()) if 2**power <= most]
+
+
+def table(works: list[Work], links: dict[str, Link], batch: int, most: int, added_per_s: float) -> str:
+    """Efficiency, as Markdown: with `batch` photos in all, or where it is negative, so many for each rank."""
+    counts = doublings(most)
+    lines = [f"| trained | link | {' | '.join(map(str, counts))} | below half at |"]
+    lines.append("|---" * (len(counts) + 3) + "|")
+    for work in works:
+        for name, link in links.items():
+            found = []
+            for ranks in counts:
+                total = -batch * ranks if batch < 0 else batch
+                summed = sum_s(4 * work.weights, ranks, link, added_per_s)
+                found.append(efficiency(work, total, ranks, summed))
+            half = next((str(ranks) for ranks, each in zip(counts, found, strict=True) if each < 0.5), "-")
+            lines.append(f"| {work.name} | {name} | {' | '.join(f'{each:.2f}' for each in found)} | {half} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("constants", type=Path, help="what link_check.py and scaling.py wrote")
+    parser.add_argument("--ranks", type=int, default=128)
+    options = parser.parse_args()
+    read = json.loads(options.constants.read_text())
+    links = {name: Link(**link) for name, link in read["links"].items()}
+    works = [Work(**work) for work in read["works"]]
+    for batch, what in ((256, "256 photos per step over all ranks"), (-32, "32 photos per step and rank")):
+        print(f"{what}\n\n{table(works, links, batch, options.ranks, read['added_per_s'])}\n")
+
+
+if __name__ == "__main__":
+    main()

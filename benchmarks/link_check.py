@@ -1,0 +1,146 @@
+"""The cost model's constants, measured over links of 1 and 10 Gbit/s with 50 us and 1 ms, and its error.
+
+    sudo python -m benchmarks.link_check [--hosts 2 4] [--rounds 3] [--json CONSTANTS.json]
+
+On one machine: hosts are namespaces (`hosts.py`), their links are shaped by `tc` and delayed by
+`delayed_link.py`, each host has one core, and shares it where there are more hosts than cores. There the
+forward and backward passes are a sleep of known length (`paced_steps.py`), which needs no core; the sum and
+all else are the product's. Constants: the link's are those of pairs of hosts that exchange messages, with as
+many hosts as the steps; what a core adds per second, and what a step takes on one rank besides the sleep, are
+measured on one core. The model then says what the steps take; none of its constants is fitted to steps.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cost_model, hosts
+from benchmarks.cost_model import Link, Work
+
+LINKS = {
+    "1 Gbit/s, 50 us": (1.0, 50.0),
+    "1 Gbit/s, 1 ms": (1.0, 1000.0),
+    "10 Gbit/s, 50 us": (10.0, 50.0),
+    "10 Gbit/s, 1 ms": (10.0, 1000.0),
+}
+"""Speed, and delay from one host to the other."""
+WEIGHTS = {"head": 24_588, "conv5": 14_980_108, "all": 23_532_620}
+"""Of ResNet50 with folded BatchNorm and 12 classes."""
+PHOTO_MS = 10.0
+BATCH = 32
+ROOT = Path(__file__).resolve().parents[1]
+MPIRUN = str(Path(sys.executable).parent / "mpirun")
+
+
+@contextlib.contextmanager
+def delayed(made: Sequence[hosts.Host], delay_us: float) -> Iterator[None]:
+    """Hold back what each of these hosts sends."""
+    with contextlib.ExitStack() as stack:
+        for host in made:
+            words = [sys.executable, str(ROOT / "benchmarks/delayed_link.py"), str(delay_us)]
+            holder = stack.enter_context(host.start(words, stdout=subprocess.PIPE))
+            stack.callback(holder.kill)
+            assert holder.stdout is not None
+            if not holder.stdout.readline():
+                raise SystemExit(f"{host.name}: the link cannot be delayed")
+        yield
+
+
+def steps(count: int, gbit_per_s: float | None, delay_us: float, settings: Sequence[str] = ()) -> Any:
+    """What `paced_steps` finds on so many hosts."""
+    cores = sorted(os.sched_getaffinity(0))
+    own = [{cores[number % len(cores)]} for number in range(count)]
+    program = [sys.executable, "-m", "benchmarks.paced_steps", str(PHOTO_MS), str(BATCH)]
+    program += [",".join(map(str, WEIGHTS.values())), *settings]
+    with hosts.made(count, gbit_per_s, own) as made, contextlib.ExitStack() as stack:
+        if count > 1:
+            stack.enter_context(delayed(made, delay_us))
+            names = ",".join(host.name for host in made)
+            program = [MPIRUN, "-hosts", names, "-ppn", "1", "-np", str(count), *program]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = made[0].run(program, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{count} hosts: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def medians(rounds: Sequence[Any]) -> Any:
+    """Of the numbers at each place of equal JSON values."""
+    if isinstance(rounds[0], dict):
+        return {key: medians([each[key] for each in rounds]) for key in rounds[0]}
+    return statistics.median(rounds)
+
+
+def report(found: dict[str, Any], cores: int) -> tuple[str, float]:
+    """The table of modelled and measured seconds, and the largest error of a step."""
+    alone, worst = found["1"], 0.0
+    lines = ["| link | hosts | trained | sum: model | measured | step: model | measured | error |"]
+    lines.append("|---" * 8 + "|")
+    for name in LINKS:
+        for count, figures in found[name].items():
+            times = {int(size): seconds for size, seconds in figures["exchanges_s"].items()}
+            link, hosts_count = cost_model.fitted(times), int(count)
+            for title, weights in WEIGHTS.items():
+                rest_s = alone["steps_s"][str(weights)] - BATCH * PHOTO_MS / 1e3
+                work = Work(title, weights, PHOTO_MS / 1e3, rest_s)
+                added = figures["added_per_s"]
+                summed = cost_model.sum_s(4 * weights, hosts_count, link, added)
+                shared = max(1.0, hosts_count / cores)
+                # The sleep needs no core: only the rest is shared.
+                step = cost_model.step_s(work, BATCH, hosts_count, summed) + rest_s * (shared - 1)
+                measured = figures["steps_s"][str(weights)]
+                error = step / measured - 1
+                worst = max(worst, abs(error))
+                lines.append(
+                    f"| {name} | {count} | {title} | {1e3 * summed:.1f} ms "
+                    f"| {1e3 * figures['sums_s'][str(weights)]:.1f} | {1e3 * step:.1f} ms "
+                    f"| {1e3 * measured:.1f} | {error:+.1%} |"
+                )
+    return "\n".join(lines), worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hosts", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write constants and figures here")
+    options = parser.parse_args()
+    if (reason := hosts.why_not()) is not None:
+        raise SystemExit(f"no hosts can be made here: {reason}")
+    rounds: dict[str, list[Any]] = {"1": []}
+    for number in range(options.rounds):
+        rounds["1"].append(steps(1, None, 0))
+        for name, link in LINKS.items():
+            for count in options.hosts:
+                print(f"round {number + 1}: {name}, {count} hosts", file=sys.stderr)
+                rounds.setdefault(f"{name}/{count}", []).append(steps(count, *link))
+    found: dict[str, Any] = {"1": medians(rounds["1"]), **{name: {} for name in LINKS}}
+    for key, each in rounds.items():
+        if "/" in key and key != "1":
+            name, count = key.rsplit("/", 1)
+            found[name][count] = medians(each)
+    if options.json is not None:
+        two = {name: found[name][str(min(options.hosts))] for name in LINKS}
+        links = {
+            name: asdict(cost_model.fitted({int(size): s for size, s in each["exchanges_s"].items()}))
+            for name, each in two.items()
+        }
+        added = statistics.median(each["added_per_s"] for each in two.values())
+        written = {"links": links, "added_per_s": added, "measured": found}
+        options.json.write_text(json.dumps(written, indent=2) + "\n")
+    text, worst = report(found, len(os.sched_getaffinity(0)))
+    print(f"{text}\n\nlargest error of a step: {worst:.1%}")
+
+
+if __name__ == "__main__":
+    main()
