@@ -20,8 +20,11 @@ prints the efficiency up to so many ranks.
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 SHORT = 2_048
 """Bytes, up to which MPICH doubles recursively (MPIR_CVAR_ALLREDUCE_SHORT_MSG_SIZE)."""
@@ -31,14 +34,28 @@ SHORT = 2_048
 class Link:
     """What a message costs between two hosts that send to each other at the same time.
 
-    `latency_s` is one way, with what MPI and the kernel do; `bytes_per_s` holds in each direction.
+    `points` are bytes and seconds, as measured, in ascending order, with straight lines between them, since
+    a longer message is asked for first and costs more than one latency; beyond them the last line goes on.
     """
 
-    latency_s: float
-    bytes_per_s: float
+    points: Sequence[Sequence[float]]
+
+    @property
+    def latency_s(self) -> float:
+        """Of the shortest message, one way, with what MPI and the kernel do."""
+        return self.points[0][1]
+
+    @property
+    def bytes_per_s(self) -> float:
+        """In each direction, of the longest messages."""
+        (size, seconds), (longer, later) = self.points[-2:]
+        return (longer - size) / (later - seconds)
 
     def message_s(self, size: float) -> float:
-        return self.latency_s + size / self.bytes_per_s
+        (last, seconds), sizes = self.points[-1], [point[0] for point in self.points]
+        if size > last:
+            return seconds + (size - last) / self.bytes_per_s
+        return float(np.interp([size], sizes, [point[1] for point in self.points])[0])
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class Work:
     rest_s: float
 
 
-def sum_s(size: float, hosts: int, link: Link, added_per_s: float, short: bool | None = None) -> float:
+def sum_s(size: float, hosts: int, link: Link, added_per_s: float) -> float:
     """Seconds to sum `size` bytes of each host on all hosts; `added_per_s` is how many bytes a core adds."""
     if hosts == 1:
         return 0.0
@@ -66,10 +83,10 @@ def sum_s(size: float, hosts: int, link: Link, added_per_s: float, short: bool |
     seconds = 0.0
     if hosts > power:
         seconds += 2 * link.message_s(size) + size / added_per_s
-    if size <= SHORT if short is None else short:
+    if size <= SHORT:
         return seconds + rounds * (link.message_s(size) + size / added_per_s)
-    part = size * (power - 1) / power
-    return seconds + 2 * rounds * link.latency_s + 2 * part / link.bytes_per_s + part / added_per_s
+    halves = sum(link.message_s(size / 2**part) for part in range(1, rounds + 1))
+    return seconds + 2 * halves + size * (power - 1) / power / added_per_s
 
 
 def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> float:
@@ -78,9 +95,10 @@ def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> 
     many bytes of those a core rounds, adds or widens."""
     if hosts == 1:
         return 0.0
-    sent = size / 2 * (hosts - 1) / hosts
-    rounds = (hosts - 1).bit_length()
-    return (hosts - 1 + rounds) * link.latency_s + 2 * sent / link.bytes_per_s + 3 * size / rounded_per_s
+    part, rounds = size / 2 / hosts, hosts.bit_length() - 1
+    first = (hosts - 1) * link.message_s(part)
+    then = sum(link.message_s(part * 2**each) for each in range(rounds))
+    return first + then + 3 * size / rounded_per_s
 
 
 def step_s(work: Work, batch: int, ranks: int, sum_s: float, ranks_per_core: float = 1.0) -> float:
@@ -94,11 +112,9 @@ def efficiency(work: Work, batch: int, ranks: int, sum_s: float) -> float:
     return step_s(work, batch, 1, 0.0) / ranks / step_s(work, batch, ranks, sum_s)
 
 
-def fitted(times_s: dict[int, float]) -> Link:
-    """A link from times of exchanges by bytes: the latency from the shortest, the speed from the longest."""
-    shortest, longest = min(times_s), max(times_s)
-    latency_s = times_s[shortest]
-    return Link(latency_s, (longest - shortest) / (times_s[longest] - latency_s))
+def measured(times_s: Mapping[str, float]) -> Link:
+    """A link from seconds of exchanges by bytes, which are JSON's keys."""
+    return Link(sorted((float(size), seconds) for size, seconds in times_s.items()))
 
 
 def doublings(most: int) -> list[int]:

@@ -40,6 +40,7 @@ def main() -> None:
     from birdsonnx.onednn.descriptors import BF16
     from birdsonnx.reporting.console import Console
     from birdsonnx.reporting.training_log import TrainingLog
+    from birdsonnx.runtime.phases import Phases
     from birdsonnx.runtime.ranks import Ranks
     from birdsonnx.training import plan as plans
     from birdsonnx.training import precision, run
@@ -48,7 +49,7 @@ def main() -> None:
     settings = config.read(Path(sys.argv[1]), [*sys.argv[3:], "birdsonnx.precision=fp32"])
     log = TrainingLog(Console(speaks=False), None, 1, verbose=False, speaks=False)
     plan = plans.make(settings, Ranks(), log.say)
-    photos, _ = run.datasets(settings, Ranks(), plan, log)
+    photos, _ = run.datasets(settings, Ranks(), plan, log, Phases())
 
     def write(kind: str, learner: Learner) -> None:
         rows = list(range(len(photos)))

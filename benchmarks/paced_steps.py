@@ -15,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,13 +27,13 @@ from birdsonnx.config import reading
 from birdsonnx.runtime import ranks as joining
 from birdsonnx.runtime.ranks import MPIRanks, Ranks
 from birdsonnx.training import loop, optimizers
-from birdsonnx.training.epochs import Batch
+from birdsonnx.training.epochs import NOT_BEGUN, Batch
 from birdsonnx.training.gradients import Gradients
 from birdsonnx.training.kernels import Feeds, Run
 from birdsonnx.training.parameters import Flat, FlatWeights
 
 WARM, STEPS = 2, 8
-SIZES = (8, 1_000, 32_000, 1_000_000, 32_000_000)
+SIZES = (8, 1_000, 16_000, 64_000, 1_000_000, 8_000_000, 32_000_000)
 """Bytes of messages."""
 
 
@@ -63,13 +65,17 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.steps_s: list[float] = []
+        self.cpu_s = [time.process_time()]
 
     def on_batch(self, batch: Batch) -> None:
         self.steps_s.append(batch.data_s + batch.compute_s)
+        self.cpu_s.append(time.process_time())
 
 
-def step_s(ranks: Ranks, photo_s: float, batch: int, weights: int, settings: list[str]) -> float:
-    """The median of some steps."""
+def step_s(
+    ranks: Ranks, photo_s: float, batch: int, weights: int, settings: list[str]
+) -> tuple[float, float]:
+    """The medians of some steps: seconds, and of those the CPU's, which a sleep needs nothing of."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
         data = {"input_path": ".", "batch_size": batch}
@@ -96,8 +102,9 @@ def step_s(ranks: Ranks, photo_s: float, batch: int, weights: int, settings: lis
         listener=cast(Any, stopwatch),
         keeper=cast(Any, None),
     )
-    training._train(1, 1e-3, loop.NOT_BEGUN)
-    return statistics.median(stopwatch.steps_s[WARM:])
+    training._train(1, 1e-3, NOT_BEGUN)
+    cpu_s = [later - earlier for earlier, later in pairwise(stopwatch.cpu_s)]
+    return statistics.median(stopwatch.steps_s[WARM:]), statistics.median(cpu_s[WARM:])
 
 
 class Photos:
@@ -150,9 +157,10 @@ def main() -> None:
         found["added_per_s"] = values.nbytes / seconds
         found["sums_s"] = {}
         for count in counts:
-            values = np.zeros(count + 2, np.float32)
-            found["sums_s"][count] = timed(ranks, lambda values=values: ranks.add_up(values), 5)
-    found["steps_s"] = {count: step_s(ranks, photo_s, batch, count, sys.argv[4:]) for count in counts}
+            found["sums_s"][count] = timed(ranks, partial(ranks.add_up, np.zeros(count + 2, np.float32)), 5)
+    steps = {count: step_s(ranks, photo_s, batch, count, sys.argv[4:]) for count in counts}
+    found["steps_s"] = {count: step for count, (step, _) in steps.items()}
+    found["rest_s"] = {count: rest for count, (_, rest) in steps.items()}
     if ranks.is_first:
         print(json.dumps(found))
 

@@ -149,12 +149,15 @@ def _run(job: Job, settings: "Settings", again: Again, resume: bool, overwrite: 
 def _show(job: Job, settings: "Settings", again: Again, outcome: "Outcome") -> None:
     from dataclasses import asdict
 
+    from birdsonnx.runtime.phases import longest
+
     commands = after_training(again.config, settings, outcome)
     job.result = {
         "config": str(again.config),
         "epochs": [asdict(epoch) for epoch in outcome.epochs],
         "checkpoints": [str(path) for path in outcome.checkpoints],
         "seconds": outcome.seconds,
+        "phases": outcome.phases,
         "ranks": job.ranks.size,
         "next": commands,
     }
@@ -163,6 +166,8 @@ def _show(job: Job, settings: "Settings", again: Again, outcome: "Outcome") -> N
         job.say(f"nothing is left to train; to train more: {more}")
         return
     seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.seconds.items())
+    if job.ranks.size > 1:
+        job.say(f"time, the longest of all ranks: {longest(outcome.phases)}")
     job.say(f"done: {seconds}", *as_lines(commands))
 
 

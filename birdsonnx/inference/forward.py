@@ -1,9 +1,10 @@
 """Photos through a network: decoding and computing overlap, memory stays bounded, bad photos are reported."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +39,10 @@ class Chunk:
     """Position and reason of each photo that could not be decoded, or has no finite values."""
     known: npt.NDArray[np.float32] | None = None
     """The network's output `known`, float32 `[len(indices)]`, where it has one."""
+    decode_s: float = field(default=0.0, compare=False)
+    """What the stream spent on decoding them."""
+    compute_s: float = field(default=0.0, compare=False)
+    """What it spent on the network."""
 
 
 Run = Callable[[Any], Chunk]
@@ -60,13 +65,15 @@ def run_of_photos(
 
     def run(piece: Sequence[int]) -> Chunk:
         nonlocal seen_bad
+        started = time.perf_counter()
         pixels, good, refused = decode(decoder, photos, piece, views)
+        decode_s = time.perf_counter() - started
         seen_bad = seen_bad or bool(refused)
         if not good or (seen_bad and stop_computing_at_refusal):
-            return Chunk((), NO_VALUES, tuple(refused))
+            return Chunk((), NO_VALUES, tuple(refused), decode_s=decode_s)
         chunk = computed(engine, pixels, good, refused, lambda index: photos[index].path)
         seen_bad = seen_bad or bool(chunk.refused)
-        return chunk
+        return replace(chunk, decode_s=decode_s)
 
     return run
 
@@ -76,7 +83,8 @@ def run_of_crops(engine: Engine, decoder: Decoder, crops: Sequence[Photo], per_r
     one stream, however many they are."""
 
     def run(piece: Sequence[range]) -> Chunk:
-        return joined(
+        started = time.perf_counter()
+        chunk = joined(
             [
                 computed(engine, pixels, good, refused, lambda index: crops[index].path)
                 if good
@@ -84,6 +92,7 @@ def run_of_crops(engine: Engine, decoder: Decoder, crops: Sequence[Photo], per_r
                 for pixels, good, refused in decode_runs(decoder, crops, piece, per_run)
             ]
         )
+        return replace(chunk, decode_s=time.perf_counter() - started - chunk.compute_s)
 
     return run
 
@@ -121,14 +130,19 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     """One of several that follow each other."""
     with_values = [chunk for chunk in chunks if chunk.indices]
     refused = tuple(refusal for chunk in chunks for refusal in chunk.refused)
+    decode_s, compute_s = (
+        sum(each) for each in zip(*((c.decode_s, c.compute_s) for c in chunks), strict=True)
+    )
     if not with_values:
-        return Chunk((), NO_VALUES, refused)
+        return Chunk((), NO_VALUES, refused, None, decode_s, compute_s)
     known = [chunk.known for chunk in with_values if chunk.known is not None]
     return Chunk(
         tuple(index for chunk in with_values for index in chunk.indices),
         np.concatenate([chunk.values for chunk in with_values]),
         refused,
         np.concatenate(known) if known else None,
+        decode_s,
+        compute_s,
     )
 
 
@@ -147,10 +161,12 @@ def computed(
     Raises:
         ModelError: the engine cannot compute it.
     """
+    started = time.perf_counter()
     answers = answer(engine, pixels)
+    compute_s = time.perf_counter() - started
     values, known = answers[engine.outputs[0]], answers.get(KNOWN)
     if values.dtype == np.float16:  # a choice of the training, which says so itself
-        return Chunk(tuple(good), values, tuple(refused))
+        return Chunk(tuple(good), values, tuple(refused), compute_s=compute_s)
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if known is not None:
         finite &= np.isfinite(known)
@@ -159,7 +175,7 @@ def computed(
         refused = sorted([*refused, *wrong])
         good, values = [good[row] for row in np.flatnonzero(finite)], values[finite]
         known = None if known is None else known[finite]
-    return Chunk(tuple(good), values, tuple(refused), known)
+    return Chunk(tuple(good), values, tuple(refused), known, compute_s=compute_s)
 
 
 def answer(engine: Engine, pixels: Pixels) -> dict[str, npt.NDArray[np.float32]]:

@@ -13,6 +13,7 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import Chunk, run_of_crops, run_of_photos
 from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.units import Pieces, Units
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 
 UNITS_AT_ONCE = 64
@@ -33,12 +34,17 @@ class Named:
 
 
 def name_photos(
-    classifier: Classifier, photos: Sequence[Photo], ranks: Ranks, journal: Journal | None = None
+    classifier: Classifier,
+    photos: Sequence[Photo],
+    ranks: Ranks,
+    journal: Journal | None = None,
+    phases: Phases | None = None,
 ) -> Iterator[Named]:
     """The outcome of every photo on rank 0, in order; nothing on the others, which work. They are whole
     photos, or all are parts of photos (`images.crops`).
 
     With a `journal`, on rank 0, what it holds is not computed again, and what is computed is noted in it.
+    `phases` takes the seconds of this rank.
     """
     pieces = Pieces(photos, classifier.per_run)
     if photos and isinstance(photos[0], Crop):
@@ -53,6 +59,7 @@ def name_photos(
         ranks,
         {} if journal is None else journal.units,
         (lambda _unit, _chunk: None) if journal is None else journal.add,
+        phases,
     )
     given = 0
 

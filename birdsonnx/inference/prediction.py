@@ -34,6 +34,7 @@ from birdsonnx.inference.requests import Request
 from birdsonnx.inference.units import Pieces
 from birdsonnx.model.metadata import KNOWN
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -248,12 +249,9 @@ def record(
         DataError: not one photo can be used; nothing is written then.
     """
     started = time.perf_counter()
+    phases = Phases()
     judge = judge or Judge.of(classifier)
-    summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, files.output, files.csv)
-    summary.changed = None if judge.species is None else 0
-    if sequences is not None:
-        summary.sequences, summary.without_time = sequences.count, sequences.without_time
-    summary.results, summary.boxes = files.results, None if files.boxes is None else 0
+    summary = _empty(classifier, files, judge, sequences)
     with contextlib.ExitStack() as stack:
         keepers: list[Keeper] = [summary]
         if ranks.is_first:
@@ -266,16 +264,34 @@ def record(
         for photo, reason in refused if ranks.is_first else ():
             for keeper in keepers:
                 keeper.refuse(photo, reason)
-        outcomes = counted(name_photos(classifier, photos, ranks, progress), advance)
+        outcomes = counted(name_photos(classifier, photos, ranks, progress, phases), advance)
+        begun = time.perf_counter()
         for named, answer in sharing(outcomes, sequences):
-            _tell(keepers, judge, named, answer, files.output is not None or files.results is not None)
+            with phases.during("writing"):
+                _tell(keepers, judge, named, answer, files.output is not None or files.results is not None)
+        phases.add("waiting", time.perf_counter() - begun - phases.total("decode", "network"))
+        summary.phases = phases.of_all(ranks)
         _require_some(summary)  # inside, so that older files stay
-    index = {known: position for position, known in enumerate(classifier.metadata.classes or ())}
-    summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
-    summary.shown.sort(key=lambda entry: str(entry["name"]))
+    _look_over(summary, classifier.metadata.classes or ())
     summary.from_killed = 0 if progress is None else progress.read_photos
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def _empty(classifier: Classifier, files: Files, judge: Judge, sequences: Sequences | None) -> Summary:
+    summary = Summary(classifier.where, classifier.sha256, classifier.engine.title, files.output, files.csv)
+    summary.changed = None if judge.species is None else 0
+    if sequences is not None:
+        summary.sequences, summary.without_time = sequences.count, sequences.without_time
+    summary.results, summary.boxes = files.results, None if files.boxes is None else 0
+    return summary
+
+
+def _look_over(summary: Summary, classes: Sequence[str]) -> None:
+    """The photos that are listed one by one: whether their names say what they show; in order."""
+    index = {known: position for position, known in enumerate(classes)}
+    summary.says_classes = all(label_in(str(entry["name"]), index) is not None for entry in summary.shown)
+    summary.shown.sort(key=lambda entry: str(entry["name"]))
 
 
 def _tell(

@@ -13,6 +13,7 @@ from birdsonnx.images.crops import Crop, pieces, whole_photos
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.forward import Chunk, Run, in_units, joined
 from birdsonnx.runtime.on_demand import next_size
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 
 PHOTOS_PER_UNIT = 64
@@ -71,6 +72,7 @@ class Units:
         width: classes.
         known: the units that an earlier run has done, by their first pieces, in order.
         kept: is told of each unit as soon as it is done; on rank 0.
+        phases: where this rank's seconds of decoding and of the network go, as averages over its streams.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Units:
         ranks: Ranks,
         known: Mapping[int, Unit],
         kept: Callable[[Unit, Chunk], None],
+        phases: Phases | None = None,
     ) -> None:
         self._pieces = pieces
         self._run = run
@@ -89,6 +92,7 @@ class Units:
         self._ranks = ranks
         self._known = deque(known.values())
         self._kept = kept
+        self._phases = phases or Phases()
         self._left = len(pieces) - sum(map(len, known.values()))
         self._next = 0
         self._under_way: dict[int, int] = {}
@@ -126,6 +130,9 @@ class Units:
         """Each unit with what became of its photos."""
         ahead = CHUNKS_AHEAD if self._ranks.is_first else CHUNKS_AHEAD_OF_OTHERS
         for unit, chunks in in_units(self._streams, self._run, units, self._pieces_of, ahead, meanwhile):
+            for chunk in chunks:
+                self._phases.add("decode", chunk.decode_s / self._streams)
+                self._phases.add("network", chunk.compute_s / self._streams)
             yield unit, joined(chunks)
 
     def _pieces_of(self, unit: Unit) -> Iterator[Any]:

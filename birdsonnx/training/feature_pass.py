@@ -14,6 +14,7 @@ from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference.forward import Chunk, in_units, run_of_photos
 from birdsonnx.runtime.on_demand import next_size
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.backbone import Backbone
 from birdsonnx.training.table_file import TableFile
@@ -42,6 +43,7 @@ class FeaturePass:
         photos: one for each row; with `views` each for each of its views.
         table: this rank's file, which gets the rows that it computes.
         advance: is told of rows as they are done; on rank 0, of those of all ranks.
+        phases: takes this rank's seconds of decoding and of features, as averages over its streams.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class FeaturePass:
         table: TableFile,
         ranks: Ranks,
         advance: Advance,
+        phases: Phases,
     ) -> None:
+        self._phases = phases
         self._backbone = backbone
         self._photos = photos
         self._per_run = backbone.form.per_run
@@ -99,6 +103,8 @@ class FeaturePass:
             for unit, chunks in in_units(self._backbone.streams, self._run, units, pieces, 2, meanwhile):
                 refused: list[tuple[int, str]] = []
                 for chunk in chunks:
+                    self._phases.add("decode", chunk.decode_s / self._backbone.streams)
+                    self._phases.add("features", chunk.compute_s / self._backbone.streams)
                     self._write(chunk)
                     refused += chunk.refused
                 yield unit, Outcome(rank, tuple(refused))

@@ -28,6 +28,7 @@ from birdsonnx.errors import ArtifactError, BirdsonnxError
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.photo_list import Photo, Repeated, names_of
 from birdsonnx.images.transforms import Views
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import photo_contents, refused_photos
 from birdsonnx.training.backbone import Backbone
@@ -65,9 +66,12 @@ def cached(
     ranks: Ranks,
     advance: Advance,
     views: Views | None = None,
+    phases: Phases | None = None,
 ) -> CachedFeatures:
     """The features of all photos, or of all their views, from the cache or computed now by all ranks
     together. `advance` counts the photos, or views, that are done; on rank 0.
+    `phases` takes this rank's seconds of decoding and of features, as averages over its streams, and of the
+    exchange, with waiting for others.
 
     Raises:
         DataError: photos that cannot be decoded, all of them listed; nothing is kept then.
@@ -84,7 +88,8 @@ def cached(
     sound = ranks.everyone(layout.is_sound(path, group.index(ranks.rank), len(group)))
     have = [all(sound[rank] for rank in sharing) for sharing in ranks.everyone(group)]
     if not all(have):
-        _Making(path, layout, have, group, backbone, shown, views, ranks).run(advance)
+        making = _Making(path, layout, have, group, backbone, shown, views, ranks, phases or Phases())
+        making.run(advance)
     return CachedFeatures(path, views)
 
 
@@ -122,7 +127,9 @@ class _Making:
         photos: Sequence[Photo],
         views: Views | None,
         ranks: Ranks,
+        phases: Phases,
     ) -> None:
+        self.phases = phases
         self.path = path
         self.layout = layout
         self.backbone = backbone
@@ -146,8 +153,10 @@ class _Making:
             table = self.ranks.together(lambda: self._open(Path(places[self.leader])))
             stack.callback(table.close)  # also where photos are refused
             owners = [(self.holder, range(len(self.photos)))] if self.holder is not None else None
-            self._exchange(table, owners or self._compute(table, advance))
-            self.ranks.wait_for_all()  # till all rows of the group's file are there
+            owners = owners or self._compute(table, advance)
+            with self.phases.during("exchange"):
+                self._exchange(table, owners)
+                self.ranks.wait_for_all()  # till all rows of the group's file are there
             if self.writes:
                 table.write_sums(self.group.index(self.ranks.rank), len(self.group))
             table.close()
@@ -185,7 +194,7 @@ class _Making:
     def _compute(self, table: TableFile, advance: Advance) -> list[tuple[int, range]]:
         """Which rank has computed which rows; refused on all ranks where any rank cannot use a photo, or
         cannot go on."""
-        work = FeaturePass(self.backbone, self.photos, self.views, table, self.ranks, advance)
+        work = FeaturePass(self.backbone, self.photos, self.views, table, self.ranks, advance, self.phases)
         with contextlib.closing(self.ranks.on_demand(work)) as steps:
             for _ in steps:
                 pass

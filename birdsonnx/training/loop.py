@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from birdsonnx.model.metadata import OUTPUT
 from birdsonnx.runtime import interruption
 from birdsonnx.runtime.audience import Audience
 from birdsonnx.runtime.interruption import Interrupted
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks, sum_as_float64
 from birdsonnx.runtime.sessions import in_streams, slices
 from birdsonnx.training.epochs import NOT_BEGUN, Batch, Begun, Epoch, stops_early
@@ -69,6 +70,8 @@ class Training:
     test: Dataset | None
     listener: Listener
     keeper: Keeper
+    phases: Phases = field(default_factory=Phases)
+    """Takes the seconds of this rank: load, step, sum, optimizer, evaluation, checkpoint."""
 
     def run(self, history: Sequence[Epoch], begun: Begun = NOT_BEGUN) -> None:
         """Train on from the epochs in `history`, and the steps of the next that were done, to the last epoch
@@ -91,14 +94,16 @@ class Training:
             rate = learning_rate(self.settings.optimizer, number, self.settings.num_epochs)
             begun = self._train(number, rate, begun)
             self._require_finite_weights(number)
-            loss, accuracy, predictions = self._evaluate(number, begun)
+            with self.phases.during("evaluation"):
+                loss, accuracy, predictions = self._evaluate(number, begun)
             done.append(Epoch(number, rate, begun.loss, loss, accuracy))
             begun = NOT_BEGUN
             self.listener.on_epoch(done[-1])
             last = number == self.settings.num_epochs or stops_early(done, patience)
-            self.keeper.keep_epoch(done[-1], last)
-            if self.keeper.keeps_predictions:  # after the checkpoint, whose hash they name
-                self.keeper.keep_predictions(number, iter(predictions))
+            with self.phases.during("checkpoint"):
+                self.keeper.keep_epoch(done[-1], last)
+                if self.keeper.keeps_predictions:  # after the checkpoint, whose hash they name
+                    self.keeper.keep_predictions(number, iter(predictions))
 
     @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops it, in our own words
     def _train(self, epoch: int, rate: float, begun: Begun) -> Begun:
@@ -117,7 +122,9 @@ class Training:
             summed = learner.gradients.sum_over(batch[share.start : share.stop], load)
             total = summed.total  # the gradient; its last element is the loss
             summed.message[-1] = interruption.asked() > 0
+            computed = time.perf_counter()
             self.ranks.add_up(summed.message)
+            added = time.perf_counter()
             divisor = learner.loss.divisor(self.train.labels[batch])
             total /= np.float32(divisor or 1)
             loss, norm = float(total[-1]), float(np.linalg.norm(total[:-1]))
@@ -129,8 +136,13 @@ class Training:
             learner.optimizer.step(learner.weights.flat, total[:-1], rate)
 
             begun = begun.and_step(loss, divisor)
-            spent_s = time.perf_counter() - started
+            ended = time.perf_counter()
+            spent_s = ended - started
             data_s = min(summed.data_s, spent_s)
+            self.phases.add("load", summed.data_s)
+            self.phases.add("step", computed - started - summed.data_s)
+            self.phases.add("sum", added - computed)
+            self.phases.add("optimizer", ended - added)
             self.listener.on_batch(Batch(epoch, number, len(batches), loss, norm, data_s, spent_s - data_s))
             if summed.message[-1] > 0:  # some rank is to stop: all do
                 self._stop(epoch, begun)

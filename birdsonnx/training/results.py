@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from birdsonnx import artifacts
@@ -12,6 +12,7 @@ from birdsonnx.config.settings import Settings
 from birdsonnx.inference.keeping import hdf5, hdf5_table
 from birdsonnx.model.model_file import BirdModel
 from birdsonnx.model.weights import with_weights
+from birdsonnx.runtime.phases import OfRanks
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import checkpoints, resuming
 from birdsonnx.training.epochs import NOT_BEGUN, Begun, Epoch, best_epoch
@@ -26,7 +27,10 @@ class Outcome:
     epochs: list[Epoch]
     checkpoints: list[Path]
     seconds: dict[str, float]
-    """Wall time of each phase."""
+    """Wall time of the parts of the run."""
+    phases: OfRanks = field(default_factory=list)
+    """What each rank spent its time on (`loop`, `feature_table`): all at the same time as the others, the sum
+    with waiting for them."""
 
 
 class Results:

@@ -22,6 +22,7 @@ from birdsonnx.model import card, dot, int8_form, model_file
 from birdsonnx.model.file_bytes import read_bytes
 from birdsonnx.runtime import openvino_engine
 from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import calibration, checkpoints, feature_table, features, int8_backbone, resuming
 from birdsonnx.training import plan as plans
@@ -92,7 +93,8 @@ def _train(
     planned = time.perf_counter()
 
     results = Results(settings, ranks, plan, audience.say, command, log)
-    train_set, test_set = datasets(settings, ranks, plan, audience)
+    phases = Phases()
+    train_set, test_set = datasets(settings, ranks, plan, audience, phases)
     with audience.progress("preparing the gradients"):
         learner = _learner(plan)
     prepared = time.perf_counter()
@@ -106,6 +108,7 @@ def _train(
         test=test_set,
         listener=audience,
         keeper=results,
+        phases=phases,
     ).run(results.before, plan.begun)
     trained = time.perf_counter()
 
@@ -117,7 +120,7 @@ def _train(
     if settings.birdsonnx.quantize and results.checkpoints:
         seconds["quantize"] = time.perf_counter() - trained
     seconds["total"] = time.perf_counter() - began
-    return Outcome(results.epochs, results.checkpoints, seconds)
+    return Outcome(results.epochs, results.checkpoints, seconds, phases.of_all(ranks))
 
 
 def _write_forms(
@@ -164,7 +167,7 @@ def facts_of(settings: Settings, ranks: Ranks, plan: Plan, command: Command) -> 
 
 
 def datasets(
-    settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
+    settings: Settings, ranks: Ranks, plan: Plan, audience: Audience, phases: Phases
 ) -> tuple[Dataset, Dataset | None]:
     """The photos to train on and to test on: their features, or checked and decoded for each batch.
 
@@ -176,16 +179,16 @@ def datasets(
     if engine == "openvino":
         audience.say(f"features by OpenVINO {openvino_engine.installed_version()}")
     try:
-        return _datasets(engine, settings, ranks, plan, audience)
+        return _datasets(engine, settings, ranks, plan, audience, phases)
     except EngineError as refusal:  # on all ranks
         if settings.birdsonnx.feature_precision == "bf16":
             raise
         audience.say(f"{refusal}; ONNX Runtime does")
-        return _datasets("onnxruntime", settings, ranks, plan, audience)
+        return _datasets("onnxruntime", settings, ranks, plan, audience, phases)
 
 
 def _datasets(
-    engine: EngineName, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience
+    engine: EngineName, settings: Settings, ranks: Ranks, plan: Plan, audience: Audience, phases: Phases
 ) -> tuple[Dataset, Dataset | None]:
     with audience.progress("preparing the frozen layers"):
         backbone = _backbone(settings, ranks, plan, engine)
@@ -201,7 +204,8 @@ def _datasets(
                 preload = settings.data.preload
                 rows = features.decoded(plan.decoder, photos, preload, seed, plan.threads, ranks, advance)
             else:
-                rows = feature_table.cached(backbone, photos, _cache(plan), ranks, advance, views)
+                cache = _cache(plan)
+                rows = feature_table.cached(backbone, photos, cache, ranks, advance, views, phases)
         return Dataset(rows, labels_of(photos))
 
     train_set = of(plan.train, "train", settings.birdsonnx.seed if settings.data.augments else None)

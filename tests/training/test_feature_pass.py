@@ -8,6 +8,7 @@ import pytest
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.folders import read_class_folders
 from birdsonnx.images.photo_list import Photo
+from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training.feature_pass import FeaturePass
 from birdsonnx.training.table_file import Layout, TableFile
@@ -22,7 +23,7 @@ class OfMany(Ranks):
 
 
 def work(photos: list[Photo], ranks: Ranks, table: TableFile | None = None) -> FeaturePass:
-    return FeaturePass(backbone(), photos, None, cast(TableFile, table), ranks, lambda _: None)
+    return FeaturePass(backbone(), photos, None, cast(TableFile, table), ranks, lambda _: None, Phases())
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 63, 64, 1000])

@@ -6,6 +6,7 @@ from typing import Any
 
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import Judged
+from birdsonnx.runtime.phases import OfRanks
 
 SHOWN = 50
 """Up to this many photos are listed one by one; of more a summary is enough."""
@@ -47,6 +48,9 @@ class Summary:
     from_killed: int = 0
     """Those of the named that an earlier run, which was killed, has computed."""
     seconds: float = 0.0
+    phases: OfRanks = field(default_factory=list)
+    """Decoding and the network, as averages over a rank's streams; waiting, while those had nothing to do;
+    writing, which rank 0 does meanwhile."""
     _last: Path | None = None
     """The photo of the last box: those of one follow each other."""
 
@@ -97,6 +101,7 @@ class Summary:
             "from_killed": self.from_killed,
             "seconds": self.seconds,
             "images_per_second": self.images_per_second,
+            "phases": self.phases,
             "output": self.output,
             "csv": self.csv,
             "results": self.results,
