@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birdsonnx.runtime.launchers import launching
+
 if TYPE_CHECKING:
     from birdsonnx.config.settings import Settings
     from birdsonnx.training.results import Outcome
@@ -50,7 +52,7 @@ class Again:
 
     def command(self, *more: str, resume: bool) -> str:
         """With `more` words."""
-        start = ["mpirun", "-np", str(self.ranks)] if self.ranks > 1 else []
+        start = launching(self.ranks)
         overrides = [word for override in self.overrides for word in ("--set", override)]
         end = ["--resume"] if resume else []
         return shlex.join([*start, "birdsonnx", "train", str(self.config), *overrides, *more, *end])

@@ -21,7 +21,10 @@ def folders(controller: str, root: Path = ROOT, membership: Path = MEMBERSHIP) -
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            own = root / path.lstrip("/")
-            yield from ((level, 2) for level in (own, *own.parents) if level.is_relative_to(root))
+            top, version = root, 2
         elif controller in controllers.split(","):
-            yield from ((base, 1) for base in (root / controller / path.lstrip("/"), root / controller))
+            top, version = root / controller, 1
+        else:
+            continue
+        own = top / path.lstrip("/")  # Slurm limits the job and the step, which are above it
+        yield from ((level, version) for level in (own, *own.parents) if level.is_relative_to(top))

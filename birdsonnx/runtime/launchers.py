@@ -6,6 +6,8 @@ from collections.abc import Mapping
 # MPICH and Intel MPI, Open MPI, a Slurm step.
 SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+OF_MPIRUN = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_SIZE")
+"""Of MPICH and Intel MPI, and of Open MPI: srun sets neither."""
 
 
 def launched_processes(environment: Mapping[str, str] | None = None) -> int:
@@ -18,3 +20,19 @@ def launched_processes(environment: Mapping[str, str] | None = None) -> int:
 def is_first_launched() -> bool:
     """Whether the launcher calls this process rank 0; without a launcher every one is."""
     return next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0") == "0"
+
+
+def launching(size: int, environment: Mapping[str, str] | None = None) -> list[str]:
+    """The words that start so many processes as these were started; none for one."""
+    environment = os.environ if environment is None else environment
+    if size == 1:
+        return []
+    # Within a job of Slurm, mpirun starts its own helpers by srun, whose variables reach the ranks too.
+    if "SLURM_STEP_NUM_TASKS" not in environment or any(name in environment for name in OF_MPIRUN):
+        return ["mpirun", "-np", str(size)]
+    words = ["srun", "-n", str(size)]
+    if "SLURM_CPUS_PER_TASK" in environment:
+        words += ["-c", environment["SLURM_CPUS_PER_TASK"]]
+    if "SLURM_MPI_TYPE" in environment:
+        words.append(f"--mpi={environment['SLURM_MPI_TYPE']}")
+    return words

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from birdsonnx.runtime import control_groups
+from birdsonnx.runtime import control_groups, slurm
 from birdsonnx.runtime.launchers import launched_processes
 
 FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
@@ -18,12 +18,13 @@ PART = 4
 
 
 def limit(root: Path = control_groups.ROOT, membership: Path = control_groups.MEMBERSHIP) -> int:
-    """Bytes that the machine has or its control groups allow, the least of them."""
+    """Bytes that the machine has, or its control groups or Slurm allow, the least of them."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
     for folder, version in control_groups.folders("memory", root, membership):
         with suppress(OSError, ValueError):  # no such file; "max"
             found.append(int((folder / FILES[version]).read_text()))
-    return min(found, default=2**33)
+    of_job = slurm.memory()
+    return min(found if of_job is None else [*found, of_job], default=2**33)
 
 
 class Budget:

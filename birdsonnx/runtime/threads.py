@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from birdsonnx.runtime import control_groups
+from birdsonnx.runtime import control_groups, slurm
 from birdsonnx.runtime.ranks import Ranks
 
 
@@ -46,14 +46,14 @@ def _quota(quota: Path, period: Path | None = None) -> float | None:
 
 def share(ranks: Ranks, requested: int | None = None) -> ThreadShare:
     """Threads for this rank: `requested` as it is, else its affinity set divided by the ranks that share
-    that set, capped by its share of the container's limit, at least 1; OMP_NUM_THREADS lowers it and
-    cannot raise it (4 ranks x 8 threads on 2 cores are 4 x slower than 4 x 1)."""
+    that set, capped by its share of what a container or Slurm allows, at least 1; OMP_NUM_THREADS lowers it
+    and cannot raise it (4 ranks x 8 threads on 2 cores are 4 x slower than 4 x 1)."""
     cores = available_cores()
     sharing = len(ranks.sharing(cores))
     threads = max(1, len(cores) // sharing)
-    limit = cgroup_cores()
-    if limit is not None:
-        threads = max(1, min(threads, int(limit / ranks.on_this_host())))
+    limits = [limit for limit in (cgroup_cores(), slurm.cores()) if limit is not None]
+    if limits:
+        threads = max(1, min(threads, int(min(limits) / ranks.on_this_host())))
     if requested is not None:
         return ThreadShare(requested)
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
