@@ -22,13 +22,19 @@ def is_first_launched() -> bool:
     return next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0") == "0"
 
 
+def is_started_by_srun(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether Slurm's own launcher started this process. Within a job of Slurm, mpirun starts its helpers by
+    srun, whose variables reach the ranks too."""
+    environment = os.environ if environment is None else environment
+    return "SLURM_STEP_NUM_TASKS" in environment and not any(name in environment for name in OF_MPIRUN)
+
+
 def launching(size: int, environment: Mapping[str, str] | None = None) -> list[str]:
     """The words that start so many processes as these were started; none for one."""
     environment = os.environ if environment is None else environment
     if size == 1:
         return []
-    # Within a job of Slurm, mpirun starts its own helpers by srun, whose variables reach the ranks too.
-    if "SLURM_STEP_NUM_TASKS" not in environment or any(name in environment for name in OF_MPIRUN):
+    if not is_started_by_srun(environment):
         return ["mpirun", "-np", str(size)]
     words = ["srun", "-n", str(size)]
     if "SLURM_CPUS_PER_TASK" in environment:

@@ -23,7 +23,7 @@ from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
 from birdsonnx.extras import how_to_install
 from birdsonnx.runtime import far_hosts, on_demand
-from birdsonnx.runtime.launchers import is_first_launched, launched_processes
+from birdsonnx.runtime.launchers import is_first_launched, is_started_by_srun, launched_processes
 from birdsonnx.runtime.on_demand import Work
 from birdsonnx.runtime.waiting import Watch
 
@@ -336,6 +336,10 @@ def import_mpi() -> Any:
         ImportError: no mpi4py.
         RuntimeError: mpi4py without an MPI library.
     """
+    if is_started_by_srun():
+        # Several ranks on one host: MPICH 5.0 gets no shared memory through the PMI-2 of Slurm 22.05 ("Out of
+        # memory"), or waits for ever. Without it they talk by the network, as ranks on several hosts do.
+        os.environ.setdefault("MPIR_CVAR_NOLOCAL", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         from mpi4py import MPI
