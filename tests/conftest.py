@@ -32,7 +32,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test works in a folder and with a cache of its own, and outside any launcher."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in [each for each in os.environ if each == "OMP_NUM_THREADS" or each.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from pathlib import Path
 
 NODES = ("n1", "n2")
 DAEMONS = ("munged", "slurmctld", "slurmd")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
+"""States of a job."""
 TIMEOUT_S = 60
 """For a daemon to be there, or a job to change."""
 
@@ -57,7 +59,7 @@ PartitionName=birds Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 def obstacle() -> str:
     """Why no Slurm can be started here; empty where one can."""
-    missing = [name for name in (*DAEMONS, "sbatch", "srun", "scontrol") if _path_of(name) is None]
+    missing = [name for name in (*DAEMONS, "sbatch", "srun", "setpriv") if _path_of(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed (Debian's slurm-wlm and munge: scripts/system-packages)"
     if os.geteuid() != 0:
@@ -103,13 +105,33 @@ class Cluster:
             facts = self.facts(job)
             if facts["JobState"] in states and int(facts["Restarts"]) >= restarts:
                 return facts
+            if facts["JobState"] in ENDED:
+                break
             time.sleep(0.05)
-        raise TimeoutError(f"job {job} is {facts['JobState']} ({facts['Reason']}), not {' or '.join(states)}")
+        place = f"{facts['JobState']} ({facts['Reason']}, exit code {facts['ExitCode']})"
+        raise RuntimeError(f"job {job} is {place}, not {' or '.join(states)}")
+
+    def start_again(self, job: str, restarts: int) -> None:
+        """Start a job now that was put into the queue for the so-manieth time. Slurm itself waits for two
+        minutes, in which what is left of the step before ends: its messages would be taken for those of the
+        next, which has the same number."""
+        self.wait_for(job, "PENDING", restarts=restarts)
+        deadline = time.monotonic() + TIMEOUT_S
+        while any(_name(each) in ("slurmstepd", "srun") for each in self._processes()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"job {job} does not end")
+            time.sleep(0.05)
+        self.call("scontrol", "update", f"jobid={job}", "StartTime=now")
+        self.wait_for(job, "RUNNING", restarts=restarts)
 
     def ended(self, job: str, restarts: int = 0) -> dict[str, str]:
         """The job's facts once it has ended, however it did."""
-        states = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
-        return self.wait_for(job, *states, restarts=restarts)
+        return self.wait_for(job, *ENDED, restarts=restarts)
+
+    def kill_rank(self, rank: int) -> None:
+        """End one rank of the only job."""
+        [process] = _processes(f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURM_PROCID={rank}")
+        os.kill(process, signal.SIGKILL)
 
     def break_node(self, node: str) -> None:
         """End all of a node at once, as a power cut does: daemon, managers of steps, and their tasks."""
@@ -199,11 +221,13 @@ def _munged(folder: Path) -> list[str]:
 
 
 def _start(cluster: Cluster, name: str, command: Sequence[str]) -> None:
+    """A daemon, which ends with this process, however that ends."""
     program = _path_of(command[0])
     assert program is not None
+    words = ["setpriv", "--pdeathsig", "KILL", program, *command[1:]]
     with (cluster.folder / f"{name}.out").open("wb") as out:
         cluster.daemons[name] = subprocess.Popen(
-            [program, *command[1:]], env=cluster.environment, stdout=out, stderr=out, start_new_session=True
+            words, env=cluster.environment, stdout=out, stderr=out, start_new_session=True
         )
 
 
@@ -245,3 +269,10 @@ def _parent(process: int) -> int:
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:  # it has ended
         return 0
+
+
+def _name(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:  # it has ended
+        return ""
