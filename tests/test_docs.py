@@ -96,11 +96,15 @@ def test_the_programs_of_the_formats_page_agree_with_predict(capsys):
     make_photos()
     tiny_model(3, ("COOT", "HERON", "WREN")).save(Path("birds.onnx"))
     shutil.copy("photos/COOT/000.jpg", "bird.jpg")
-    another_program, reader = re.findall(
+    another_program, reader, reader_of_tables = re.findall(
         r"```python\n(.*?)```", (DOCS / "formats.md").read_text(), flags=re.DOTALL
     )
     said = succeed_json("predict", "photos", "--model", "birds.onnx")["predictions"]
     exec(reader, {})
+    assert capsys.readouterr().out.splitlines() == [f"{one['name']} {one['top'][0][0]}" for one in said]
+    shutil.rmtree("predictions")
+    succeed_json("predict", "photos", "--model", "birds.onnx", "--layout", "table")
+    exec(reader_of_tables, {})
     assert capsys.readouterr().out.splitlines() == [f"{one['name']} {one['top'][0][0]}" for one in said]
     exec(another_program, {})
     name, probability = capsys.readouterr().out.rsplit(maxsplit=1)

@@ -80,7 +80,11 @@ def _without_nul(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(min_length=1), AfterValidator(_without_nul)]
+Text = Annotated[
+    str,
+    Field(min_length=1, json_schema_extra={"pattern": r"^[^\u0000]*$"}),
+    AfterValidator(_without_nul),
+]
 
 
 def kinds_of(union: Any) -> tuple[str, ...]:

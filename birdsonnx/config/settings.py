@@ -37,7 +37,7 @@ class Settings(Section):
         Annotated[
             Text,
             AfterValidator(_names_a_file),
-            WithJsonSchema({"type": "string", "pattern": r"[^./]|\.\."}),
+            WithJsonSchema({"type": "string", "pattern": r"^[^\u0000]*([^./\u0000]|\.\.)[^\u0000]*$"}),
         ]
         | None
     ) = None

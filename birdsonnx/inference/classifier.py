@@ -69,8 +69,7 @@ def open_classifier(
     require_sound(content, where)  # the runtime would read whatever file it names
     metadata = Metadata.of_file(content, where)
     require_versions(content, where)
-    if form is None or photos < forms.MANY:
-        form = forms.usual(engine, photos, threads)
+    form = forms.chosen(form, engine, photos, threads)
     if per_run is not None:
         form = replace(form, per_run=per_run)
     computing = engines.opened(content, where, form, photos, bf16)

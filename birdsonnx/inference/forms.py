@@ -27,6 +27,11 @@ class Form:
         return f"{self.streams} x {self.threads} threads, {self.per_run} photos per run, by {self.engine}"
 
 
+def chosen(measured: Form | None, engine: EngineName, photos: int, threads: int) -> Form:
+    """What was measured, where that is about as many photos as these; else the usual form."""
+    return usual(engine, photos, threads) if measured is None or photos < MANY else measured
+
+
 def usual(engine: EngineName, photos: int, threads: int) -> Form:
     """The form for so many photos of this rank where none was measured."""
     streams, inside = streams_for(photos, threads)

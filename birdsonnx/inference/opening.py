@@ -81,19 +81,19 @@ def open_model(
     share = threads.share(ranks, request.threads)
     if share.note:
         audience.say(share.note)
-    mine = len(ranks.share(photos))
-    form = ranks.first(lambda: _form(model, request, mine, share.threads, audience))
+    most = -(-photos // ranks.size)  # of one rank, if all are as fast
+    form = ranks.first(lambda: _form(model, request, most, share.threads, audience))
     engine = ranks.first(lambda: _engine(model, request, photos) if form is None else form.engine)
 
-    def opened(engine: EngineName, form: Form | None) -> Classifier:
+    def opened(engine: EngineName, form: Form | None, per_run: int) -> Classifier:
         classifier = classifiers.open_classifier(
             model.content,
             model.where,
-            mine,
+            most,
             share.threads,
             request.transforms,
             form,
-            request.per_run,
+            per_run,
             grayscale=request.grayscale,
             engine=engine,
             bf16=request.bf16,
@@ -101,13 +101,16 @@ def open_model(
         require_precision(request.precision, classifier, model.where)
         return classifier
 
+    # Ranks hand each other pieces by their numbers, also where one has more threads than another.
+    usual = ranks.first(lambda: forms.chosen(form, engine, most, share.threads).per_run)
     try:
-        return ranks.together(lambda: opened(engine, form))
+        return ranks.together(lambda: opened(engine, form, request.per_run or usual))
     except EngineError as refusal:  # on all ranks, so that no two compute by different engines
         if request.bf16:
             raise
         audience.say(f"{refusal}; ONNX Runtime does")
-        return ranks.together(lambda: opened("onnxruntime", None))
+        usual = ranks.first(lambda: forms.chosen(None, "onnxruntime", most, share.threads).per_run)
+        return ranks.together(lambda: opened("onnxruntime", None, request.per_run or usual))
 
 
 def _engine(model: ChosenModel, request: Request, photos: int) -> EngineName:

@@ -397,6 +397,7 @@ DEFAULTS = {
     "birdsonnx.quantize": False,
     "birdsonnx.calibrate": False,
     "birdsonnx.model_card": False,
+    "birdsonnx.output_layout": "datasets",
 }
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False}
 

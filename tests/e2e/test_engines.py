@@ -1,6 +1,8 @@
 """OpenVINO as a user meets it: the same answers as ONNX Runtime's, from every verb that computes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from birdsonnx.runtime import openvino_engine
-from tests.command import refused, succeed, succeed_json
+from tests.command import MPIRUN, refused, succeed, succeed_json
 
 needs_openvino = pytest.mark.skipif(
     openvino_engine.installed_version() is None, reason="the extra openvino is not installed"
@@ -32,6 +34,19 @@ def test_predict(workspace, ranks):
         "predict", "data/valid", "--model", "model.onnx", "--engine", "OpenVINO", ranks=ranks
     )
     assert found["engine"] == f"OpenVINO {openvino_engine.installed_version()}"
+    np.testing.assert_allclose(log_probs(), expected, atol=1e-5)
+
+
+@needs_openvino
+def test_ranks_with_other_numbers_of_threads_mean_the_same_pieces(workspace):
+    words = ["predict", "data/valid", "--model", "model.onnx", "--engine", "openvino"]
+    succeed(*words)
+    expected = log_probs()
+    one, two = (
+        ["-np", "1", "env", f"OMP_NUM_THREADS={threads}", sys.executable, "-m", "birdsonnx", *words]
+        for threads in (1, 2)
+    )
+    subprocess.run([MPIRUN, *one, ":", *two], check=True, capture_output=True, timeout=120)
     np.testing.assert_allclose(log_probs(), expected, atol=1e-5)
 
 
