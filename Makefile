@@ -4,7 +4,7 @@ works = $(shell for name in $(1); do $$name -c 'import sys; assert (3, 11) <= sy
 PYTHON := $(call works,python3.12 python3.11 python3.13 python3.14)
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-crops bench-train bench-serve keras2 examples clean
+.PHONY: demo test test-slow test-lowest test-plain wheel test-wheel fuzz lint docs bench bench-road bench-classes bench-crops bench-train bench-serve bench-scaling keras2 examples clean
 
 demo: .venv/all
 	$(BIN)/birdsonnx demo demo
@@ -88,6 +88,10 @@ bench-train: .venv/dev .venv-torch/made
 	mkdir -p build
 	$(BIN)/python -m benchmarks.finetune $(if $(DATA),--data '$(DATA)') $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
 		--torch-python .venv-torch/bin/python --gradient --json build/finetune.json $(OPTIONS)
+
+# With photos and a ResNet50 of your own: make bench-scaling OPTIONS='--data folder --model file.onnx --quick'
+bench-scaling: .venv/dev
+	$(BIN)/python -m benchmarks.scaling $(OPTIONS)
 
 # make bench-serve MODEL=file.onnx DATA=folder
 bench-serve: .venv/dev

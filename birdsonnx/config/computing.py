@@ -13,6 +13,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TrainingPrecision = Literal["fp32", "bf16", "auto"]
 TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
 
+ExchangePrecision = Literal["fp32", "bf16"]
+EXCHANGE_PRECISIONS: tuple[ExchangePrecision, ...] = get_args(ExchangePrecision)
+
 FeaturePrecision = Literal["fp32", "fp16", "bf16", "int8"]
 FEATURE_PRECISIONS: tuple[FeaturePrecision, ...] = get_args(FeaturePrecision)
 

@@ -8,10 +8,12 @@ from pydantic import BeforeValidator, Field
 from birdsonnx.config.cache_folder import user_cache
 from birdsonnx.config.computing import (
     ENGINE_CHOICES,
+    EXCHANGE_PRECISIONS,
     FEATURE_PRECISIONS,
     OUTPUT_LAYOUTS,
     TRAINING_PRECISIONS,
     EngineChoice,
+    ExchangePrecision,
     FeaturePrecision,
     OutputLayout,
     TrainingPrecision,
@@ -47,6 +49,12 @@ class Own(Section):
     """Precision in which trained convolutions and their gradients are computed; weights, loss and head stay
     float32. bf16 is faster on CPUs with AMX or AMD's AVX512_BF16, and needs oneDNN; where it is not to be
     had, the summary says why, and float32 is used. auto: bf16 where it is faster."""
+    exchange_precision: Annotated[
+        ExchangePrecision, one_of(*EXCHANGE_PRECISIONS, hint=" (precision in which hosts exchange gradients)")
+    ] = "fp32"
+    """Precision in which hosts give each other gradients under MPI. bf16 halves the bytes, which pays where
+    many weights are trained over a network of a few Gbit/s at the most; within a host nothing is rounded,
+    and all ranks get the same sums."""
     feature_precision: Annotated[
         FeaturePrecision, one_of(*FEATURE_PRECISIONS, hint=" (precision of the cached features)")
     ] = "fp32"

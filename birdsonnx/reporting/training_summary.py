@@ -62,6 +62,9 @@ def _where_it_matters(facts: Facts) -> dict[str, str]:
         lines["preload"] = "changes nothing: features are kept, each photo is read once"
     if facts.precision:
         lines["precision"] = facts.precision
+    if own.exchange_precision == "bf16":
+        alone = facts.ranks == 1
+        lines["exchange"] = "bf16 changes nothing: one rank" if alone else "gradients between hosts in bf16"
     if own.feature_precision != "fp32" and not features:
         lines["feature precision"] = f"{own.feature_precision} changes nothing: no features are kept"
     if data.augments:

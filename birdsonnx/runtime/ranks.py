@@ -25,6 +25,7 @@ from birdsonnx.extras import how_to_install
 from birdsonnx.runtime import far_hosts, on_demand
 from birdsonnx.runtime.launchers import is_first_launched, is_started_by_srun, launched_processes
 from birdsonnx.runtime.on_demand import Work
+from birdsonnx.runtime.rounded_sums import RoundedSums
 from birdsonnx.runtime.waiting import Watch
 
 T = TypeVar("T")
@@ -92,6 +93,9 @@ class Ranks:
     def add_up(self, values: npt.NDArray[Any]) -> None:
         """Replace `values` by the sum over all ranks, in place."""
 
+    def add_up_rounded(self, values: npt.NDArray[np.float32]) -> None:
+        """The same sum, of numbers that go from host to host in bfloat16 (`rounded_sums`)."""
+
     def copy_from(self, owner: int, values: npt.NDArray[Any]) -> None:
         """Fill `values` with those of rank `owner`, in place."""
 
@@ -149,6 +153,7 @@ class MPIRanks(Ranks):
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
         self._watch = Watch(self._comm)
+        self._rounded_sums: RoundedSums | None = None
         everyone = self.everyone((place_of_processes(), os.getpid(), socket.gethostname()))
         self._first = everyone[0][:2]
         hosts = [host for _, _, host in everyone]
@@ -194,6 +199,12 @@ class MPIRanks(Ranks):
 
     def add_up(self, values: npt.NDArray[Any]) -> None:
         self._meet(self._comm.Iallreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM))
+
+    def add_up_rounded(self, values: npt.NDArray[np.float32]) -> None:
+        if self._rounded_sums is None:
+            self.wait_for_all()  # what comes now would burn a core where a rank does not come
+            self._rounded_sums = RoundedSums(self._mpi, self._comm, self._meet)
+        self._rounded_sums.add_up(values)
 
     def copy_from(self, owner: int, values: npt.NDArray[Any]) -> None:
         self._meet(self._comm.Ibcast(values, root=owner))

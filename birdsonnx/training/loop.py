@@ -123,7 +123,7 @@ class Training:
             total = summed.total  # the gradient; its last element is the loss
             summed.message[-1] = interruption.asked() > 0
             computed = time.perf_counter()
-            self.ranks.add_up(summed.message)
+            self._add_up(summed.message)
             added = time.perf_counter()
             divisor = learner.loss.divisor(self.train.labels[batch])
             total /= np.float32(divisor or 1)
@@ -147,6 +147,14 @@ class Training:
             if summed.message[-1] > 0:  # some rank is to stop: all do
                 self._stop(epoch, begun)
         return begun
+
+    def _add_up(self, message: Flat) -> None:
+        """Over all ranks; the loss and what follows it are no gradient, and stay float32."""
+        if self.settings.birdsonnx.exchange_precision == "fp32":
+            self.ranks.add_up(message)
+            return
+        self.ranks.add_up_rounded(message[:-2])
+        self.ranks.add_up(message[-2:])
 
     def _require_finite_weights(self, epoch: int) -> None:
         """The last step can leave weights that no later loss would tell of."""

@@ -87,6 +87,7 @@ def shared_settings(settings: Settings) -> dict[str, Any]:
         "birdsonnx.feature_precision": own.feature_precision,
         "birdsonnx.views": own.views,
         "birdsonnx.precision": None if own.precision == "fp32" else own.precision,
+        "birdsonnx.exchange_precision": None if own.exchange_precision == "fp32" else own.exchange_precision,
         "birdsonnx.trainable": own.trainable and list(own.trainable),
     }
 

@@ -385,6 +385,7 @@ DEFAULTS = {
     "birdsonnx.trainable": None,
     "birdsonnx.engine": "auto",
     "birdsonnx.precision": "fp32",
+    "birdsonnx.exchange_precision": "fp32",
     "birdsonnx.feature_precision": "fp32",
     "birdsonnx.views": None,
     "birdsonnx.cache": None,
@@ -672,6 +673,7 @@ def test_what_belongs_to_other_tasks_is_refused_by_name(network, where, task):
             'birdsonnx.precision: "fp16" is not one of fp32, bf16, auto',
         ),
         ({"birdsonnx": {"feature_precision": "fp8"}}, "not one of fp32, fp16, bf16, int8"),
+        ({"birdsonnx": {"exchange_precision": "fp16"}}, "not one of fp32, bf16"),
         (
             {"loss": {"function": "focal"}, "birdsonnx": {"label_smoothing": 0.1}},
             "neural_network.birdsonnx.label_smoothing: does not go with the loss function Focal",

@@ -85,6 +85,12 @@ def test_of_a_precision_that_nothing_has(planned):
     assert "feature precision" not in planned(birdsonnx={"feature_precision": "fp16"})
 
 
+def test_of_the_exchange_of_gradients(planned):
+    assert "exchange" not in planned()
+    lines = planned(birdsonnx={"exchange_precision": "bf16"})
+    assert lines["exchange"] == "bf16 changes nothing: one rank"
+
+
 def test_of_the_loss(planned):
     own = {"label_smoothing": 0.1, "clip_norm": 2}
     lines = planned(loss={"weight": [1, 2, 1]}, birdsonnx=own)

@@ -50,14 +50,18 @@ def python(body: str, *launcher: Any, **environment: str) -> "subprocess.Complet
     )
 
 
-def on_three_ranks(body: str) -> list[Any]:
+def on_ranks(size: int, body: str) -> list[Any]:
     """What `body`, which knows `ranks`, leaves in `result` on each rank."""
     head = "import json, time\nfrom pathlib import Path\nimport numpy as np\n"
     head += "from birdsonnx.errors import *\nfrom birdsonnx.runtime.ranks import *\nranks = join()\n"
     tail = "\nPath(f'{ranks.rank}.json').write_text(json.dumps(result))\n"
-    done = python(head + textwrap.dedent(body) + tail, MPIRUN, "-np", 3)
+    done = python(head + textwrap.dedent(body) + tail, MPIRUN, "-np", size)
     assert done.returncode == 0, done.stderr
-    return [json.loads(Path(f"{rank}.json").read_text()) for rank in range(3)]
+    return [json.loads(Path(f"{rank}.json").read_text()) for rank in range(size)]
+
+
+def on_three_ranks(body: str) -> list[Any]:
+    return on_ranks(3, body)
 
 
 # --- One process ----------------------------------------------------------------------------------------

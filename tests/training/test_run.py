@@ -109,6 +109,7 @@ OTHERS = {
     "birdsonnx.label_smoothing": {"birdsonnx": {"label_smoothing": 0.1}},
     "birdsonnx.clip_norm": {"birdsonnx": {"clip_norm": 3}},
     "birdsonnx.feature_precision": {"birdsonnx": {"feature_precision": "fp16"}},
+    "birdsonnx.exchange_precision": {"birdsonnx": {"exchange_precision": "bf16"}},
     "birdsonnx.trainable": {"birdsonnx": {"trainable": ["last"] if TRAINED == ["dense"] else ["dense"]}},
 }
 
