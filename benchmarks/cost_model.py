@@ -13,12 +13,13 @@ Collective Communication Operations in MPICH", International Journal of High Per
 Applications 19 (1), 2005, sections 4.4 and 4.5. Of several ranks on a host MPICH sums first, through shared
 memory, and one of them speaks for all.
 
-    python -m benchmarks.cost_model CONSTANTS.json [--ranks 128]
+    python -m benchmarks.cost_model LINKS.json WORKS.json [--ranks 128]
 
 prints the efficiency up to so many ranks.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,26 +91,20 @@ def sum_s(size: float, hosts: int, link: Link, added_per_s: float) -> float:
 
 
 def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> float:
-    """The same for gradients that travel in bfloat16 (`training.rounded_sums`): everyone gets one part of
-    everyone's, sums it, and gives the sum to all. `size` is of the float32 numbers, and `rounded_per_s` how
-    many bytes of those a core rounds, adds or widens."""
+    """The same for gradients that travel in bfloat16 (`runtime.rounded_sums`): every host gets one part of
+    everyone's (MPICH exchanges long messages pair by pair), sums it, and gives the sum to all (round a ring).
+
+    `size` is that of the float32 numbers; of `rounded_per_s` of those bytes a core rounds, adds up and widens
+    one after the other."""
     if hosts == 1:
         return 0.0
-    part, rounds = size / 2 / hosts, hosts.bit_length() - 1
-    first = (hosts - 1) * link.message_s(part)
-    then = sum(link.message_s(part * 2**each) for each in range(rounds))
-    return first + then + 3 * size / rounded_per_s
+    return 2 * (hosts - 1) * link.message_s(size / 2 / hosts) + size / rounded_per_s
 
 
 def step_s(work: Work, batch: int, ranks: int, sum_s: float, ranks_per_core: float = 1.0) -> float:
     """Seconds of a step over `batch` photos; where ranks share cores, all that is computed takes longer."""
     share = -(-batch // ranks)
     return (work.photo_s * share + work.rest_s) * max(1.0, ranks_per_core) + sum_s
-
-
-def efficiency(work: Work, batch: int, ranks: int, sum_s: float) -> float:
-    """Speed on so many ranks, over that of one rank times their number."""
-    return step_s(work, batch, 1, 0.0) / ranks / step_s(work, batch, ranks, sum_s)
 
 
 def measured(times_s: Mapping[str, float]) -> Link:
@@ -122,20 +117,35 @@ def doublings(most: int) -> list[int]:
     return [2**power for power in range(1, most.bit_length()) if 2**power <= most]
 
 
-def table(works: list[Work], links: dict[str, Link], batch: int, most: int, added_per_s: float) -> str:
+@dataclass(frozen=True)
+class Sums:
+    """How fast a core adds (`sum_s`), and rounds (`rounded_sum_s`), in bytes of float32 per second."""
+
+    added_per_s: float
+    rounded_per_s: float
+
+    def seconds(self, work: Work, hosts: int, link: Link, precision: str) -> float:
+        if precision == "bf16":
+            return rounded_sum_s(4 * work.weights, hosts, link, self.rounded_per_s)
+        return sum_s(4 * work.weights, hosts, link, self.added_per_s)
+
+
+def table(works: Sequence[Work], links: Mapping[str, Link], sums: Sums, batch: int, most: int) -> str:
     """Efficiency, as Markdown: with `batch` photos in all, or where it is negative, so many for each rank."""
     counts = doublings(most)
-    lines = [f"| trained | link | {' | '.join(map(str, counts))} | below half at |"]
-    lines.append("|---" * (len(counts) + 3) + "|")
-    for work in works:
-        for name, link in links.items():
-            found = []
-            for ranks in counts:
-                total = -batch * ranks if batch < 0 else batch
-                summed = sum_s(4 * work.weights, ranks, link, added_per_s)
-                found.append(efficiency(work, total, ranks, summed))
-            half = next((str(ranks) for ranks, each in zip(counts, found, strict=True) if each < 0.5), "-")
-            lines.append(f"| {work.name} | {name} | {' | '.join(f'{each:.2f}' for each in found)} | {half} |")
+    lines = [f"| trained | link | exchange in | {' | '.join(map(str, counts))} | fastest at |"]
+    lines.append("|---" * (len(counts) + 4) + "|")
+    for work, (name, link), precision in itertools.product(works, links.items(), ("fp32", "bf16")):
+        speeds = []
+        for ranks in counts:
+            total = -batch * ranks if batch < 0 else batch
+            summed = sums.seconds(work, ranks, link, precision)
+            speeds.append(total / step_s(work, total, ranks, summed))
+        alone = abs(batch) / step_s(work, abs(batch), 1, 0.0)
+        found = [speed / ranks / alone for speed, ranks in zip(speeds, counts, strict=True)]
+        fastest = counts[max(range(len(counts)), key=speeds.__getitem__)]
+        shown = " | ".join(f"{each:.2f}" for each in found)
+        lines.append(f"| {work.name} | {name} | {precision} | {shown} | {fastest} |")
     return "\n".join(lines)
 
 
@@ -143,14 +153,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("constants", type=Path, help="what link_check.py and scaling.py wrote")
+    parser.add_argument("links", type=Path, help="what `link_check --json` wrote")
+    parser.add_argument("works", type=Path, help="what `scaling --json` wrote")
     parser.add_argument("--ranks", type=int, default=128)
     options = parser.parse_args()
-    read = json.loads(options.constants.read_text())
+    read = json.loads(options.links.read_text())
     links = {name: Link(**link) for name, link in read["links"].items()}
-    works = [Work(**work) for work in read["works"]]
+    sums = Sums(read["added_per_s"], read["rounded_per_s"])
+    works = [Work(**work) for work in json.loads(options.works.read_text())["works"]]
     for batch, what in ((256, "256 photos per step over all ranks"), (-32, "32 photos per step and rank")):
-        print(f"{what}\n\n{table(works, links, batch, options.ranks, read['added_per_s'])}\n")
+        print(f"{what}\n\n{table(works, links, sums, batch, options.ranks)}\n")
 
 
 if __name__ == "__main__":

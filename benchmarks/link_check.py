@@ -12,6 +12,7 @@ measured on one core. The model then says what the steps take; none of its const
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -84,27 +85,29 @@ def medians(rounds: Sequence[Any]) -> Any:
 
 def report(found: dict[str, Any], cores: int) -> tuple[str, float]:
     """The table of modelled and measured seconds, and the largest error of a step."""
-    alone, worst = found["1"], 0.0
-    lines = ["| link | hosts | trained | sum: model | measured | step: model | measured | error |"]
+    worst = 0.0
+    lines = ["| link | hosts | trained | exchange in | step: model | of it the sum | measured | error |"]
     lines.append("|---" * 8 + "|")
     for name in LINKS:
-        for count, figures in found[name].items():
-            link, hosts_count = cost_model.measured(figures["exchanges_s"]), int(count)
+        for key, figures in found[name].items():
+            hosts_count, precision = int(key.split()[0]), key.split()[1]
+            link = cost_model.measured(figures["exchanges_s"])
             for title, weights in WEIGHTS.items():
-                rest_s = alone["rest_s"][str(weights)]
+                rest_s = found["1"]["rest_s"][str(weights)]
                 work = Work(title, weights, PHOTO_MS / 1e3, rest_s)
-                added = figures["added_per_s"]
-                summed = cost_model.sum_s(4 * weights, hosts_count, link, added)
-                shared = max(1.0, hosts_count / cores)
+                if precision == "fp32":
+                    summed = cost_model.sum_s(4 * weights, hosts_count, link, figures["added_per_s"])
+                else:
+                    per_s = figures["rounded_per_s"] / max(1.0, hosts_count / cores)
+                    summed = cost_model.rounded_sum_s(4 * weights, hosts_count, link, per_s)
                 # The sleep needs no core: only the rest is shared.
-                step = cost_model.step_s(work, BATCH, hosts_count, summed) + rest_s * (shared - 1)
+                shared = rest_s * (max(1.0, hosts_count / cores) - 1)
+                step = cost_model.step_s(work, BATCH, hosts_count, summed) + shared
                 measured = figures["steps_s"][str(weights)]
-                error = step / measured - 1
-                worst = max(worst, abs(error))
+                worst = max(worst, abs(step / measured - 1))
                 lines.append(
-                    f"| {name} | {count} | {title} | {1e3 * summed:.1f} ms "
-                    f"| {1e3 * figures['sums_s'][str(weights)]:.1f} | {1e3 * step:.1f} ms "
-                    f"| {1e3 * measured:.1f} | {error:+.1%} |"
+                    f"| {name} | {hosts_count} | {title} | {precision} | {1e3 * step:.1f} ms "
+                    f"| {1e3 * summed:.1f} | {1e3 * measured:.1f} | {step / measured - 1:+.1%} |"
                 )
     return "\n".join(lines), worst
 
@@ -123,19 +126,23 @@ def main() -> None:
     for number in range(options.rounds):
         rounds["1"].append(steps(1, None, 0))
         for name, link in LINKS.items():
-            for count in options.hosts:
-                print(f"round {number + 1}: {name}, {count} hosts", file=sys.stderr)
-                rounds.setdefault(f"{name}/{count}", []).append(steps(count, *link))
-    found: dict[str, Any] = {"1": medians(rounds["1"]), **{name: {} for name in LINKS}}
+            for count, precision in itertools.product(options.hosts, ("fp32", "bf16")):
+                print(f"round {number + 1}: {name}, {count} hosts, {precision}", file=sys.stderr)
+                found = steps(count, *link, [f"birdsonnx.exchange_precision={precision}"])
+                rounds.setdefault(f"{name}/{count} {precision}", []).append(found)
+    found = {"1": medians(rounds["1"]), **{name: {} for name in LINKS}}
     for key, each in rounds.items():
-        if "/" in key and key != "1":
-            name, count = key.rsplit("/", 1)
-            found[name][count] = medians(each)
+        if key != "1":
+            name, kind = key.rsplit("/", 1)
+            found[name][kind] = medians(each)
     if options.json is not None:
-        two = {name: found[name][str(min(options.hosts))] for name in LINKS}
+        two = {name: found[name][f"{min(options.hosts)} fp32"] for name in LINKS}
         links = {name: asdict(cost_model.measured(each["exchanges_s"])) for name, each in two.items()}
-        added = statistics.median(each["added_per_s"] for each in two.values())
-        written = {"links": links, "added_per_s": added, "measured": found}
+        rates = {
+            rate: statistics.median(each[rate] for each in two.values())
+            for rate in ("added_per_s", "rounded_per_s")
+        }
+        written = {"links": links, **rates, "measured": found}
         options.json.write_text(json.dumps(written, indent=2) + "\n")
     text, worst = report(found, len(os.sched_getaffinity(0)))
     print(f"{text}\n\nlargest error of a step: {worst:.1%}")

@@ -26,6 +26,7 @@ import numpy as np
 from birdsonnx.config import reading
 from birdsonnx.runtime import ranks as joining
 from birdsonnx.runtime.ranks import MPIRanks, Ranks
+from birdsonnx.runtime.rounded_sums import add_in_order, round_to_halves, widen
 from birdsonnx.training import loop, optimizers
 from birdsonnx.training.epochs import NOT_BEGUN, Batch
 from birdsonnx.training.gradients import Gradients
@@ -144,6 +145,14 @@ def exchanges(ranks: MPIRanks) -> dict[int, float]:
     return found
 
 
+def rounding(values: Flat) -> None:
+    """What a sum of two hosts' numbers in bfloat16 computes."""
+    halves = np.empty(len(values), np.uint16)
+    round_to_halves(values, halves)
+    add_in_order(halves.reshape(2, -1), values[: len(values) // 2])
+    widen(halves, values)
+
+
 def main() -> None:
     photo_s, batch = float(sys.argv[1]) / 1e3, int(sys.argv[2])
     counts = [int(float(each)) for each in sys.argv[3].split(",")]
@@ -155,6 +164,7 @@ def main() -> None:
         added = values.copy()
         seconds = timed(ranks, lambda: ranks._mpi.SUM.Reduce_local(values, added), 5)
         found["added_per_s"] = values.nbytes / seconds
+        found["rounded_per_s"] = values.nbytes / timed(ranks, partial(rounding, values), 3)
         found["sums_s"] = {}
         for count in counts:
             found["sums_s"][count] = timed(ranks, partial(ranks.add_up, np.zeros(count + 2, np.float32)), 5)
