@@ -118,13 +118,16 @@ class Photos:
         return len(self.labels)
 
 
-def timed(ranks: Ranks, call: Callable[[], object], rounds: int) -> float:
+def timed(
+    ranks: Ranks, call: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """The median; what only computes is better measured by the CPU's clock, which other work does not move."""
     found = []
     for _ in range(rounds + 1):
         ranks.wait_for_all()
-        started = time.perf_counter()
+        started = clock()
         call()
-        found.append(time.perf_counter() - started)
+        found.append(clock() - started)
     return statistics.median(found[1:])
 
 
@@ -162,9 +165,9 @@ def main() -> None:
         found["exchanges_s"] = exchanges(ranks)
         values = np.ones(4_000_000, np.float32)
         added = values.copy()
-        seconds = timed(ranks, lambda: ranks._mpi.SUM.Reduce_local(values, added), 5)
+        seconds = timed(ranks, lambda: ranks._mpi.SUM.Reduce_local(values, added), 5, time.process_time)
         found["added_per_s"] = values.nbytes / seconds
-        found["rounded_per_s"] = values.nbytes / timed(ranks, partial(rounding, values), 3)
+        found["rounded_per_s"] = values.nbytes / timed(ranks, partial(rounding, values), 3, time.process_time)
         found["sums_s"] = {}
         for count in counts:
             found["sums_s"][count] = timed(ranks, partial(ranks.add_up, np.zeros(count + 2, np.float32)), 5)

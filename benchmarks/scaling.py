@@ -97,35 +97,30 @@ class Folder:
         shutil.rmtree(self.place / "predictions", ignore_errors=True)
         return launched(["predict", "train", "--model", self.model], cores, self.place)
 
-    def measure(self, cores: Sequence[int]) -> dict[str, Figures]:
-        """Seconds and CPU seconds of every row; the latter are those of the whole run."""
-        found = {}
-        for what in RUNS:
-            run = self.train(what, cores)
-            took = {"cpu_s": run["cpu_s"], "phases": run["phases"]}
-            found[what] = {"seconds": run["seconds"]["epochs"], **took}
-            if what == "head":
-                found["features"] = {"seconds": run["seconds"]["features"], **took}
-        run = self.predict(cores)
-        found["predict"] = {"seconds": run["seconds"], "cpu_s": run["cpu_s"], "phases": run["phases"]}
+    def measure(self, what: str, cores: Sequence[int]) -> dict[str, Figures]:
+        """Seconds of the rows that a run gives, CPU seconds of the whole run, and each rank's phases."""
+        run = self.predict(cores) if what == "predict" else self.train(what, cores)
+        took = {"cpu_s": run["cpu_s"], "phases": run["phases"]}
+        if what == "predict":
+            return {what: {"seconds": run["seconds"], **took}}
+        found = {what: {"seconds": run["seconds"]["epochs"], **took}}
+        if what == "head":
+            found["features"] = {"seconds": run["seconds"]["features"], **took}
         return found
 
 
 def one_round(folders: Sequence[Folder]) -> dict[str, dict[str, Figures]]:
-    """Every setup once."""
-    found = {ALONE: folders[0].measure(CORES[:1])}
-    with ThreadPoolExecutor(len(CORES)) as pool:
-        apart = list(pool.map(lambda folder, core: folder.measure([core]), folders, CORES))
-    found[APART] = {
-        row: {
-            "seconds": max(each[row]["seconds"] for each in apart),
-            "cpu_s": sum(each[row]["cpu_s"] for each in apart)
-            / len(apart),  # for as many photos as the others
-        }
-        for row in ROWS
-    }
-    found[TOGETHER] = folders[0].measure(CORES)
-    found[CROWDED] = folders[0].measure([*CORES, *CORES])
+    """Every setup once, run by run."""
+    found: dict[str, dict[str, Figures]] = {name: {} for name in (ALONE, APART, TOGETHER, CROWDED)}
+    for what in ("predict", *RUNS):
+        found[ALONE] |= folders[0].measure(what, CORES[:1])
+        with ThreadPoolExecutor(len(CORES)) as pool:
+            apart = list(pool.map(lambda folder, core: folder.measure(what, [core]), folders, CORES))  # noqa: B023
+        found[TOGETHER] |= folders[0].measure(what, CORES)
+        found[CROWDED] |= folders[0].measure(what, [*CORES, *CORES])
+        for row in apart[0]:
+            seconds = max(each[row]["seconds"] for each in apart)
+            found[APART][row] = {"seconds": seconds, "cpu_s": apart[0][row]["cpu_s"]}
     return found
 
 
@@ -197,11 +192,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="class folders under train/")
     parser.add_argument("--model", type=Path, help="a ResNet50")
     parser.add_argument("--quick", action="store_true", help="a third of the photos")
+    parser.add_argument("--photos", type=int, default=576, help="a third of them for full fine-tuning")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write every figure here")
     options = parser.parse_args()
-    counts = {"features": 192, "all": 64, "head": 100} if options.quick else {}
-    counts = counts or {"features": 576, "all": 192, "head": 200}
+    photos = options.photos // 3 if options.quick else options.photos
+    counts = {"features": photos, "all": photos // 3, "head": 100}
     with tempfile.TemporaryDirectory() as where:
         data, model = options.data, options.model
         if data is None or model is None:
