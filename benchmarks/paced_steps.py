@@ -121,7 +121,7 @@ class Photos:
 def timed(
     ranks: Ranks, call: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """The median; what only computes is better measured by the CPU's clock, which other work does not move."""
+    """The median; what only computes is better measured by the CPU's clock, which no other work moves."""
     found = []
     for _ in range(rounds + 1):
         ranks.wait_for_all()
