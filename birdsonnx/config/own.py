@@ -53,8 +53,8 @@ class Own(Section):
         ExchangePrecision, one_of(*EXCHANGE_PRECISIONS, hint=" (precision in which hosts exchange gradients)")
     ] = "fp32"
     """Precision in which hosts give each other gradients under MPI. bf16 halves the bytes, which pays where
-    many weights are trained over a network of a few Gbit/s at the most; within a host nothing is rounded,
-    and all ranks get the same sums."""
+    many weights are trained on some hosts over 1 Gbit/s; within a host nothing is rounded, and all ranks get
+    the same sums."""
     feature_precision: Annotated[
         FeaturePrecision, one_of(*FEATURE_PRECISIONS, hint=" (precision of the cached features)")
     ] = "fp32"
