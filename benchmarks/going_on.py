@@ -35,6 +35,7 @@ LINKS = 50_000
 """Of one file; ext4 allows 65,000."""
 RESULTS = ("predictions/output_1.h5", "names.csv", "named.json")
 WORDS = ("predict", "photos", "--model", "model.onnx", "--csv", "names.csv", "--results", "named.json")
+PROGRESS = f"{RESULTS[0]}.progress"
 LOOK_S = 0.05
 
 
@@ -90,6 +91,8 @@ class Run:
     words: Sequence[str] = WORDS
     seconds: float = 0
     peak_mb: float = 0
+    working_s: float = 0
+    """When the first photos were done."""
     code: int | None = None
     lines: list[str] = field(default_factory=list)
 
@@ -103,6 +106,8 @@ class Run:
             while process.poll() is None:
                 ours = [each for each in processes_of(process.pid) if is_ours(each)]
                 self.peak_mb = max([self.peak_mb, *map(peak_mb_of, ours)])
+                if not self.working_s and any((self.folder / PROGRESS).glob("*.units")):
+                    self.working_s = time.monotonic() - started
                 if kill_at_s is not None and chance is not None and time.monotonic() - started >= kill_at_s:
                     if ours:
                         with contextlib.suppress(ProcessLookupError):
@@ -161,8 +166,9 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
     for name in RESULTS:
         (folder / name).rename(folder / f"{Path(name).name}.calm")
     chance, kills, seconds, peak_mb = random.Random(asked.seed), 0, 0.0, 0.0
+    latest_s = calm.working_s + 2 * (calm.seconds - calm.working_s) / asked.kills  # so that all of them come
     while kills < asked.kills:
-        run = Run(folder, asked.ranks)(chance.uniform(0, 2 * calm.seconds / asked.kills), chance)
+        run = Run(folder, asked.ranks)(chance.uniform(0, latest_s), chance)
         seconds, peak_mb = seconds + run.seconds, max(peak_mb, run.peak_mb)
         if run.code == 0:
             sys.exit(f"it ended after {kills} kills; take more names or fewer kills")

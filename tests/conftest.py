@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -29,9 +30,11 @@ needs_training_runtime = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder and with a cache of its own, and outside any launcher."""
+    """Each test works in a folder and with a cache of its own, outside any launcher, and with the programs of
+    this environment first: another MPI's mpirun may be installed too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user_cache"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for name in [each for each in os.environ if each == "OMP_NUM_THREADS" or each.startswith("SLURM_")]:
         monkeypatch.delenv(name)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from birdsonnx.errors import DataError
 from birdsonnx.extras import how_to_install
 from birdsonnx.images.photo_list import Files
-from birdsonnx.images.walking import Advance, Kind, Listed, walk
+from birdsonnx.images.walking import Kind, Listed, walk
+from birdsonnx.runtime.audience import Advance
 
 Say = Callable[[str], None]
 

@@ -14,7 +14,8 @@ from birdsonnx.errors import DataError
 from birdsonnx.images.files import Found, Say, photos_below
 from birdsonnx.images.photo_list import Files, Folder, Photo, PhotoList, by_folders, relabelled
 from birdsonnx.images.sets import TEST, TRAINING, VALIDATION
-from birdsonnx.images.walking import Advance, Listed, is_folder
+from birdsonnx.images.walking import Listed, is_folder
+from birdsonnx.runtime.audience import Advance
 
 if TYPE_CHECKING:
     from birdsonnx.config.data import Data

@@ -12,7 +12,7 @@ from birdsonnx.errors import DataError
 from birdsonnx.images.files import Say, how_to_read_heif, is_photo, photos_below
 from birdsonnx.images.folders import before, below_tag, folder_of
 from birdsonnx.images.photo_list import Files, Folder, PhotoList
-from birdsonnx.images.walking import Advance
+from birdsonnx.runtime.audience import Advance
 
 
 def collect(

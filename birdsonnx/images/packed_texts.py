@@ -1,16 +1,17 @@
 """Texts by the million, kept as their bytes: a `str` of 20 letters takes 70 bytes, and 28 here."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import numpy as np
+
+from birdsonnx.images.made_on_access import MadeOnAccess
 
 ENCODING, ERRORS = "utf-8", "surrogatepass"
 """File names that are no UTF-8 are texts with lone surrogates (`os.fsdecode`), which go through."""
 
 
-class PackedTexts(Sequence[str]):
+class PackedTexts(MadeOnAccess[str]):
     """Texts in order, to which more are appended."""
 
     __slots__ = ("_ends", "_text")
@@ -33,16 +34,5 @@ class PackedTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        if index < 0:
-            index += len(self)
+    def made(self, index: int) -> str:
         return self._text[self._ends[index] : self._ends[index + 1]].decode(ENCODING, ERRORS)
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[index] for index in range(len(self)))

@@ -9,11 +9,11 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
+from birdsonnx.images.made_on_access import MadeOnAccess
 from birdsonnx.images.packed_texts import ENCODING, ERRORS, PackedTexts
 
 
@@ -54,7 +54,7 @@ class Files:
         return self.packed.decode(ENCODING, ERRORS).split("\0") if self.count else []
 
 
-class PhotoList(Sequence[Photo]):
+class PhotoList(MadeOnAccess[Photo]):
     """Many photos; `photos[i]` is a new `Photo` each time.
 
     Args:
@@ -87,19 +87,10 @@ class PhotoList(Sequence[Photo]):
     def __len__(self) -> int:
         return len(self._members)
 
-    @overload
-    def __getitem__(self, index: int) -> Photo: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Photo]: ...
-    def __getitem__(self, index: int | slice) -> Photo | list[Photo]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def made(self, index: int) -> Photo:
         folder = self._folders[self._members[index]]
         file = self._files[index]
         return Photo(Path(folder.place + file), folder.title + file, folder.label)
-
-    def __iter__(self) -> Iterator[Photo]:
-        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         return f"<PhotoList of {len(self)}>"
@@ -203,7 +194,7 @@ def relabelled(photos: Sequence[Photo], label_of: dict[int, int]) -> Sequence[Ph
     return tuple(replace(photo, label=other(photo.label)) for photo in photos)
 
 
-class Repeated(Sequence[Photo]):
+class Repeated(MadeOnAccess[Photo]):
     """A list in which each photo comes so many times, one after the other."""
 
     def __init__(self, photos: Sequence[Photo], count: int) -> None:
@@ -213,11 +204,5 @@ class Repeated(Sequence[Photo]):
     def __len__(self) -> int:
         return len(self._photos) * self._count
 
-    @overload
-    def __getitem__(self, index: int) -> Photo: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Photo]: ...
-    def __getitem__(self, index: int | slice) -> Photo | list[Photo]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return self._photos[range(len(self))[index] // self._count]
+    def made(self, index: int) -> Photo:
+        return self._photos[index // self._count]

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from birdsonnx import artifacts
@@ -12,6 +12,7 @@ from birdsonnx.artifacts import locks
 from birdsonnx.artifacts import temporary as temporary_names
 from birdsonnx.errors import ArtifactError, DataError
 from birdsonnx.images.files import Say
+from birdsonnx.runtime.audience import Advance
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What file systems answer that have no symbolic links (FAT, exFAT, some network disks)."""
@@ -38,7 +39,7 @@ def place(
     destination: Path,
     copies: bool,
     say: Say,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Advance = lambda _: None,
 ) -> None:
     """Put each photo at its path below `destination`: first into a temporary folder, then all at once.
 

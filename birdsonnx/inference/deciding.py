@@ -1,5 +1,5 @@
 """What decides the answers of a prediction: where any of it is another, what a killed run has computed is of
-no use. What a photo's file says of itself decides of that photo alone (`stamps_of`).
+no use. What a photo's file holds decides of that photo alone (`images.photo_status`).
 
 What is said of a photo (species, thresholds, how many classes) does not belong to it, nor do the numbers of
 ranks and streams: they change no bit of what the network answers.
@@ -7,13 +7,11 @@ ranks and streams: they change no bit of what the network answers.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 import simplejpeg
 
@@ -23,7 +21,6 @@ from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.photo_list import Photo, names_of, paths_of
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.runtime import isa
-from birdsonnx.runtime.sessions import in_streams
 
 MODEL, ENGINE, PIXELS, PHOTOS, VERSIONS, CPU = "model", "engine", "pixels", "photos", "versions", "cpu"
 
@@ -59,14 +56,6 @@ class Facts:
         return ", and ".join(changed) or "it is damaged"
 
 
-Stamps = npt.NDArray[np.uint64]
-"""[photos]: a hash of each one's size, times and place on its disk."""
-
-THREADS = 8
-"""That ask for stamps: a network disk answers one question in 0.2 to 1 ms, however many are asked at once."""
-PHOTOS_PER_TASK = 1000
-
-
 def of_prediction(classifier: Classifier, photos: Sequence[Photo]) -> Facts:
     """What decides what a model answers about these photos, as long as none of their files changes."""
     versions = (__version__, PIXELS_VERSION, np.__version__, PIL.__version__, simplejpeg.__version__)
@@ -90,29 +79,3 @@ def _list_of(photos: Sequence[Photo]) -> str:
         part = repr((crop.box, crop.cutting)) if isinstance(crop, Crop) else ""
         digest.update(f"{name}\0{path}\0{part}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
-
-
-def stamps_of(photos: Sequence[Photo]) -> Stamps:
-    """The stamp of each photo's file as it is now; 0 where there is none."""
-    paths = paths_of(photos)
-    tasks = iter(lambda: list(islice(paths, PHOTOS_PER_TASK)), [])
-    return np.concatenate([np.zeros(0, np.uint64), *in_streams(THREADS, _stamps, tasks)])
-
-
-def _stamps(paths: Sequence[str]) -> Stamps:
-    stamps, last, stamp = np.zeros(len(paths), np.uint64), None, 0
-    for index, path in enumerate(paths):
-        if path != last:  # parts of a photo follow each other
-            last, stamp = path, _stamp(path)
-        stamps[index] = stamp
-    return stamps
-
-
-def _stamp(path: str) -> int:
-    try:
-        now = os.stat(path)  # noqa: PTH116 - twice as fast as Path's
-    except OSError:
-        return 0
-    # Not the device: the same network disk has another number on another host.
-    facts = f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns} {now.st_ino}"
-    return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little")

@@ -1,6 +1,6 @@
 """What becomes of each photo, in the order of the list, on any number of ranks."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import Chunk, run_of_crops, run_of_photos
 from birdsonnx.inference.keeping.journal import Journal
 from birdsonnx.inference.units import Pieces, Units
+from birdsonnx.runtime.audience import Advance
 from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 
@@ -96,7 +97,7 @@ def _each(chunk: Chunk, photos: Sequence[Photo]) -> Iterator[Named]:
             yield Named(photos[index], log_probs, known=score, index=index)
 
 
-def counted(outcomes: Iterable[Named], advance: Callable[[int], None]) -> Iterator[Named]:
+def counted(outcomes: Iterable[Named], advance: Advance) -> Iterator[Named]:
     """The same outcomes; `advance` is told of each as it comes."""
     for each in outcomes:
         advance(1)

@@ -16,9 +16,10 @@ from birdsonnx.images.crops import BoxRequest
 from birdsonnx.images.detections import Detections
 from birdsonnx.images.inputs import collect
 from birdsonnx.images.photo_list import Photo, paths_of
+from birdsonnx.images.photo_status import status_of
 from birdsonnx.images.sequences import Sequences
 from birdsonnx.inference.classifier import Classifier
-from birdsonnx.inference.deciding import of_prediction, stamps_of
+from birdsonnx.inference.deciding import of_prediction
 from birdsonnx.inference.evaluating.labels import label_in
 from birdsonnx.inference.judging.bursts import Answer, sequences_of, sharing
 from birdsonnx.inference.judging.verdicts import Judge, Judged, Keeper
@@ -33,7 +34,7 @@ from birdsonnx.inference.opening import ChosenModel, choose_model, open_model
 from birdsonnx.inference.requests import Request
 from birdsonnx.inference.units import Pieces
 from birdsonnx.model.metadata import KNOWN
-from birdsonnx.runtime.audience import Audience
+from birdsonnx.runtime.audience import Advance, Audience
 from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 
@@ -120,7 +121,7 @@ class _Progress:
             Pieces(photos, classifier.per_run),
             classifier.num_classes,
             KNOWN in classifier.engine.outputs,
-            stamps_of(photos),
+            status_of(photos),
         )
         what = "photos" if self.request.boxes is None else "boxes"
         facts = of_prediction(classifier, photos)
@@ -133,7 +134,7 @@ class _Chosen:
 
     request: Request
     say: Callable[[str], None]
-    advance: Callable[[int], None]
+    advance: Advance
     """Is told of photos as they are found."""
     detections: Detections | None = None
     """A detector's file, on rank 0 alone: the others need none of its text."""
@@ -230,7 +231,7 @@ def record(
     ranks: Ranks,
     files: Files = Files(),
     judge: Judge | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Advance = lambda _: None,
     sorter: Sorter | None = None,
     sequences: Sequences | None = None,
     refused: Sequence[tuple[Photo, str]] = (),

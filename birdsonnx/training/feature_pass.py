@@ -13,6 +13,7 @@ from birdsonnx.errors import BirdsonnxError, TrainingError
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import Views
 from birdsonnx.inference.forward import Chunk, in_units, run_of_photos
+from birdsonnx.runtime.audience import Advance
 from birdsonnx.runtime.on_demand import next_size
 from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
@@ -21,14 +22,11 @@ from birdsonnx.training.table_file import TableFile
 
 ROWS_PER_UNIT = 64
 
-Advance = Callable[[int], None]
-
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a unit."""
 
-    rank: int
     refused: tuple[tuple[int, str], ...]
     """Positions and reasons of photos that cannot be used."""
     failed: bool = False
@@ -94,7 +92,6 @@ class FeaturePass:
         self, units: Iterator[range], meanwhile: Callable[[], None] | None, /
     ) -> Iterator[tuple[range, Outcome]]:
         """Write the rows of each unit. An error waits in `failure`: the other ranks have to come along."""
-        rank = self._ranks.rank
 
         def pieces(unit: range) -> Iterator[range]:
             return (unit[start : start + self._per_run] for start in range(0, len(unit), self._per_run))
@@ -107,10 +104,10 @@ class FeaturePass:
                     self._phases.add("features", chunk.compute_s / self._backbone.streams)
                     self._write(chunk)
                     refused += chunk.refused
-                yield unit, Outcome(rank, tuple(refused))
+                yield unit, Outcome(tuple(refused))
         except BirdsonnxError as error:
             self.failure = error
-            yield range(0), Outcome(rank, (), failed=True)
+            yield range(0), Outcome((), failed=True)
             for _ in units:  # till rank 0 knows
                 pass
 

@@ -28,11 +28,12 @@ from birdsonnx.errors import ArtifactError, BirdsonnxError
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.photo_list import Photo, Repeated, names_of
 from birdsonnx.images.transforms import Views
+from birdsonnx.runtime.audience import Advance
 from birdsonnx.runtime.phases import Phases
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.training import photo_contents, refused_photos
 from birdsonnx.training.backbone import Backbone
-from birdsonnx.training.feature_pass import Advance, FeaturePass
+from birdsonnx.training.feature_pass import FeaturePass
 from birdsonnx.training.table_file import Layout, TableFile
 
 Rows = npt.NDArray[Any]

@@ -12,10 +12,10 @@ from birdsonnx.images.batches import decode
 from birdsonnx.images.decoding import Decoder, Pixels
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.images.transforms import chance_of
+from birdsonnx.runtime.audience import Advance
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import PHOTOS_PER_RUN, in_streams, slices
 from birdsonnx.training import refused_photos
-from birdsonnx.training.feature_pass import Advance
 from birdsonnx.training.feature_table import Rows
 
 Kept = TypeVar("Kept")

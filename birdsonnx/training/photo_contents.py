@@ -21,6 +21,7 @@ from birdsonnx.artifacts import checksums
 from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint_of_file
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.photo_list import Photo, paths_of
+from birdsonnx.images.photo_status import TIMES, Status, status_of
 from birdsonnx.runtime.ranks import Ranks
 from birdsonnx.runtime.sessions import in_streams
 
@@ -76,27 +77,21 @@ def _name_of(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
-def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
-    """What was kept, nothing where that is damaged; and the photos' status now, int64 `[photos, 5]`."""
+def _known(path: Path, photos: Sequence[Photo]) -> tuple[npt.NDArray[np.void], Status]:
+    """What was kept, nothing where that is damaged; and the photos' status now."""
     kept = np.zeros(len(photos), KEPT)
     content = checksums.read(path)
     with suppress(ValueError, EOFError):
         found = np.load(io.BytesIO(content or b""), allow_pickle=False)
         if found.dtype == KEPT and found.shape == kept.shape:
             kept = found
-    status = np.full((len(photos), 5), -1, np.int64)
-    for row, place in zip(status, paths_of(photos), strict=True):
-        with suppress(OSError):
-            now = os.stat(place)  # noqa: PTH116 - a text, for a million photos
-            facts = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-            row[:] = [fact & (2**63 - 1) for fact in facts]  # the first two may have 64 bits without a sign
-    return kept, status
+    return kept, status_of(photos)
 
 
-def _keep(path: Path, digests: Digests, status: npt.NDArray[np.int64]) -> None:
+def _keep(path: Path, digests: Digests, status: Status) -> None:
     kept = np.zeros(len(digests), KEPT)
     kept["digest"] = digests
-    settled = status[:, 3:].max(axis=1) < time.time_ns() - SETTLED_S * 10**9
+    settled = status[:, TIMES].max(axis=1) < time.time_ns() - SETTLED_S * 10**9
     kept["status"] = np.where(settled[:, np.newaxis], status, 0)
     buffer = io.BytesIO()
     np.save(buffer, kept, allow_pickle=False)

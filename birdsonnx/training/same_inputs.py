@@ -7,13 +7,12 @@ may come over MPI.
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from birdsonnx import artifacts
 from birdsonnx.images.folders import LabelledFolder
-from birdsonnx.images.photo_list import paths_of
+from birdsonnx.images.photo_status import SIZE, status_of
 from birdsonnx.runtime.ranks import Ranks
 
 
@@ -42,11 +41,4 @@ def _once_a_host(ranks: Ranks, path: Path, measure: Callable[[], str]) -> str | 
 
 
 def _sizes(folder: LabelledFolder) -> str:
-    digest = hashlib.sha256()
-    for path in paths_of(folder.photos):
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116 - a text, for a million photos
-        except OSError:
-            size = -1
-        digest.update(f"{size}\n".encode())
-    return digest.hexdigest()
+    return hashlib.sha256(status_of(folder.photos)[:, SIZE].tobytes()).hexdigest()

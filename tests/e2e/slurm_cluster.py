@@ -121,6 +121,8 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"job {job} does not end")
             time.sleep(0.05)
+        # slurmd has taken back the job's credential, and takes any of the same second for that one.
+        time.sleep(1.1)
         self.call("scontrol", "update", f"jobid={job}", "StartTime=now")
         self.wait_for(job, "RUNNING", restarts=restarts)
 

@@ -196,12 +196,12 @@ def test_a_second_signal_ends_at_once(config, wait):
 
 
 IN_AN_IMPORT = """
-import sys, time
+import os, sys, time
 from importlib.abc import MetaPathFinder
 class Slow(MetaPathFinder):
     def find_spec(self, name, *others):
         if name == "typer":
-            print("working", flush=True)
+            os.write(1, b"working\\n")  # in one piece, also where PYTHONUNBUFFERED lets print write two
             {wait}
 sys.meta_path.insert(0, Slow())
 from birdsonnx.__main__ import main
@@ -225,7 +225,6 @@ UNTIL_THE_SIGNAL = """
                 time.sleep(0.02)
 """
 TO_ONE = """
-            import os
             if os.environ["PMI_RANK"] == "1":
                 os.kill(os.getpid(), {number})
 """

@@ -191,7 +191,6 @@ def test_a_rank_that_is_killed_ends_the_job(cluster, submit, config, tmp_path):
 # --- Prediction -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # now and then Slurm 22.05 takes the end of the stopped job for that of the restarted one
 def test_a_prediction_that_is_stopped_goes_on_to_the_same_files(cluster, submit):
     tiny_model(3, CLASSES).save(Path("model.onnx"))
     generator = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """A record of the progress of a prediction: what became of the photos of a unit (`units`).
 
 magic, first piece, pieces, rows, bytes of text    little-endian, `HEAD`
-BLAKE2b of the photos' stamps, when they were read
+BLAKE2b of the status of the photos' files, before they were read
 checksum                                           BLAKE2b of all the others, with a key made of the line
 positions of the rows in the unit                  uint32 [rows]
 log-probabilities                                  float32 [rows, classes]
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from birdsonnx.artifacts.checksums import FINGERPRINT_BYTES, fingerprint
-from birdsonnx.inference.deciding import Stamps
+from birdsonnx.images.photo_status import DEVICE, Status
 from birdsonnx.inference.forward import NO_VALUES, Chunk
 from birdsonnx.inference.units import Pieces, Unit
 
@@ -33,13 +33,14 @@ class Shape:
     classes: int
     has_known: bool
     """Whether the network has the output `known`."""
-    stamps: Stamps
+    status: Status
     """Of the photos, before any of them is read."""
 
     def stamp_of(self, unit: Unit) -> bytes:
         """What tells whether one of the unit's photos has changed."""
         photos = self.pieces.positions(unit)
-        return fingerprint(self.stamps[photos.start : photos.stop].tobytes())
+        # Not the device: the same network disk has another number on another host.
+        return fingerprint(self.status[photos.start : photos.stop, DEVICE + 1 :].tobytes())
 
     def payload_bytes(self, rows: int, text: int) -> int:
         return rows * (POSITION.itemsize + VALUE.itemsize * (self.classes + self.has_known)) + text

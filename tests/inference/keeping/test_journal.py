@@ -10,7 +10,8 @@ import pytest
 
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.photo_list import Photo
-from birdsonnx.inference.deciding import WORDS, Facts, Stamps
+from birdsonnx.images.photo_status import Status
+from birdsonnx.inference.deciding import WORDS, Facts
 from birdsonnx.inference.forward import Chunk
 from birdsonnx.inference.keeping import journal as journals
 from birdsonnx.inference.keeping.journal import Journal, folder_beside
@@ -25,12 +26,12 @@ OTHERS = Facts(dict.fromkeys(WORDS, "that"))
 ODD = os.fsdecode(b"bad \xff.png")
 
 
-STAMPS = np.arange(1, PHOTOS + 1, dtype=np.uint64)
+STATUS = np.arange(5 * PHOTOS, dtype=np.int64).reshape(PHOTOS, 5)
 
 
-def shape(has_known: bool = True, stamps: Stamps = STAMPS) -> Shape:
+def shape(has_known: bool = True, status: Status = STATUS) -> Shape:
     photos = [Photo(Path(f"{number}.png"), f"{number}.png") for number in range(PHOTOS)]
-    return Shape(Pieces(photos, PER_RUN), CLASSES, has_known, stamps)
+    return Shape(Pieces(photos, PER_RUN), CLASSES, has_known, status)
 
 
 def chunk(photos: range, has_known: bool = True, refused: tuple[int, ...] = (5, 6, 21)) -> Chunk:
@@ -103,11 +104,11 @@ def test_a_unit_that_is_there_twice_counts_once():
 def test_a_changed_photo_costs_its_unit_and_no_more():
     written()
     for changed, unit in ((0, UNITS[1]), (PHOTOS - 1, UNITS[2])):
-        stamps = STAMPS.copy()
-        stamps[changed] += 1
+        status = STATUS.copy()
+        status[changed, -1] += 1
         said: list[str] = []
         with journals.kept(
-            Path("output_1.h5"), FACTS, shape(stamps=stamps), "photos", said.append
+            Path("output_1.h5"), FACTS, shape(status=status), "photos", said.append
         ) as journal:
             assert journal is not None
             assert sorted(map(str, journal.units.values())) == sorted(
@@ -116,7 +117,7 @@ def test_a_changed_photo_costs_its_unit_and_no_more():
             assert said[0].endswith("; computed anew: records of changed photos 1")
             journal.add(unit, chunk(journal._shape.pieces.positions(unit)))
             journal.close()
-            again = Journal(FOLDER, FACTS, shape(stamps=stamps))
+            again = Journal(FOLDER, FACTS, shape(status=status))
             assert (len(again.units), again.changed, again.damaged) == (len(UNITS), 0, 0)
         written()
 
