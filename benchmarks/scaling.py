@@ -1,6 +1,7 @@
 """How speed grows with ranks, each with one thread on a core of its own: `make bench-scaling`.
 
-    python -m benchmarks.scaling [--data DATA --model MODEL.onnx] [--quick] [--rounds 5] [--json FILE]
+    python -m benchmarks.scaling [--data DATA --model MODEL.onnx] [--quick] [--rounds 5]
+                                 [--runs predict head conv5 all] [--json FILE]
 
 Every round runs, interleaved: one rank on one core; as many independent runs as cores, one on each, which is
 what the machine gives (memory and clock are shared); as many ranks as cores; and twice as many ranks, two to
@@ -40,7 +41,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "all": ("num_epochs=1", 'birdsonnx.trainable=["*"]', "data.input_path=few"),
 }
 """Trainings, by what is trained."""
-ROWS = ("features", "predict", *RUNS)
+PARTS = ("predict", *RUNS)
 
 Figures = dict[str, Any]
 
@@ -109,10 +110,10 @@ class Folder:
         return found
 
 
-def one_round(folders: Sequence[Folder]) -> dict[str, dict[str, Figures]]:
+def one_round(folders: Sequence[Folder], runs: Sequence[str]) -> dict[str, dict[str, Figures]]:
     """Every setup once, run by run."""
     found: dict[str, dict[str, Figures]] = {name: {} for name in (ALONE, APART, TOGETHER, CROWDED)}
-    for what in ("predict", *RUNS):
+    for what in runs:
         found[ALONE] |= folders[0].measure(what, CORES[:1])
         with ThreadPoolExecutor(len(CORES)) as pool:
             apart = list(pool.map(lambda folder, core: folder.measure(what, [core]), folders, CORES))  # noqa: B023
@@ -142,7 +143,8 @@ def report(rounds: Sequence[dict[str, dict[str, Figures]]], counts: dict[str, in
         f"| by CPU time of the run | {2 * cores} ranks on {cores} cores |",
         "|---" * 8 + "|",
     ]
-    for row in ROWS:
+    rows = list(rounds[0][ALONE])
+    for row in rows:
         found = [ratios(each, row, cores) for each in rounds]
         mid = {name: statistics.median(each[name] for each in found) for name in found[0]}
         of_that = statistics.median(each["ranks"] / each["machine"] for each in found)
@@ -155,7 +157,7 @@ def report(rounds: Sequence[dict[str, dict[str, Figures]]], counts: dict[str, in
             f"| {row} | {speeds[0]:.1f} | {speeds[1]:.1f} | {mid['ranks']:.2f} ({spread}) "
             f"| {mid['machine']:.2f} | {of_that:.2f} | {mid['cpu']:.2f} | {mid['crowded']:.2f} |"
         )
-    for row in ROWS:
+    for row in rows:
         lines.append(f"\n{row}, seconds of each rank:")
         for setup in (ALONE, TOGETHER):
             for rank, phases in enumerate(rounds[-1][setup][row]["phases"]):
@@ -175,7 +177,7 @@ def works(rounds: Sequence[dict[str, dict[str, Figures]]], counts: dict[str, int
     from benchmarks.link_check import WEIGHTS
 
     found = []
-    for row in RUNS:
+    for row in filter(rounds[0][ALONE].__contains__, RUNS):
         phases = [each[ALONE][row]["phases"][0] for each in rounds]
         photos = done(row, counts)
         step_s = statistics.median(each["step"] + each["load"] for each in phases)
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a third of the photos")
     parser.add_argument("--photos", type=int, default=576, help="a third of them for full fine-tuning")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", nargs="+", choices=PARTS, default=PARTS, help="only these")
     parser.add_argument("--json", type=Path, help="write every figure here")
     options = parser.parse_args()
     photos = options.photos // 3 if options.quick else options.photos
@@ -212,7 +215,7 @@ def main() -> None:
         rounds = []
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-            rounds.append(one_round(folders))
+            rounds.append(one_round(folders, options.runs))
     if options.json is not None:
         written = {"works": works(rounds, counts), "cores": len(CORES), "counts": counts, "rounds": rounds}
         options.json.write_text(json.dumps(written, indent=2) + "\n")
