@@ -11,7 +11,8 @@ halving and doubling; where the number of hosts is no power of two, those beyond
 neighbour first, and get the sum at the end. Formulas: Thakur, Rabenseifner and Gropp, "Optimization of
 Collective Communication Operations in MPICH", International Journal of High Performance Computing
 Applications 19 (1), 2005, sections 4.4 and 4.5. Of several ranks on a host MPICH sums first, through shared
-memory, and one of them speaks for all.
+memory, and one of them speaks for all. All of this for one part of the numbers after the other, two of which
+are under way (`runtime.sums_in_parts`).
 
     python -m benchmarks.cost_model LINKS.json WORKS.json [--ranks 128]
 
@@ -21,14 +22,18 @@ prints the efficiency up to so many ranks.
 import argparse
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from birdsonnx.runtime.sums_in_parts import PART_BYTES, UNDER_WAY
+
 SHORT = 2_048
 """Bytes, up to which MPICH doubles recursively (MPIR_CVAR_ALLREDUCE_SHORT_MSG_SIZE)."""
+ASKED_FOR = 16_000
+"""Bytes of a message that MPICH asks for first."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,16 @@ class Link:
 
     `points` are bytes and seconds, as measured, in ascending order, with straight lines between them, since
     a longer message is asked for first and costs more than one latency; beyond them the last line goes on.
+    `rested` are those after a pause: TCP then begins slowly again (RFC 5681, section 4.1).
     """
 
     points: Sequence[Sequence[float]]
+    rested: Sequence[Sequence[float]] = ()
+
+    @property
+    def after_rest(self) -> "Link":
+        """For the first messages of a step."""
+        return Link(self.rested or self.points)
 
     @property
     def latency_s(self) -> float:
@@ -51,6 +63,11 @@ class Link:
         """In each direction, of the longest messages."""
         (size, seconds), (longer, later) = self.points[-2:]
         return (longer - size) / (later - seconds)
+
+    @property
+    def wait_s(self) -> float:
+        """Of a message that is asked for first, but has next to no bytes."""
+        return self.message_s(ASKED_FOR)
 
     def message_s(self, size: float) -> float:
         (last, seconds), sizes = self.points[-1], [point[0] for point in self.points]
@@ -77,6 +94,12 @@ class Work:
 
 def sum_s(size: float, hosts: int, link: Link, added_per_s: float) -> float:
     """Seconds to sum `size` bytes of each host on all hosts; `added_per_s` is how many bytes a core adds."""
+    messages = 2 * (hosts.bit_length() - 1)
+    return in_parts_s(size, link, messages, lambda part, way: part_s(part, hosts, way, added_per_s))
+
+
+def part_s(size: float, hosts: int, link: Link, added_per_s: float) -> float:
+    """The same for one part."""
     if hosts == 1:
         return 0.0
     rounds = hosts.bit_length() - 1
@@ -91,14 +114,29 @@ def sum_s(size: float, hosts: int, link: Link, added_per_s: float) -> float:
 
 
 def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> float:
-    """The same for gradients that travel in bfloat16 (`runtime.rounded_sums`): every host gets one part of
+    """The same for gradients that travel in bfloat16 (`runtime.rounded_sums`): every host gets one share of
     everyone's (MPICH exchanges long messages pair by pair), sums it, and gives the sum to all (round a ring).
 
     `size` is that of the float32 numbers; of `rounded_per_s` of those bytes a core rounds, adds up and widens
     one after the other."""
-    if hosts == 1:
-        return 0.0
-    return 2 * (hosts - 1) * link.message_s(size / 2 / hosts) + size / rounded_per_s
+    messages = 2 * (hosts - 1)
+
+    def rounded_part_s(part: float, way: Link) -> float:
+        return messages * way.message_s(part / 2 / hosts) + part / rounded_per_s if messages else 0.0
+
+    return in_parts_s(size, link, messages, rounded_part_s)
+
+
+def in_parts_s(size: float, link: Link, messages: int, part_s: Callable[[float, Link], float]) -> float:
+    """Parts after each other. But while one waits for its messages to be asked for and to come, the other's
+    bytes travel."""
+    whole, rest = divmod(size, PART_BYTES)
+    first, *further = [PART_BYTES] * int(whole) + [rest] * (rest > 0)
+    seconds = part_s(first, link.after_rest)
+    for part in further:
+        alone = part_s(part, link)
+        seconds += max(alone / UNDER_WAY, alone - messages * link.wait_s)
+    return seconds
 
 
 def step_s(work: Work, batch: int, ranks: int, sum_s: float, ranks_per_core: float = 1.0) -> float:
@@ -107,9 +145,12 @@ def step_s(work: Work, batch: int, ranks: int, sum_s: float, ranks_per_core: flo
     return (work.photo_s * share + work.rest_s) * max(1.0, ranks_per_core) + sum_s
 
 
-def measured(times_s: Mapping[str, float]) -> Link:
+def measured(times_s: Mapping[str, float], rested_s: Mapping[str, float] | None = None) -> Link:
     """A link from seconds of exchanges by bytes, which are JSON's keys."""
-    return Link(sorted((float(size), seconds) for size, seconds in times_s.items()))
+    points, rested = (
+        sorted((float(size), seconds) for size, seconds in each.items()) for each in (times_s, rested_s or {})
+    )
+    return Link(points, rested)
 
 
 def doublings(most: int) -> list[int]:

@@ -6,8 +6,9 @@ On one machine: hosts are namespaces (`hosts.py`), their links are shaped by `tc
 `delayed_link.py`, each host has one core, and shares it where there are more hosts than cores. There the
 forward and backward passes are a sleep of known length (`paced_steps.py`), which needs no core; the sum and
 all else are the product's. Constants: the link's are those of pairs of hosts that exchange messages, with as
-many hosts as the steps; what a core adds per second, and what a step takes on one rank besides the sleep, are
-measured on one core. The model then says what the steps take; none of its constants is fitted to steps.
+many hosts as the steps; what a core adds per second, and what a step takes besides the sleep and the sum, are
+CPU seconds, while all hosts do the same: they share one memory. The model then says what the steps take; none
+of its constants is fitted to steps.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cost_model, hosts
-from benchmarks.cost_model import Work
+from benchmarks.cost_model import Sums, Work
 
 LINKS = {
     "1 Gbit/s, 50 us": (1.0, 50.0),
@@ -58,17 +59,15 @@ def delayed(made: Sequence[hosts.Host], delay_us: float) -> Iterator[None]:
         yield
 
 
-def steps(count: int, gbit_per_s: float | None, delay_us: float, settings: Sequence[str] = ()) -> Any:
+def steps(count: int, gbit_per_s: float, delay_us: float, settings: Sequence[str] = ()) -> Any:
     """What `paced_steps` finds on so many hosts."""
     cores = sorted(os.sched_getaffinity(0))
     own = [{cores[number % len(cores)]} for number in range(count)]
     program = [sys.executable, "-m", "benchmarks.paced_steps", str(PHOTO_MS), str(BATCH)]
     program += [",".join(map(str, WEIGHTS.values())), *settings]
-    with hosts.made(count, gbit_per_s, own) as made, contextlib.ExitStack() as stack:
-        if count > 1:
-            stack.enter_context(delayed(made, delay_us))
-            names = ",".join(host.name for host in made)
-            program = [MPIRUN, "-hosts", names, "-ppn", "1", "-np", str(count), *program]
+    with hosts.made(count, gbit_per_s, own) as made, delayed(made, delay_us):
+        names = ",".join(host.name for host in made)
+        program = [MPIRUN, "-hosts", names, "-ppn", "1", "-np", str(count), *program]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **OVER_TCP}
         done = made[0].run(program, env=environment)
     if done.returncode:
@@ -91,18 +90,14 @@ def report(found: dict[str, Any], cores: int) -> tuple[str, float]:
     for name in LINKS:
         for key, figures in found[name].items():
             hosts_count, precision = int(key.split()[0]), key.split()[1]
-            link = cost_model.measured(figures["exchanges_s"])
+            link = cost_model.measured(figures["exchanges_s"], figures["rested_s"])
+            crowd = max(1.0, hosts_count / cores)  # what computes takes so much longer; the sleep does not
+            sums = Sums(figures["added_per_s"] / crowd, figures["rounded_per_s"] / crowd)
             for title, weights in WEIGHTS.items():
-                rest_s = found["1"]["rest_s"][str(weights)]
+                rest_s = crowd * figures["rest_s"][str(weights)]
                 work = Work(title, weights, PHOTO_MS / 1e3, rest_s)
-                if precision == "fp32":
-                    summed = cost_model.sum_s(4 * weights, hosts_count, link, figures["added_per_s"])
-                else:
-                    per_s = figures["rounded_per_s"] / max(1.0, hosts_count / cores)
-                    summed = cost_model.rounded_sum_s(4 * weights, hosts_count, link, per_s)
-                # The sleep needs no core: only the rest is shared.
-                shared = rest_s * (max(1.0, hosts_count / cores) - 1)
-                step = cost_model.step_s(work, BATCH, hosts_count, summed) + shared
+                summed = sums.seconds(work, hosts_count, link, precision)
+                step = cost_model.step_s(work, BATCH, hosts_count, summed)
                 measured = figures["steps_s"][str(weights)]
                 worst = max(worst, abs(step / measured - 1))
                 lines.append(
@@ -122,22 +117,21 @@ def main() -> None:
     options = parser.parse_args()
     if (reason := hosts.why_not()) is not None:
         raise SystemExit(f"no hosts can be made here: {reason}")
-    rounds: dict[str, list[Any]] = {"1": []}
+    rounds: dict[str, list[Any]] = {}
     for number in range(options.rounds):
-        rounds["1"].append(steps(1, None, 0))
         for name, link in LINKS.items():
             for count, precision in itertools.product(options.hosts, ("fp32", "bf16")):
                 print(f"round {number + 1}: {name}, {count} hosts, {precision}", file=sys.stderr)
                 found = steps(count, *link, [f"birdsonnx.exchange_precision={precision}"])
                 rounds.setdefault(f"{name}/{count} {precision}", []).append(found)
-    found = {"1": medians(rounds["1"]), **{name: {} for name in LINKS}}
+    found: dict[str, Any] = {name: {} for name in LINKS}
     for key, each in rounds.items():
-        if key != "1":
-            name, kind = key.rsplit("/", 1)
-            found[name][kind] = medians(each)
+        name, kind = key.rsplit("/", 1)
+        found[name][kind] = medians(each)
     if options.json is not None:
         two = {name: found[name][f"{min(options.hosts)} fp32"] for name in LINKS}
-        links = {name: asdict(cost_model.measured(each["exchanges_s"])) for name, each in two.items()}
+        measured = cost_model.measured
+        links = {n: asdict(measured(each["exchanges_s"], each["rested_s"])) for n, each in two.items()}
         rates = {
             rate: statistics.median(each[rate] for each in two.values())
             for rate in ("added_per_s", "rounded_per_s")

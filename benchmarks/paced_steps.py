@@ -4,8 +4,9 @@
 
 All else is the product's own: the share of the batch, the sum over all ranks, the norm, Adam. So only that is
 measured, on any number of cores. Before that, the link: neighbours (0 and 1, 2 and 3, …) send each other
-messages of several sizes, all pairs at the same time, and wait as the product does. KEY=VALUE are of the
-config. Prints one JSON object: seconds, medians.
+messages of several sizes, all pairs at the same time, and wait as the product does; one after another, and
+after pauses. And the steps without their sum, on all ranks at the same time: hosts of one machine share its
+memory. KEY=VALUE are of the config. Prints one JSON object: seconds, medians.
 """
 
 import json
@@ -26,7 +27,8 @@ import numpy as np
 from birdsonnx.config import reading
 from birdsonnx.runtime import ranks as joining
 from birdsonnx.runtime.ranks import MPIRanks, Ranks
-from birdsonnx.runtime.rounded_sums import add_in_order, round_to_halves, widen
+from birdsonnx.runtime.rounded_sums import bfloat16, round_into, sum_in_order
+from birdsonnx.runtime.sums_in_parts import PART_BYTES
 from birdsonnx.training import loop, optimizers
 from birdsonnx.training.epochs import NOT_BEGUN, Batch
 from birdsonnx.training.gradients import Gradients
@@ -34,8 +36,12 @@ from birdsonnx.training.kernels import Feeds, Run
 from birdsonnx.training.parameters import Flat, FlatWeights
 
 WARM, STEPS = 2, 8
-SIZES = (8, 1_000, 16_000, 64_000, 1_000_000, 8_000_000, 32_000_000)
-"""Bytes of messages."""
+SIZES = (8, 1_000, 16_000, 64_000, 250_000, 1_000_000, 8_000_000)
+"""Bytes of messages; of a part of a sum two hosts exchange halves, and that is the most."""
+PAUSE_S = 0.3
+"""About as long as a step rests between two sums."""
+MANY = 16_000_000
+"""Numbers, as many as are trained: they are in no cache when a step comes to its sum."""
 
 
 class Sleeping:
@@ -119,11 +125,16 @@ class Photos:
 
 
 def timed(
-    ranks: Ranks, call: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter
+    ranks: Ranks,
+    call: Callable[[], object],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    pause_s: float = 0.0,
 ) -> float:
     """The median; what only computes is better measured by the CPU's clock, which no other work moves."""
     found = []
     for _ in range(rounds + 1):
+        time.sleep(pause_s)
         ranks.wait_for_all()
         started = clock()
         call()
@@ -131,12 +142,12 @@ def timed(
     return statistics.median(found[1:])
 
 
-def exchanges(ranks: MPIRanks) -> dict[int, float]:
+def exchanges(ranks: MPIRanks, pause_s: float = 0.0) -> dict[int, float]:
     """Seconds of an exchange with the neighbour, by bytes; the longest of all ranks."""
     comm, partner = ranks._comm, ranks.rank ^ 1
     found = {}
     for size in SIZES:
-        out, into = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        out, into = np.ones(size, np.uint8), np.ones(size, np.uint8)  # zeros would be one page
 
         def exchange(out: Any = out, into: Any = into) -> None:
             if partner < ranks.size:
@@ -144,16 +155,45 @@ def exchanges(ranks: MPIRanks) -> dict[int, float]:
                 ranks._sleep_until_done(receiving)
                 ranks._sleep_until_done(sending)
 
-        found[size] = max(ranks.everyone(timed(ranks, exchange, 5 if size > 1e6 else 15)))
+        found[size] = max(
+            ranks.everyone(timed(ranks, exchange, 5 if size > 1e6 or pause_s else 15, pause_s=pause_s))
+        )
     return found
+
+
+def parts_of(values: Flat) -> Iterable[Flat]:
+    size = PART_BYTES // values.itemsize
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def rounding(values: Flat) -> None:
     """What a sum of two hosts' numbers in bfloat16 computes."""
-    halves = np.empty(len(values), np.uint16)
-    round_to_halves(values, halves)
-    add_in_order(halves.reshape(2, -1), values[: len(values) // 2])
-    widen(halves, values)
+    for part in parts_of(values):
+        out, into = np.zeros((2, 2, len(part) // 2), bfloat16)
+        round_into(out.reshape(-1), part)
+        round_into(into[0], sum_in_order(out))
+        part[...] = into.reshape(-1)
+
+
+def adding(ranks: MPIRanks, values: Flat, further: Flat) -> None:
+    """To values what another host gave for each part."""
+    for part in parts_of(values):
+        ranks._mpi.SUM.Reduce_local(further[: len(part)], part)
+
+
+class Meeting:
+    """Ranks that only come together where they would sum."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ranks, name)
+
+    def add_up(self, _values: Flat) -> None:
+        self._ranks.wait_for_all()
+
+    add_up_rounded = add_up
 
 
 def main() -> None:
@@ -163,17 +203,14 @@ def main() -> None:
     found: dict[str, Any] = {"ranks": ranks.size}
     if isinstance(ranks, MPIRanks):
         found["exchanges_s"] = exchanges(ranks)
-        values = np.ones(4_000_000, np.float32)
-        added = values.copy()
-        seconds = timed(ranks, lambda: ranks._mpi.SUM.Reduce_local(values, added), 5, time.process_time)
+        found["rested_s"] = exchanges(ranks, PAUSE_S)
+        values, further = np.ones(MANY, np.float32), np.ones(PART_BYTES // 4, np.float32)
+        seconds = timed(ranks, partial(adding, ranks, values, further), 5, time.process_time)
         found["added_per_s"] = values.nbytes / seconds
-        found["rounded_per_s"] = values.nbytes / timed(ranks, partial(rounding, values), 3, time.process_time)
-        found["sums_s"] = {}
-        for count in counts:
-            found["sums_s"][count] = timed(ranks, partial(ranks.add_up, np.zeros(count + 2, np.float32)), 5)
-    steps = {count: step_s(ranks, photo_s, batch, count, sys.argv[4:]) for count in counts}
-    found["steps_s"] = {count: step for count, (step, _) in steps.items()}
-    found["rest_s"] = {count: rest for count, (_, rest) in steps.items()}
+        found["rounded_per_s"] = values.nbytes / timed(ranks, partial(rounding, values), 5, time.process_time)
+    meeting = cast(Ranks, Meeting(ranks))
+    found["rest_s"] = {count: step_s(meeting, photo_s, batch, count, sys.argv[4:])[1] for count in counts}
+    found["steps_s"] = {count: step_s(ranks, photo_s, batch, count, sys.argv[4:])[0] for count in counts}
     if ranks.is_first:
         print(json.dumps(found))
 

@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,11 @@ from birdsonnx.extras import how_to_install
 from birdsonnx.runtime import far_hosts, on_demand
 from birdsonnx.runtime.launchers import is_first_launched, is_started_by_srun, launched_processes
 from birdsonnx.runtime.on_demand import Work
-from birdsonnx.runtime.rounded_sums import RoundedSums
+from birdsonnx.runtime.sums_in_parts import Steps, add_up_in_parts
 from birdsonnx.runtime.waiting import Watch
+
+if TYPE_CHECKING:
+    from birdsonnx.runtime.rounded_sums import RoundedSums
 
 T = TypeVar("T")
 
@@ -91,7 +94,7 @@ class Ranks:
                 raise error
 
     def add_up(self, values: npt.NDArray[Any]) -> None:
-        """Replace `values` by the sum over all ranks, in place."""
+        """Replace `values`, `[n]`, by the sum over all ranks, in place."""
 
     def add_up_rounded(self, values: npt.NDArray[np.float32]) -> None:
         """The same sum, of numbers that go from host to host in bfloat16 (`rounded_sums`)."""
@@ -198,13 +201,22 @@ class MPIRanks(Ranks):
         return received
 
     def add_up(self, values: npt.NDArray[Any]) -> None:
-        self._meet(self._comm.Iallreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM))
+        def begin(part: npt.NDArray[Any]) -> Steps:
+            yield self._comm.Iallreduce(self._mpi.IN_PLACE, part, op=self._mpi.SUM)
+
+        self._add_up(values, begin)
 
     def add_up_rounded(self, values: npt.NDArray[np.float32]) -> None:
         if self._rounded_sums is None:
+            from birdsonnx.runtime.rounded_sums import RoundedSums  # ml_dtypes takes 8 ms
+
             self.wait_for_all()  # what comes now would burn a core where a rank does not come
-            self._rounded_sums = RoundedSums(self._mpi, self._comm, self._meet)
-        self._rounded_sums.add_up(values)
+            self._rounded_sums = RoundedSums(self._mpi, self._comm)
+        self._add_up(values, self._rounded_sums.add_up)
+
+    def _add_up(self, values: npt.NDArray[Any], begin: Callable[[npt.NDArray[Any]], Steps]) -> None:
+        self._watch.meetings += 1  # one, however many requests this rank has of it
+        add_up_in_parts(values, begin, self._sleep_until_done)
 
     def copy_from(self, owner: int, values: npt.NDArray[Any]) -> None:
         self._meet(self._comm.Ibcast(values, root=owner))

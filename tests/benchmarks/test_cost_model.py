@@ -42,6 +42,22 @@ def test_sums(size, hosts, expected):
     assert sum_s(size, hosts, LINK, ADDED) == pytest.approx(expected)
 
 
+def test_parts_wait_while_others_travel():
+    # 40 MB are parts of 16, 16 and 8. Two hosts: a part is two messages of its half, which wait 1.16 ms each.
+    parts = [2 * (0.001 + 0.080), 2 * 0.081 - 0.00232, 2 * 0.041 - 0.00232]
+    assert sum_s(4e7, 2, LINK, 1e15) == pytest.approx(sum(parts))
+    # 64 hosts' messages of 125 KB take 2.25 ms each, and no more is hidden than two at a time hide.
+    parts = [126 * 0.00225, 126 * 0.00225 / 2, 126 * 0.001625 / 2]
+    assert rounded_sum_s(4e7, 64, LINK, 1e15) == pytest.approx(sum(parts))
+
+
+def test_the_first_part_finds_a_link_that_rested():
+    rested = measured({"0": 0.001, "1e6": 0.011}, {"0": 0.003, "1e6": 0.023})
+    assert sum_s(1e6, 2, rested, 1e15) == pytest.approx(2 * 0.013)
+    warm = sum_s(4e7, 2, Link(rested.points), 1e15)
+    assert sum_s(4e7, 2, rested, 1e15) - warm == pytest.approx(2 * (0.002 + 8e6 * 1e-8))
+
+
 def test_sums_of_halves():
     # Four hosts: three messages of an eighth of the bytes, twice, and what the core does.
     assert rounded_sum_s(1e6, 4, LINK, 2e8) == pytest.approx(6 * (0.001 + 0.00125) + 0.005)
@@ -60,7 +76,7 @@ def test_the_table_says_where_more_ranks_are_slower():
     lines = table([work], {"slow": LINK}, Sums(1e12, 1e12), 32, 4).splitlines()
     assert doublings(9) == [2, 4, 8]
     fp32 = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    seconds = (1.6 + 1.002, 0.8 + 1.504)
+    seconds = (1.6 + 1.000, 0.8 + 1.500)
     assert fp32[:3] == ["all", "slow", "fp32"]
     assert fp32[3:5] == [f"{3.2 / 2 / seconds[0]:.2f}", f"{3.2 / 4 / seconds[1]:.2f}"]
     assert fp32[5] == "4"
