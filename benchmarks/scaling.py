@@ -8,7 +8,9 @@ what the machine gives (memory and clock are shared); as many ranks as cores; an
 a core. Efficiency is the speed of the ranks over that of one times their number; with two ranks to a core,
 over that of one rank to a core, since there are no more cores: 1 would be no loss. By CPU time it is the CPU
 seconds of one rank's run over those of all ranks together, starting included: little of waiting shows in it,
-but much less of other work on the machine. Medians of each round's own ratios, as Markdown.
+but much less of other work on the machine. "Ranks at work" is the share of their time in which they do what
+one rank alone would do too; the rest is start, waiting, exchange and files. Medians of each round's own
+ratios, as Markdown.
 
 Measured are the parts of a run by what `--json` says of it: features of photos that no cache has; predict;
 the head's epochs on them; epochs of `conv5_*` and the head; full fine-tuning. DATA has class folders under
@@ -42,6 +44,9 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 """Trainings, by what is trained."""
 PARTS = ("predict", *RUNS)
+WORK = {"predict": ("decode", "network"), "features": ("decode", "features")}
+"""Phases in which a rank does what one rank alone would do; of the other rows `STEPS`."""
+STEPS = ("load", "step", "optimizer", "evaluation")
 
 Figures = dict[str, Any]
 
@@ -132,16 +137,23 @@ def ratios(each: dict[str, dict[str, Figures]], row: str, cores: int) -> dict[st
         "ranks": alone["seconds"] / together["seconds"] / cores,
         "machine": alone["seconds"] / apart["seconds"],
         "crowded": together["seconds"] / crowded["seconds"],
+        "busy": busy(together, WORK.get(row, STEPS)),
         "cpu": alone["cpu_s"] / together["cpu_s"],
     }
+
+
+def busy(run: Figures, work: Sequence[str]) -> float:
+    """The share of the ranks' time that went into these phases."""
+    worked = sum(seconds for rank in run["phases"] for name, seconds in rank.items() if name in work)
+    return float(worked / len(run["phases"]) / run["seconds"])
 
 
 def report(rounds: Sequence[dict[str, dict[str, Figures]]], counts: dict[str, int], cores: int) -> str:
     """The table, and the phases of the last round."""
     lines = [
         f"| part | photos/s, 1 rank | {cores} ranks | efficiency | what the machine gives | of that "
-        f"| by CPU time of the run | {2 * cores} ranks on {cores} cores |",
-        "|---" * 8 + "|",
+        f"| ranks at work | by CPU time of the run | {2 * cores} ranks on {cores} cores |",
+        "|---" * 9 + "|",
     ]
     rows = list(rounds[0][ALONE])
     for row in rows:
@@ -155,7 +167,8 @@ def report(rounds: Sequence[dict[str, dict[str, Figures]]], counts: dict[str, in
         ]
         lines.append(
             f"| {row} | {speeds[0]:.1f} | {speeds[1]:.1f} | {mid['ranks']:.2f} ({spread}) "
-            f"| {mid['machine']:.2f} | {of_that:.2f} | {mid['cpu']:.2f} | {mid['crowded']:.2f} |"
+            f"| {mid['machine']:.2f} | {of_that:.2f} | {mid['busy']:.3f} | {mid['cpu']:.2f} "
+            f"| {mid['crowded']:.2f} |"
         )
     for row in rows:
         lines.append(f"\n{row}, seconds of each rank:")
