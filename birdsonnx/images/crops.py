@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -110,17 +109,6 @@ class Crop(Photo):
 def _cut_off(start: float, length: float, whole: int) -> tuple[float, float]:
     """Where a side begins and ends, in pixels."""
     return max(start, 0.0) * whole, min(start + length, 1.0) * whole
-
-
-def whole_photos(crops: Sequence[Photo]) -> list[range]:
-    """The positions of each photo's crops, which follow each other."""
-    groups = []
-    start = 0
-    for _, members in groupby(crops, key=lambda crop: crop.path):
-        stop = start + sum(1 for _ in members)
-        groups.append(range(start, stop))
-        start = stop
-    return groups
 
 
 MOST_RUNS = 8

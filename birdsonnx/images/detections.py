@@ -7,6 +7,7 @@ that the file names is opened: its images are looked up among the photos that we
 
 import json
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from birdsonnx.config.section import Finite, Text, as_tuple
 from birdsonnx.config.wording import nearest, nearest_path, refusal, shown
 from birdsonnx.errors import ConfigError, DataError
 from birdsonnx.images.crops import Box, BoxRequest
+from birdsonnx.images.detected_images import Entries, Entry
+from birdsonnx.images.packed_texts import TextPlaces
+from birdsonnx.images.photo_list import Photo
 
 LARGEST = 2**30
 """Bytes of such a file; a million photos with three boxes each have half of that."""
@@ -70,22 +74,6 @@ class Image(BaseModel):
 VIDEO_KEYS = ("frame_rate", "frames_processed")
 
 
-@dataclass(slots=True)
-class Entry:
-    """One image of the file."""
-
-    file: str
-    start: int
-    end: int
-    """Where it stands in the text."""
-    boxes: list[tuple[int, str, Box]]
-    """Those to be named: each one's place among the image's detections, its category, and where it is."""
-    is_photo: bool
-    """Whether it is no video, and the detector could read it."""
-    name: str | None = None
-    """The photo's in results, where it is among those that were given."""
-
-
 @dataclass
 class Detections:
     """A detector's file, of which the images stay text."""
@@ -94,10 +82,19 @@ class Detections:
     text: str
     head: dict[str, Any] = field(default_factory=dict)
     """All but the images, of which there is an empty list."""
-    entries: list[Entry] = field(default_factory=list)
+    entries: Entries = field(default_factory=Entries)
     failed: int = 0
     """Images that the detector could not read."""
     videos: int = 0
+    photos: Sequence[Photo] = ()
+    """Those that were given, as far as that is known."""
+    positions: "array[int]" = field(default_factory=lambda: array("q"))
+    """Which of them each image is; -1: none."""
+
+    def photo_name(self, index: int) -> str | None:
+        """The name in results of an image's photo, where that is among those that were given."""
+        position = self.positions[index]
+        return None if position < 0 else self.photos[position].name
 
     def image(self, entry: Entry) -> dict[str, Any]:
         """An image as the file has it."""
@@ -126,9 +123,7 @@ def read(request: BoxRequest) -> Detections:
         raise DataError(f"{found.where}: {error}") from None
     _require_head(found)
     _require_each_once(found)
-    wanted = _wanted(found, request.categories)
-    for entry in found.entries:
-        entry.boxes = [box for box in entry.boxes if box[1] in wanted]
+    found.entries.want(_wanted(found, request.categories))
     return found
 
 
@@ -160,7 +155,7 @@ def _take(found: Detections, piece: Piece, min_confidence: float) -> None:
     found.failed += image.failure is not None
     found.videos += is_video
     is_photo = not is_video and image.failure is None
-    found.entries.append(Entry(image.file, piece.start, piece.end, boxes if is_photo else [], is_photo))
+    found.entries.append(image.file, piece.start, piece.end, boxes if is_photo else [], is_photo)
 
 
 def _place(piece: Piece) -> str:
@@ -203,14 +198,13 @@ def _require_head(found: Detections) -> None:
 
 
 def _require_each_once(found: Detections) -> None:
-    first: dict[str, int] = {}
-    for index, entry in enumerate(found.entries):
-        other = first.setdefault(entry.file, index)
-        if other != index:
-            raise DataError(
-                f"{found.where}: {shown(entry.file)} is there twice, as {IMAGES}[{other}] and "
-                f"{IMAGES}[{index}]"
-            )
+    files = found.entries.files
+    if (twice := TextPlaces(files).first_repeated()) is not None:
+        first, second = twice
+        raise DataError(
+            f"{found.where}: {shown(files[second])} is there twice, as {IMAGES}[{first}] and "
+            f"{IMAGES}[{second}]"
+        )
 
 
 def _wanted(found: Detections, names: Sequence[str] | None) -> set[str]:
@@ -219,7 +213,7 @@ def _wanted(found: Detections, names: Sequence[str] | None) -> set[str]:
     if names is None:
         names = (ANIMAL,) if ANIMAL in {name.lower() for name in known.values()} else ()
     if not names:  # also those that it does not list: a box that is asked for is not passed over in silence
-        return {*known, *(category for entry in found.entries for _, category, _ in entry.boxes)}
+        return {*known, *found.entries.categories}
     wanted = set()
     for name in names:
         ids = {each for each, other in known.items() if other.lower() == name.lower()}

@@ -1,14 +1,18 @@
 """A detector's boxes and the photos that were given, brought together."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from birdsonnx.errors import DataError
-from birdsonnx.images.crops import BoxRequest, Crop
-from birdsonnx.images.detections import Detections, Entry
+from birdsonnx.images.crop_list import CropList
+from birdsonnx.images.crops import BoxRequest
+from birdsonnx.images.detected_images import Entry
+from birdsonnx.images.detections import Detections
 from birdsonnx.images.inputs import absolute
-from birdsonnx.images.photo_list import Photo
+from birdsonnx.images.packed_texts import PackedTexts, TextPlaces
+from birdsonnx.images.photo_list import Photo, names_of, paths_of
 
 Say = Callable[[str], None]
 
@@ -22,7 +26,7 @@ LISTED = 3
 class Found:
     """What is to be named."""
 
-    crops: list[Crop] = field(default_factory=list)
+    crops: CropList
     """Each photo's follow each other, in the order of the detector's file."""
     refused: Refusals = field(default_factory=list)
     """Photos and boxes that cannot be named, and why."""
@@ -32,72 +36,90 @@ def find(detections: Detections, photos: Sequence[Photo], request: BoxRequest, s
     """The crops of the photos; what is in one of both only is refused, or said.
 
     An image of the file is the photo whose name in results is its path, be it with Windows' backslashes, or
-    whose place it is. Each entry is told its photo's name.
+    whose place it is. The detections are told which photo each is.
 
     Raises:
         DataError: not one image of the file is among the photos, or two are the same photo.
     """
-    by_name = {photo.name: photo for photo in photos}
-    by_place: dict[str, Photo] = {}
-    found, seen = Found(), dict[str, str]()
-    missing = []
-    for entry in detections.entries:
-        if not by_place and _is_absolute(entry.file):
-            by_place = {absolute(photo.path): photo for photo in photos}
-        photo = _photo_of(entry.file, by_name, by_place)
-        if photo is None:
-            missing.append(entry)
+    look_up = _LookUp(photos)
+    found = Found(CropList(photos, request.cutting))
+    image_of = array("q", [-1]) * len(photos)
+    """Of each photo."""
+    detections.photos, detections.positions = photos, array("q")
+    missing = array("q")
+    for number, entry in enumerate(detections.entries):
+        position = look_up.position(entry.file)
+        detections.positions.append(-1 if position is None else position)
+        if position is None:
+            missing.append(number)
             continue
-        other = seen.setdefault(photo.name, entry.file)
-        if other is not entry.file:
+        if image_of[position] >= 0:
+            other = detections.entries[image_of[position]].file
             raise DataError(
-                f"{detections.where}: {other!r} and {entry.file!r} are the same photo, {photo.path}"
+                f"{detections.where}: {other!r} and {entry.file!r} are the same photo, "
+                f"{photos[position].path}"
             )
-        entry.name = photo.name
-        _take(found, entry, photo, request)
-    if missing and not seen:
+        image_of[position] = number
+        _take(found, entry, photos[position], position)
+    if len(missing) == len(detections.entries) > 0:
         raise DataError(
-            f"{detections.where}: none of its {len(missing):,} images, such as {missing[0].file!r}, is among "
-            f"the photos, such as {photos[0].name!r}; give the folder that its paths begin in"
+            f"{detections.where}: none of its {len(missing):,} images, such as "
+            f"{detections.entries[0].file!r}, is among the photos, such as {photos[0].name!r}; give the "
+            "folder that its paths begin in"
         )
-    _report(detections, missing, [name for name in by_name if name not in seen], found, say)
+    others = [position for position, number in enumerate(image_of) if number < 0]
+    _report(detections, missing, others, found, say)
     return found
 
 
-def _photo_of(file: str, by_name: dict[str, Photo], by_place: dict[str, Photo]) -> Photo | None:
-    for spelled in (file, file.replace("\\", "/")):
-        photo = by_name.get(spelled.removeprefix("./")) or by_place.get(spelled)
-        if photo is not None:
-            return photo
-    return None
+class _LookUp:
+    """Photos by what an image of a detector's file may be called."""
+
+    def __init__(self, photos: Sequence[Photo]) -> None:
+        self._photos = photos
+        self._names = TextPlaces(PackedTexts(names_of(photos)))
+        self._places: TextPlaces | None = None
+
+    def position(self, file: str) -> int | None:
+        """Of the photo that an image is; None: it is none of them."""
+        if self._places is None and _is_absolute(file):
+            self._places = TextPlaces(PackedTexts(absolute(Path(path)) for path in paths_of(self._photos)))
+        for spelled in (file, file.replace("\\", "/")):
+            found = self._names.find(spelled.removeprefix("./"))
+            if found is None and self._places is not None:
+                found = self._places.find(spelled)
+            if found is not None:
+                return found
+        return None
 
 
 def _is_absolute(file: str) -> bool:
     return file.startswith(("/", "\\")) or file[1:2] == ":"
 
 
-def _take(found: Found, entry: Entry, photo: Photo, request: BoxRequest) -> None:
-    for index, _, box in entry.boxes:
-        name = f"{photo.name}/{index}"
-        crop = Crop(photo.path, name, box=box, cutting=request.cutting)
+def _take(found: Found, entry: Entry, photo: Photo, position: int) -> None:
+    for place, _, box in entry.boxes:
         if box.has_area:
-            found.crops.append(crop)
+            found.crops.append(position, place, box)
         else:
-            found.refused.append((crop, f"{photo.path}: the box {index} has no area"))
+            crop = found.crops.crop(photo, place, box)
+            found.refused.append((crop, f"{photo.path}: the box {place} has no area"))
 
 
 def _report(
-    detections: Detections, missing: Sequence[Entry], others: Sequence[str], found: Found, say: Say
+    detections: Detections, missing: Sequence[int], others: Sequence[int], found: Found, say: Say
 ) -> None:
     """Refuse the images of the file that are not there, where they have boxes; say what is left out."""
-    where = detections.where
-    for entry in missing:
+    where, without = detections.where, 0
+    for number in missing:
+        entry = detections.entries[number]
+        without += entry.is_photo and not entry.boxes
         if entry.boxes:
             reason = f"{entry.file}: {where} has boxes of it, and it is not among the photos"
             found.refused.append((Photo(Path(entry.file), entry.file), reason))
     if others:
-        say(f"{where} does not mention {_counted(others, 'photo')}: left out")
-    without = sum(entry.is_photo and not entry.boxes for entry in missing)
+        names = [detections.photos[position].name for position in others[:LISTED]]
+        say(f"{where} does not mention {_counted(names, len(others), 'photo')}: left out")
     if without:
         say(f"{where}: {without:,} of its images without boxes to name are not among the photos")
     if detections.failed:
@@ -108,8 +130,8 @@ def _report(
         say(f"{where}: no box in it is to be named; see --min-confidence and --detection-categories")
 
 
-def _counted(names: Sequence[str], what: str) -> str:
+def _counted(first: Sequence[str], count: int, what: str) -> str:
     """`5 photos (a.jpg, b.jpg, c.jpg and 2 more)`."""
-    shown = ", ".join(ascii(name)[1:-1] for name in names[:LISTED])
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return f"{len(names):,} {what}{'s' if len(names) > 1 else ''} ({shown}{more})"
+    shown = ", ".join(ascii(name)[1:-1] for name in first)
+    more = f" and {count - len(first):,} more" if count > len(first) else ""
+    return f"{count:,} {what}{'s' if count > 1 else ''} ({shown}{more})"

@@ -16,6 +16,7 @@ import PIL
 import simplejpeg
 
 from birdsonnx import __version__
+from birdsonnx.images.crop_list import CropList
 from birdsonnx.images.crops import Crop
 from birdsonnx.images.decoding import PIXELS_VERSION
 from birdsonnx.images.photo_list import Photo, names_of, paths_of
@@ -74,7 +75,7 @@ def of_prediction(classifier: Classifier, photos: Sequence[Photo]) -> Facts:
 def _list_of(photos: Sequence[Photo]) -> str:
     """A hash of their names, places and boxes."""
     digest = hashlib.sha256()
-    crops = photos if photos and isinstance(photos[0], Crop) else repeat(None)
+    crops = photos if isinstance(photos, CropList) else repeat(None)
     for name, path, crop in zip(names_of(photos), paths_of(photos), crops):  # noqa: B905 - without end
         part = repr((crop.box, crop.cutting)) if isinstance(crop, Crop) else ""
         digest.update(f"{name}\0{path}\0{part}\n".encode(errors="surrogatepass"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from birdsonnx.images.crops import Crop
+from birdsonnx.images.crop_list import CropList
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.classifier import Classifier
 from birdsonnx.inference.forward import Chunk, run_of_crops, run_of_photos
@@ -48,7 +48,7 @@ def name_photos(
     `phases` takes the seconds of this rank.
     """
     pieces = Pieces(photos, classifier.per_run)
-    if photos and isinstance(photos[0], Crop):
+    if isinstance(photos, CropList):
         run = run_of_crops(classifier.engine, classifier.decoder, photos, classifier.per_run)
     else:
         run = run_of_photos(classifier.engine, classifier.decoder, photos)

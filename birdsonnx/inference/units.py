@@ -5,11 +5,13 @@ so that neither the number of ranks nor a run that goes on changes a bit: sums i
 how many photos it computes at a time. A unit is some pieces that follow each other.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from birdsonnx.images.crops import Crop, pieces, whole_photos
+from birdsonnx.images.crop_list import CropList
+from birdsonnx.images.crops import pieces
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.forward import Chunk, Run, in_units, joined
 from birdsonnx.runtime.on_demand import next_size
@@ -45,22 +47,30 @@ class Pieces:
     def __init__(self, photos: Sequence[Photo], per_run: int) -> None:
         self.photos = len(photos)
         self._per_run = per_run
-        self._of_crops: list[list[range]] | None = None
-        if photos and isinstance(photos[0], Crop):
-            self._of_crops = list(pieces(whole_photos(photos), per_run))
+        self._are_crops = isinstance(photos, CropList)
+        self._photo_ends, self._firsts = array("q", [0]), array("q", [0])
+        """Of crops: up to which position each photo's go, and the first photo of each piece and beyond."""
+        if isinstance(photos, CropList):
+            for piece in pieces(photos.whole_photos(), per_run):
+                self._photo_ends.extend(group.stop for group in piece)
+                self._firsts.append(len(self._photo_ends) - 1)
 
     def __len__(self) -> int:
-        return -(-self.photos // self._per_run) if self._of_crops is None else len(self._of_crops)
+        return len(self._firsts) - 1 if self._are_crops else -(-self.photos // self._per_run)
 
     def __getitem__(self, number: int) -> Any:
         """What a `Run` takes."""
-        return self.positions(range(number, number + 1)) if self._of_crops is None else self._of_crops[number]
+        if not self._are_crops:
+            return self.positions(range(number, number + 1))
+        photos = range(self._firsts[number], self._firsts[number + 1])
+        return [range(self._photo_ends[each], self._photo_ends[each + 1]) for each in photos]
 
     def positions(self, unit: Unit) -> range:
         """Of the photos of a unit."""
-        if self._of_crops is None:
+        if not self._are_crops:
             return range(unit.start * self._per_run, min(unit.stop * self._per_run, self.photos))
-        return range(self._of_crops[unit.start][0].start, self._of_crops[unit.stop - 1][-1].stop)
+        first, last = (self._firsts[piece] for piece in (unit.start, unit.stop))
+        return range(self._photo_ends[first], self._photo_ends[last])
 
 
 class Units:

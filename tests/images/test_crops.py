@@ -1,7 +1,9 @@
 """Parts of photos: which pixels they are, against plain Pillow; each photo is decoded once."""
 
+import pickle
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ from PIL import Image, ImageFilter, ImageOps
 
 from birdsonnx.config.transforms import CenterCrop, ConvertColor, Resize, ResizeShorter, Transform
 from birdsonnx.images import decoding
-from birdsonnx.images.crops import MOST_RUNS, Box, Crop, Cutting, decode_runs, pieces, whole_photos
+from birdsonnx.images.crop_list import CropList
+from birdsonnx.images.crops import MOST_RUNS, Box, Crop, Cutting, decode_runs, pieces
 from birdsonnx.images.decoding import Decoder, decoder
+from birdsonnx.images.photo_list import Photo
+from birdsonnx.inference.units import Pieces
 
 TIGHT = Cutting(0.0, square=False)
 SIDES = st.floats(0, 1)
@@ -21,6 +26,12 @@ SIDES = st.floats(0, 1)
 
 def crop(box: Box, cutting: Cutting = TIGHT, path: Path = Path("a.jpg"), number: int = 0) -> Crop:
     return Crop(path, f"{path.name}/{number}", box=box, cutting=cutting)
+
+
+def whole_photos(crops: Sequence[Crop]) -> list[range]:
+    """The positions of each photo's crops."""
+    counts = [sum(1 for _ in members) for _, members in groupby(crops, lambda each: each.path)]
+    return [range(start, stop) for start, stop in pairwise(np.cumsum([0, *counts]).tolist())]
 
 
 def decoded(decode: Decoder, crops: list[Crop], per_run: int = 4) -> np.ndarray:
@@ -223,6 +234,26 @@ def test_pieces_are_whole_photos_that_fill_their_runs(counts, per_run):
         crops = sum(map(len, piece))
         assert crops % per_run == 0 or crops >= MOST_RUNS * per_run
         assert sum(map(len, piece[:-1])) < MOST_RUNS * per_run
+
+
+@given(st.lists(st.integers(0, 12), max_size=40), st.integers(1, 9))
+def test_a_list_of_crops_is_those_that_were_put_in(counts, per_run):
+    photos = [Photo(Path(f"card/{number}.jpg"), f"{number}.jpg") for number in range(len(counts))]
+    crops, expected = CropList(photos, TIGHT), list[Crop]()
+    for number, count in enumerate(counts):
+        for place in range(1, count + 1):
+            box = Box(place / 20, 0.1, 0.3, number / 50)
+            crops.append(number, place, box)
+            expected.append(Crop(photos[number].path, f"{number}.jpg/{place}", box=box, cutting=TIGHT))
+    assert list(crops) == expected
+    assert list(pickle.loads(pickle.dumps(crops))) == expected  # other ranks get it so
+    groups = whole_photos(expected)
+    assert list(crops.whole_photos()) == groups
+
+    cut, plain = Pieces(crops, per_run), list(pieces(groups, per_run))
+    assert [cut[number] for number in range(len(cut))] == plain
+    for first, last in pairwise(range(len(plain) + 1)):
+        assert list(cut.positions(range(first, last))) == [at for group in plain[first] for at in group]
 
 
 def test_memory_is_that_of_one_photo_and_one_run(monkeypatch):

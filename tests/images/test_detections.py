@@ -186,7 +186,7 @@ def find(content: Any, *names: str, **options: Any) -> tuple[found_boxes.Found, 
 def test_an_image_is_the_photo_of_its_name(spelled):
     cutting = Cutting(0.1, False)
     found, said = find(with_(PLAIN, "images.1.file", spelled), "a.jpg", "b/c.jpg", cutting=cutting)
-    assert found.crops == [
+    assert list(found.crops) == [
         Crop(Path("card/a.jpg"), "a.jpg/0", box=Box(0.1, 0.2, 0.3, 0.4), cutting=cutting),
         Crop(Path("card/a.jpg"), "a.jpg/1", box=Box(0.5, 0.5, 0.5, 0.5), cutting=cutting),
         Crop(Path("card/b/c.jpg"), "b/c.jpg/0", box=Box(0, 0, 1, 1), cutting=cutting),
@@ -246,7 +246,7 @@ def test_a_box_without_area_is_refused_alone():
 
 def test_that_nothing_is_to_be_named_is_said():
     found, said = find(PLAIN, "a.jpg", "b/c.jpg", min_confidence=0.95)
-    assert (found.crops, found.refused) == ([], [])
+    assert (list(found.crops), found.refused) == ([], [])
     assert said == [
         "found.json: no box in it is to be named; see --min-confidence and --detection-categories"
     ]

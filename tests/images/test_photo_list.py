@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from birdsonnx.images.packed_texts import PackedTexts
+from birdsonnx.images import packed_texts
+from birdsonnx.images.packed_texts import PackedTexts, TextPlaces
 from birdsonnx.images.photo_list import (
     Files,
     Folder,
@@ -112,3 +113,21 @@ def test_texts():
     texts.extend(["b"])
     assert list(texts) == ["a", "", "ü\udcff", "b"]
     assert (texts[-2], texts[1:3], len(texts)) == ("ü\udcff", ["", "ü\udcff"], 4)
+
+
+@given(st.lists(st.text("ab", max_size=3), max_size=20), st.text("abc", max_size=3))
+def test_places_of_texts(texts, other):
+    places = TextPlaces(PackedTexts(texts))
+    for text in [*texts, other]:
+        assert places.find(text) == (texts.index(text) if text in texts else None)
+    again = (place for place, text in enumerate(texts) if text in texts[:place])
+    second = next(again, None)
+    assert places.first_repeated() == (None if second is None else (texts.index(texts[second]), second))
+
+
+def test_texts_of_one_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(packed_texts, "hash", lambda _: 7, raising=False)
+    places = TextPlaces(["a", "b", "c"])
+    assert [places.find(text) for text in "abcd"] == [0, 1, 2, None]
+    assert places.first_repeated() is None
+    assert TextPlaces(["a", "b", "a"]).first_repeated() == (0, 2)

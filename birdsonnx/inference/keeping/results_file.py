@@ -22,7 +22,8 @@ from birdsonnx import artifacts
 from birdsonnx.artifacts.regular_files import opener
 from birdsonnx.errors import ArtifactError
 from birdsonnx.images.crops import BoxRequest
-from birdsonnx.images.detections import Detections, Entry
+from birdsonnx.images.detected_images import Entry
+from birdsonnx.images.detections import Detections
 from birdsonnx.images.photo_list import Photo
 from birdsonnx.inference.judging.verdicts import CLASS, Judged
 
@@ -138,25 +139,22 @@ class ResultsWriter:
                 yield {"file": name, DETECTIONS: [box | {CLASSIFICATIONS: self._classifications(name)}]}
 
     def _detected(self, detections: Detections) -> Iterator[dict[str, Any]]:
-        for entry in detections.entries:
-            image = detections.image(entry)
-            found = self._failure_of(entry)
+        for number, entry in enumerate(detections.entries):
+            image, photo = detections.image(entry), detections.photo_name(number)
+            found = None if photo is None else self._failure_of(entry, photo)
             if found is not None:
                 image |= {"failure": _unicode(found), DETECTIONS: None}
             for index, detection in enumerate(image.get(DETECTIONS) or ()):
-                name = f"{entry.name}/{index}"
                 detection["conf"] = float(detection["conf"])  # the validator takes no 1 for 1.0
                 detection.pop(CLASSIFICATIONS, None)  # of another classifier, whose categories are gone
-                if entry.name is not None and name in self._answers:  # a photo may be called None
+                if photo is not None and (name := f"{photo}/{index}") in self._answers:
                     detection[CLASSIFICATIONS] = self._classifications(name)
             yield image
 
-    def _failure_of(self, entry: Entry) -> str | None:
-        """Why none of an image's boxes has an answer, where some were to be named; else None. An image that
+    def _failure_of(self, entry: Entry, photo: str) -> str | None:
+        """Why none of a photo's boxes has an answer, where some were to be named; else None. An image that
         is not among the photos keeps its boxes: another run may name them."""
-        if entry.name is None:
-            return None
-        names = [f"{entry.name}/{index}" for index, _, _ in entry.boxes]
+        names = [f"{photo}/{index}" for index, _, _ in entry.boxes]
         if any(name in self._answers for name in names):
             return None
         return next((self._refused[name] for name in names if name in self._refused), None)
