@@ -174,9 +174,9 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
             sys.exit(f"it ended after {kills} kills; take more names or fewer kills")
         kills += 1
         said = [line for line in run.lines if line.startswith("going on after ")]
-        print(f"kill {kills} after {run.seconds:.1f} s; {said[0] if said else 'from the start'}", flush=True)
+        print(f"kill {kills} after {run.seconds:.1f} s; {said[0] if said else 'before a word'}", flush=True)
     last = Run(folder, asked.ranks)()
-    print(next((line for line in last.lines if line.startswith("going on after ")), "from the start"))
+    print(next((line for line in last.lines if line.startswith("going on after ")), "begun anew"))
     seconds, peak_mb = seconds + last.seconds, max(peak_mb, last.peak_mb)
     print(f"the last run: {last.seconds:.1f} s; all together: {seconds:.1f} s, {peak_mb:.0f} MB")
     require_all(folder, asked.names)

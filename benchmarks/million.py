@@ -105,11 +105,13 @@ def _to_ranks(case: Case, clock: Clock) -> None:
 
 
 def _status(case: Case, clock: Clock) -> None:
+    from birdsonnx.images.photo_status import status_of
     from birdsonnx.inference import deciding
 
     photos = _listed(case)
     with clock.running():
-        deciding._of_photos(photos)
+        deciding._list_of(photos)
+        assert len(status_of(photos)) == case.names
 
 
 def _sequences(case: Case, clock: Clock) -> None:
@@ -130,6 +132,25 @@ def _sequences(case: Case, clock: Clock) -> None:
         found = bursts.sequences_of(photos, 30.0, Ranks(), NOBODY)
         outcomes = (Named(photo, row, index=index) for index, photo in enumerate(photos))
         assert sum(1 for _ in bursts.sharing(outcomes, found)) == case.names
+
+
+def _detections(case: Case, clock: Clock) -> None:
+    from birdsonnx.images import detections, found_boxes
+    from birdsonnx.images.crops import BoxRequest
+    from birdsonnx.inference.units import Pieces
+
+    photos, path = _listed(case), case.work / "found.json"
+    box = {"category": "1", "conf": 0.9, "bbox": [0.1234, 0.2345, 0.3456, 0.4567]}
+    with path.open("w") as file:
+        file.write('{"info": {"format_version": "1.3"}, "detection_categories": {"1": "animal"}, "images": [')
+        for index, photo in enumerate(photos):
+            text = json.dumps({"file": photo.name, "detections": [box, box | {"conf": 0.1}]})
+            file.write("," * (index > 0) + text)
+        file.write("]}")
+    with clock.running():
+        request = BoxRequest(path)
+        found = found_boxes.find(detections.read(request), photos, request, print)
+        assert Pieces(found.crops, 4).photos == case.names
 
 
 def _training(case: Case, clock: Clock) -> None:
@@ -293,6 +314,7 @@ STAGES: dict[str, Callable[[Case, Clock], None]] = {
     "to ranks": _to_ranks,
     "status": _status,
     "sequences": _sequences,
+    "detections": _detections,
     "training": _training,
     "hdf5": _hdf5,
     "evaluate": _evaluate,
