@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from birdsonnx.runtime.rounded_sums import part_bytes
 from birdsonnx.runtime.sums_in_parts import PART_BYTES, UNDER_WAY
 
 SHORT = 2_048
@@ -70,10 +71,12 @@ class Link:
         return self.message_s(ASKED_FOR)
 
     def message_s(self, size: float) -> float:
+        """No less than its bytes take: shapers let a short one pass faster where there was nothing before."""
         (last, seconds), sizes = self.points[-1], [point[0] for point in self.points]
         if size > last:
             return seconds + (size - last) / self.bytes_per_s
-        return float(np.interp([size], sizes, [point[1] for point in self.points])[0])
+        between = float(np.interp([size], sizes, [point[1] for point in self.points])[0])
+        return max(between, size / self.bytes_per_s)
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,20 @@ def rounded_sum_s(size: float, hosts: int, link: Link, rounded_per_s: float) -> 
     def rounded_part_s(part: float, way: Link) -> float:
         return messages * way.message_s(part / 2 / hosts) + part / rounded_per_s if messages else 0.0
 
-    return in_parts_s(size, link, messages, rounded_part_s)
+    return in_parts_s(size, link, messages, rounded_part_s, part_bytes(hosts))
 
 
-def in_parts_s(size: float, link: Link, messages: int, part_s: Callable[[float, Link], float]) -> float:
+def in_parts_s(
+    size: float,
+    link: Link,
+    messages: int,
+    part_s: Callable[[float, Link], float],
+    part_bytes: float = PART_BYTES,
+) -> float:
     """Parts after each other. But while one waits for its messages to be asked for and to come, the other's
     bytes travel."""
-    whole, rest = divmod(size, PART_BYTES)
-    first, *further = [PART_BYTES] * int(whole) + [rest] * (rest > 0)
+    whole, rest = divmod(size, part_bytes)
+    first, *further = [part_bytes] * int(whole) + [rest] * (rest > 0)
     seconds = part_s(first, link.after_rest)
     for part in further:
         alone = part_s(part, link)

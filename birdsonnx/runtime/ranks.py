@@ -22,7 +22,7 @@ import numpy.typing as npt
 from birdsonnx.artifacts.temporary import place_of_processes
 from birdsonnx.errors import BirdsonnxError, InstallationError, RankError
 from birdsonnx.extras import how_to_install
-from birdsonnx.runtime import far_hosts, on_demand
+from birdsonnx.runtime import far_hosts, on_demand, sums_in_parts
 from birdsonnx.runtime.launchers import is_first_launched, is_started_by_srun, launched_processes
 from birdsonnx.runtime.on_demand import Work
 from birdsonnx.runtime.sums_in_parts import Steps, add_up_in_parts
@@ -204,7 +204,7 @@ class MPIRanks(Ranks):
         def begin(part: npt.NDArray[Any]) -> Steps:
             yield self._comm.Iallreduce(self._mpi.IN_PLACE, part, op=self._mpi.SUM)
 
-        self._add_up(values, begin)
+        self._add_up(values, begin, sums_in_parts.PART_BYTES)
 
     def add_up_rounded(self, values: npt.NDArray[np.float32]) -> None:
         if self._rounded_sums is None:
@@ -212,11 +212,13 @@ class MPIRanks(Ranks):
 
             self.wait_for_all()  # what comes now would burn a core where a rank does not come
             self._rounded_sums = RoundedSums(self._mpi, self._comm)
-        self._add_up(values, self._rounded_sums.add_up)
+        self._add_up(values, self._rounded_sums.add_up, self._rounded_sums.part_bytes)
 
-    def _add_up(self, values: npt.NDArray[Any], begin: Callable[[npt.NDArray[Any]], Steps]) -> None:
+    def _add_up(
+        self, values: npt.NDArray[Any], begin: Callable[[npt.NDArray[Any]], Steps], part_bytes: int
+    ) -> None:
         self._watch.meetings += 1  # one, however many requests this rank has of it
-        add_up_in_parts(values, begin, self._sleep_until_done)
+        add_up_in_parts(values, begin, self._sleep_until_done, part_bytes)
 
     def copy_from(self, owner: int, values: npt.NDArray[Any]) -> None:
         self._meet(self._comm.Ibcast(values, root=owner))

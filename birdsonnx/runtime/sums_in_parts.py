@@ -28,11 +28,14 @@ Steps = Iterator[Any]
 
 
 def add_up_in_parts(
-    values: npt.NDArray[Any], begin: Callable[[npt.NDArray[Any]], Steps], wait: Callable[[Any], None]
+    values: npt.NDArray[Any],
+    begin: Callable[[npt.NDArray[Any]], Steps],
+    wait: Callable[[Any], None],
+    part_bytes: int,
 ) -> None:
-    """Let `begin` sum each part of `values`, in place. The parts take turns, so that all ranks begin their
-    requests in the same order, as MPI wants it, even if some have more steps than others."""
-    size = PART_BYTES // values.itemsize
+    """Let `begin` sum each part of `values`, `[n]`, in place. The parts take turns, so that all ranks begin
+    their requests in the same order, as MPI wants it, even if some have more steps than others."""
+    size = part_bytes // values.itemsize
     parts = (begin(values[start : start + size]) for start in range(0, len(values), size))
     under_way: deque[tuple[Steps, Any]] = deque()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birdsonnx.runtime.rounded_sums import bfloat16, round_into, sum_in_order
+from birdsonnx.runtime.rounded_sums import bfloat16, part_bytes, round_into, sum_in_order
 from tests.command import succeed_json
 from tests.runtime.test_ranks import on_ranks
 
@@ -56,17 +56,21 @@ def test_parts_are_added_in_their_order():
     assert sum_in_order(parts).tobytes() == ((one + two) + three).tobytes()
 
 
+def test_messages_do_not_get_short_where_there_are_many_hosts():
+    assert [part_bytes(hosts) for hosts in (2, 8, 64)] == [16_000_000, 16_000_000, 128_000_000]
+
+
 @pytest.mark.parametrize(
-    ("size", "hosts", "part_bytes"),
+    ("size", "hosts", "per_part"),
     [(4, [0, 0, 1, 1], 4_004), (3, [0, 1, 2], 400), (3, [0, 0, 1], 400), (2, [0, 0], 1_600)],
 )
-def test_all_ranks_get_the_same_sum(size, hosts, part_bytes):
+def test_all_ranks_get_the_same_sum(size, hosts, per_part):
     """Though some have more to do with each part than others."""
     found = on_ranks(
         size,
         f"""
-        from birdsonnx.runtime import sums_in_parts
-        sums_in_parts.PART_BYTES = {part_bytes}
+        from birdsonnx.runtime import rounded_sums, sums_in_parts
+        sums_in_parts.PART_BYTES, rounded_sums.BYTES_PER_HOST = {per_part}, 8
         from birdsonnx.runtime.rounded_sums import RoundedSums
         ranks._rounded_sums = RoundedSums(ranks._mpi, ranks._comm, {hosts}[ranks.rank])
         values = np.random.default_rng(ranks.rank).normal(size=1001).astype(np.float32)

@@ -48,7 +48,7 @@ def test_parts_take_turns(count):
 
         values = np.arange(max(0, (count - 1) * PART_BYTES + (count > 0)), dtype=np.uint8)
         values[::PART_BYTES] = range(count)
-        add_up_in_parts(values, begin, wait)
+        add_up_in_parts(values, begin, wait, PART_BYTES)
         assert sorted(begun) == [(part, step) for part in range(count) for step in range(steps)]
         assert [part for part, step in begun if step == 0] == list(range(count))
         pairs = [begun[start : start + 2 * steps] for start in range(0, len(begun), 2 * steps)]
