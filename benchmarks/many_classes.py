@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.going_on import LOOK_S, peak_mb_of
 from birdsonnx.inference.keeping import hdf5
 
 FORMS: dict[str, tuple[str, ...]] = {
@@ -64,12 +65,16 @@ def measured(path: Path, classes: int, form: str) -> Measured:
     words = [sys.executable, "-m", "birdsonnx", "evaluate", path.name, *FORMS[form]]
     started = time.perf_counter()
     process = subprocess.Popen(words, cwd=path.parent, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak_mb, ended = 0.0, 0
+    while not ended:
+        peak_mb = max(peak_mb, peak_mb_of(process.pid))  # its ru_maxrss begins with the peak of this process
+        time.sleep(LOOK_S)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed with status {process.returncode}")
     seconds, cpu_s = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
-    return Measured(classes, form, seconds, cpu_s, usage.ru_maxrss / 1e3)
+    return Measured(classes, form, seconds, cpu_s, peak_mb)
 
 
 def markdown(found: list[Measured], per_class: int) -> str:
