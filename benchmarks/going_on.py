@@ -28,6 +28,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from benchmarks.memory import peak_mb
 from tests.tiny import photo, tiny_model
 
 MPIRUN = Path(sys.executable).parent / "mpirun"
@@ -73,15 +74,6 @@ def is_ours(process: int) -> bool:
     return False
 
 
-def peak_mb_of(process: int) -> float:
-    """The largest resident memory that it has had; 0 where it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1000
-    return 0
-
-
 @dataclass
 class Run:
     """One process, or `mpirun` with several."""
@@ -105,7 +97,7 @@ class Run:
             process = subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
             while process.poll() is None:
                 ours = [each for each in processes_of(process.pid) if is_ours(each)]
-                self.peak_mb = max([self.peak_mb, *map(peak_mb_of, ours)])
+                self.peak_mb = max([self.peak_mb, *map(peak_mb, ours)])
                 if not self.working_s and any((self.folder / PROGRESS).glob("*.units")):
                     self.working_s = time.monotonic() - started
                 if kill_at_s is not None and chance is not None and time.monotonic() - started >= kill_at_s:
@@ -165,11 +157,11 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
     )
     for name in RESULTS:
         (folder / name).rename(folder / f"{Path(name).name}.calm")
-    chance, kills, seconds, peak_mb = random.Random(asked.seed), 0, 0.0, 0.0
+    chance, kills, seconds, most_mb = random.Random(asked.seed), 0, 0.0, 0.0
     latest_s = calm.working_s + 2 * (calm.seconds - calm.working_s) / asked.kills  # so that all of them come
     while kills < asked.kills:
         run = Run(folder, asked.ranks)(chance.uniform(0, latest_s), chance)
-        seconds, peak_mb = seconds + run.seconds, max(peak_mb, run.peak_mb)
+        seconds, most_mb = seconds + run.seconds, max(most_mb, run.peak_mb)
         if run.code == 0:
             sys.exit(f"it ended after {kills} kills; take more names or fewer kills")
         kills += 1
@@ -177,8 +169,8 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
         print(f"kill {kills} after {run.seconds:.1f} s; {said[0] if said else 'before a word'}", flush=True)
     last = Run(folder, asked.ranks)()
     print(next((line for line in last.lines if line.startswith("going on after ")), "begun anew"))
-    seconds, peak_mb = seconds + last.seconds, max(peak_mb, last.peak_mb)
-    print(f"the last run: {last.seconds:.1f} s; all together: {seconds:.1f} s, {peak_mb:.0f} MB")
+    seconds, most_mb = seconds + last.seconds, max(most_mb, last.peak_mb)
+    print(f"the last run: {last.seconds:.1f} s; all together: {seconds:.1f} s, {most_mb:.0f} MB")
     require_all(folder, asked.names)
     for name in RESULTS:
         same = filecmp.cmp(folder / name, folder / f"{Path(name).name}.calm", shallow=False)

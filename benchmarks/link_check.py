@@ -61,18 +61,24 @@ def delayed(made: Sequence[hosts.Host], delay_us: float) -> Iterator[None]:
 
 def steps(count: int, gbit_per_s: float, delay_us: float, settings: Sequence[str] = ()) -> Any:
     """What `paced_steps` finds on so many hosts."""
+    words = [str(PHOTO_MS), str(BATCH), ",".join(map(str, WEIGHTS.values())), *settings]
+    return json.loads(
+        on_hosts(count, gbit_per_s, delay_us, ["benchmarks.paced_steps", *words]).splitlines()[-1]
+    )
+
+
+def on_hosts(count: int, gbit_per_s: float, delay_us: float, module: Sequence[str]) -> str:
+    """What a module of Python prints that runs on so many hosts, one rank on each. Raises SystemExit."""
     cores = sorted(os.sched_getaffinity(0))
     own = [{cores[number % len(cores)]} for number in range(count)]
-    program = [sys.executable, "-m", "benchmarks.paced_steps", str(PHOTO_MS), str(BATCH)]
-    program += [",".join(map(str, WEIGHTS.values())), *settings]
     with hosts.made(count, gbit_per_s, own) as made, delayed(made, delay_us):
         names = ",".join(host.name for host in made)
-        program = [MPIRUN, "-hosts", names, "-ppn", "1", "-np", str(count), *program]
+        program = [MPIRUN, "-hosts", names, "-ppn", "1", "-np", str(count), sys.executable, "-m", *module]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **OVER_TCP}
         done = made[0].run(program, env=environment)
     if done.returncode:
         raise SystemExit(f"{count} hosts: {done.stderr.strip()[-500:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
 
 
 def medians(rounds: Sequence[Any]) -> Any:

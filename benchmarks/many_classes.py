@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.going_on import LOOK_S, peak_mb_of
+from benchmarks.memory import peak_mb
 from birdsonnx.inference.keeping import hdf5
 
 FORMS: dict[str, tuple[str, ...]] = {
@@ -34,6 +34,8 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 RIGHT = 0.7
 """Of the photos."""
+LOOK_S = 0.005
+"""Between two looks at an evaluation's memory; its seconds are as exact as that."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,16 @@ def measured(path: Path, classes: int, form: str) -> Measured:
     words = [sys.executable, "-m", "birdsonnx", "evaluate", path.name, *FORMS[form]]
     started = time.perf_counter()
     process = subprocess.Popen(words, cwd=path.parent, stdout=subprocess.DEVNULL)
-    peak_mb, ended = 0.0, 0
+    most_mb, ended = 0.0, 0
     while not ended:
-        peak_mb = max(peak_mb, peak_mb_of(process.pid))  # its ru_maxrss begins with the peak of this process
+        most_mb = max(most_mb, peak_mb(process.pid))
         time.sleep(LOOK_S)
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed with status {process.returncode}")
     seconds, cpu_s = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
-    return Measured(classes, form, seconds, cpu_s, peak_mb)
+    return Measured(classes, form, seconds, cpu_s, most_mb)
 
 
 def markdown(found: list[Measured], per_class: int) -> str:

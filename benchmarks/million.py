@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.memory import peak_mb
+
 LINKS = 40_000
 """Names of one JPEG; ext4 allows 65,000."""
 
@@ -327,14 +329,6 @@ STAGES: dict[str, Callable[[Case, Clock], None]] = {
 OF_LAYOUT = ("hdf5", "evaluate", "report", "predict")
 OF_CLASSES = ("class folders", "training")
 """Stages that need class folders."""
-
-
-def peak_mb() -> float:
-    """The largest memory of this process so far; `ru_maxrss` begins with that of the parent."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise SystemExit("/proc/self/status has no VmHWM; this runs on Linux")
 
 
 def run_stage(stage: str, case: Case) -> None:

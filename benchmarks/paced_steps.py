@@ -28,7 +28,7 @@ from birdsonnx.config import reading
 from birdsonnx.runtime import ranks as joining
 from birdsonnx.runtime.ranks import MPIRanks, Ranks
 from birdsonnx.runtime.rounded_sums import bfloat16, round_into, sum_in_order
-from birdsonnx.runtime.sums_in_parts import PART_BYTES
+from birdsonnx.runtime.sums_in_parts import PART_BYTES, parts_of
 from birdsonnx.training import loop, optimizers
 from birdsonnx.training.epochs import NOT_BEGUN, Batch
 from birdsonnx.training.gradients import Gradients
@@ -159,11 +159,6 @@ def exchanges(ranks: MPIRanks, pause_s: float = 0.0) -> dict[int, float]:
             ranks.everyone(timed(ranks, exchange, 5 if size > 1e6 or pause_s else 15, pause_s=pause_s))
         )
     return found
-
-
-def parts_of(values: Flat) -> Iterable[Flat]:
-    size = PART_BYTES // values.itemsize
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 def rounding(values: Flat) -> None:

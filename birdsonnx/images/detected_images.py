@@ -1,5 +1,5 @@
 """What a detector says of images by the million, as numbers and bytes: where each stands in the detector's
-file, and its boxes. An `Entry` with one `Box` takes 450 bytes, and here 65 and its file's name."""
+file, and its boxes. An `Entry` with one `Box` takes 450 bytes, and here 73 and its file's name."""
 
 from array import array
 from collections.abc import Iterable, Sequence, Set

@@ -11,7 +11,8 @@ memory for each addition. For 94 MB (ResNet50), medians of 4 to 5, at once and i
 | 1 Gbit/s, 1 ms | 855 and 796 ms | |
 | none, as many ranks on 2 cores | 56 and 38 ms | 167 and 109 ms |
 
-Parts of 8 and 32 MB take up to 25 % longer than those of 16, one part at a time up to 27 %, four 10 %.
+Parts of 8 MB take up to 7 % longer than those of 16, of 32 MB up to 27 %; one part at a time up to 27 %, four
+up to 15 %. `python -m benchmarks.part_sizes` measures it.
 """
 
 from collections import deque
@@ -35,15 +36,12 @@ def add_up_in_parts(
 ) -> None:
     """Let `begin` sum each part of `values`, `[n]`, in place. The parts take turns, so that all ranks begin
     their requests in the same order, as MPI wants it, even if some have more steps than others."""
-    size = part_bytes // values.itemsize
-    parts = (begin(values[start : start + size]) for start in range(0, len(values), size))
+    parts = map(begin, parts_of(values, part_bytes))
     under_way: deque[tuple[Steps, Any]] = deque()
 
-    def go_on(steps: Steps) -> bool:
-        request = next(steps, None)
-        if request is not None:
+    def go_on(steps: Steps) -> None:
+        if (request := next(steps, None)) is not None:
             under_way.append((steps, request))
-        return request is not None
 
     while True:
         while len(under_way) < UNDER_WAY and (part := next(parts, None)) is not None:
@@ -53,3 +51,9 @@ def add_up_in_parts(
         steps, request = under_way.popleft()
         wait(request)
         go_on(steps)
+
+
+def parts_of(values: npt.NDArray[Any], part_bytes: int = PART_BYTES) -> Iterator[npt.NDArray[Any]]:
+    """`values`, `[n]`, so many bytes at a time."""
+    size = part_bytes // values.itemsize
+    return (values[start : start + size] for start in range(0, len(values), size))
