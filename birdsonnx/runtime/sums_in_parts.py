@@ -11,7 +11,7 @@ memory for each addition. For 94 MB (ResNet50), medians of 4 to 5, at once and i
 | 1 Gbit/s, 1 ms | 855 and 796 ms | |
 | none, as many ranks on 2 cores | 56 and 38 ms | 167 and 109 ms |
 
-Parts of 8 MB take up to 7 % longer than those of 16, of 32 MB up to 27 %; one part at a time up to 27 %, four
+Parts of 8 MB take up to 7 % longer than those of 16, of 32 MB up to 60 %; one part at a time up to 27 %, four
 up to 15 %. `python -m benchmarks.part_sizes` measures it.
 """
 
